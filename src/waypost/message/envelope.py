@@ -1,0 +1,81 @@
+"""The envelope of RFC 5321 section 2.3.1 and what the SMTP extensions add to it.
+
+Values only: what MAIL and RCPT said, in typed form. The content is never in here.
+"""
+
+from dataclasses import dataclass
+from enum import IntFlag, StrEnum
+from typing import Literal
+
+from waypost.message.address import Address
+from waypost.message.trace import Micros
+
+
+class BodyType(StrEnum):
+    """BODY= of MAIL (RFC 6152, RFC 3030)."""
+
+    SEVEN_BIT = "7BIT"
+    EIGHT_BIT = "8BITMIME"
+    BINARY = "BINARYMIME"
+
+
+class Notify(IntFlag):
+    """NOTIFY= of RCPT (RFC 3461 section 4.1). NEVER stands alone."""
+
+    NEVER = 0
+    SUCCESS = 1
+    FAILURE = 2
+    DELAY = 4
+
+
+class Ret(StrEnum):
+    """RET= of MAIL (RFC 3461 section 4.3): what a DSN returns of the message."""
+
+    FULL = "FULL"
+    HEADERS = "HDRS"
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalRecipient:
+    """ORCPT= of RCPT (RFC 3461 section 4.2), its xtext decoded: `rfc822` and `bob@example.org`."""
+
+    kind: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverBy:
+    """BY= of MAIL (RFC 2852): the deadline, and what to do at it. `trace` asks for a 'relayed' DSN."""
+
+    deadline: Micros
+    mode: Literal["R", "N"]
+    trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One forward-path with what RCPT said of it; `notify` None means that the sender did not say."""
+
+    address: Address
+    notify: Notify | None = None
+    original: OriginalRecipient | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Where a message comes from and goes to, and how it wants to be handled.
+
+    `reverse_path` None is the null reverse-path `<>`. `hold_until` is FUTURERELEASE (RFC 4865);
+    `priority` is MT-PRIORITY, -9..9 (RFC 6710); `size` is the declared size in octets (RFC 1870).
+    """
+
+    reverse_path: Address | None
+    recipients: tuple[Recipient, ...] = ()
+    body: BodyType = BodyType.SEVEN_BIT
+    smtputf8: bool = False
+    size: int | None = None
+    ret: Ret | None = None
+    envid: str | None = None
+    hold_until: Micros | None = None
+    deliver_by: DeliverBy | None = None
+    priority: int = 0

@@ -1,0 +1,67 @@
+"""The trace id: the one number by which a message is followed from submission to mailbox or bounce.
+
+It is 62 bits: microseconds since 1970 above the number of the process that took the message in.
+So ids grow with time, which keeps the storage's B-trees append-only, and need no coordination.
+People see it as 13 characters of Crockford's base 32 (no I, L, O, U), case-insensitive.
+"""
+
+from collections.abc import Callable
+from typing import NewType
+
+TraceId = NewType("TraceId", int)
+"""A message's identity in storage, in logs and on the command line."""
+
+Micros = int
+"""Microseconds since 1970-01-01T00:00:00Z: the form of every time in storage."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUES = {character: value for value, character in enumerate(_ALPHABET)} | {"i": 1, "l": 1, "o": 0}
+_LENGTH = 13
+_MAKER_BITS = 10
+
+
+class TraceIdMaker:
+    """Makes trace ids for one process: unique while no two live processes share `maker`.
+
+    `maker` is 0..1023 (workers count from 0, the command line takes 1023); `now` gives `Micros`.
+    Ids grow even when the clock steps back.
+    """
+
+    def __init__(self, maker: int, now: Callable[[], Micros]) -> None:
+        if not 0 <= maker < 1 << _MAKER_BITS:
+            raise ValueError(f"maker {maker} is outside 0..{(1 << _MAKER_BITS) - 1}")
+        self._maker = maker
+        self._now = now
+        self._last = 0
+
+    def __call__(self) -> TraceId:
+        """Return a new id, larger than every id that this maker returned before."""
+        self._last = max(self._last + 1, self._now())
+        return TraceId(self._last << _MAKER_BITS | self._maker)
+
+
+def format_trace_id(trace: TraceId) -> str:
+    """Return the 13 characters that people see, such as `03afpkd2vvg00`."""
+    value = int(trace)
+    characters = []
+    for _ in range(_LENGTH):
+        characters.append(_ALPHABET[value & 31])
+        value >>= 5
+    return "".join(reversed(characters))
+
+
+def parse_trace_id(text: str) -> TraceId:
+    """Read the form of `format_trace_id`, in either case; `ValueError` when it is none."""
+    if len(text) != _LENGTH:
+        raise ValueError(f"{text!r} is no trace id: it has {len(text)} characters, not {_LENGTH}")
+    value = 0
+    for character in text.lower():
+        if character not in _VALUES:
+            raise ValueError(f"{text!r} is no trace id: {character!r} is not in Crockford's base 32")
+        value = value << 5 | _VALUES[character]
+    return TraceId(value)
+
+
+def time_of(trace: TraceId) -> Micros:
+    """Return about when the id was made, in microseconds since 1970."""
+    return int(trace) >> _MAKER_BITS

@@ -1,0 +1,89 @@
+"""What a connection drives: a session takes bytes, decides, and gives bytes, and never sees a socket.
+
+`service/connection.py` owns the socket, the TLS handshake and the timers, for every protocol alike. A session
+joins a sans-IO engine with policy and storage, so its tests need neither sockets nor sleeps.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class TlsInfo:
+    """A finished handshake: for trace headers, logs and channel binding (RFC 5929, RFC 9266)."""
+
+    version: str  # "TLSv1.3"
+    cipher: str
+    server_end_point: bytes | None = None  # tls-server-end-point of our certificate
+    exporter: bytes | None = None  # tls-exporter, where the TLS library gives it
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end, and where it reached us; after PROXY protocol, the real client."""
+
+    address: str
+    port: int
+    local_address: str
+    local_port: int
+    tls: TlsInfo | None = None
+
+
+class Next(Enum):
+    """What a session needs now."""
+
+    READ = auto()  # more input
+    START_TLS = auto()  # write the output, drop buffered input, shake hands, then call `tls_started`
+    CLOSE = auto()  # write the output, then close
+
+
+class Session(Protocol):
+    """One client's session over one connection. Calls never overlap; `closed` comes last, exactly once."""
+
+    async def start(self, peer: Peer) -> Next:
+        """The connection is open (and TLS done, on an implicit TLS port): greet."""
+        ...
+
+    def receive(self, data: bytes) -> None:
+        """Take input; it is handled by the next `advance`. Called only while `wants_input`."""
+        ...
+
+    def receive_eof(self) -> None:
+        """The peer will send no more."""
+        ...
+
+    @property
+    def wants_input(self) -> bool:
+        """False while enough input is buffered: the connection stops reading."""
+        ...
+
+    async def advance(self) -> Next:
+        """Handle what was received until more input is needed. Errors of ours are answered inside."""
+        ...
+
+    def take_output(self) -> bytes:
+        """Return and forget the bytes to write; called after `start` and `advance`, and by a timer."""
+        ...
+
+    def tls_started(self, tls: TlsInfo) -> None:
+        """The handshake that `START_TLS` asked for is done."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """True inside a transaction that a graceful stop should let finish."""
+        ...
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that the peer may stay silent in the present state."""
+        ...
+
+    def shut_down(self, timed_out: bool) -> None:
+        """End the session with the protocol's farewell (421, -ERR): time-out, or the service stops."""
+        ...
+
+    def closed(self) -> None:
+        """The connection is gone, for whatever reason: give back everything that is held."""
+        ...

@@ -1,0 +1,95 @@
+"""The contract between queue (decides when) and transport (decides how).
+
+The queue owns a destination and hands the carrier a source of its due entries; the carrier opens as many
+connections as it may, takes entries, and reports each attempt. Neither knows how the other works.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from waypost.message.envelope import Recipient
+from waypost.message.trace import Micros
+from waypost.storage.queue import QueueEntry
+from waypost.storage.spool import MailboxDelivery, NewEntry
+
+
+class Fate(StrEnum):
+    """What became of one recipient in one attempt."""
+
+    DELIVERED = "delivered"  # it is in a mailbox here
+    RELAYED = "relayed"  # the next hop took it
+    DEFERRED = "deferred"  # a temporary failure: try again by the schedule
+    FAILED = "failed"  # a permanent failure: return it
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientResult:
+    """The fate of one recipient, with the peer's own words where a peer spoke.
+
+    `status` is an RFC 3463 code ("5.1.1"). `reply` is the peer's full reply ("550 5.1.1 No such user"), None
+    where no peer answered; `problem` then says in plain words what went wrong ("no mail server answered").
+    """
+
+    recipient: Recipient
+    fate: Fate
+    status: str
+    reply: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """One attempt of one entry: every recipient has a result.
+
+    `dsn_passed_on`: the next hop offers DSN and got the parameters, so success is its business to report.
+    `whole_destination`: the failure was of the destination (nobody answered), not of this message.
+    `deliveries` and `forwards` are written in the same commit (entries of a hosted domain).
+    """
+
+    entry: QueueEntry
+    started: Micros
+    ended: Micros
+    results: tuple[RecipientResult, ...]
+    host: str | None = None  # name of the server that answered last
+    address: str | None = None  # its IP address and port
+    source: str | None = None  # our IP address
+    tls: str | None = None  # "TLSv1.3 verified", "TLSv1.3 unverified", None: plain text
+    dsn_passed_on: bool = False
+    whole_destination: bool = False
+    deliveries: tuple[MailboxDelivery, ...] = ()
+    forwards: tuple[NewEntry, ...] = ()
+
+
+class EntrySource(Protocol):
+    """Due entries of one destination, best first. Safe to use from several tasks of one loop."""
+
+    async def take(self, wait: float) -> QueueEntry | None:
+        """Return the next due entry, waiting up to `wait` seconds for one; None when there is none."""
+        ...
+
+    async def report(self, result: AttemptResult) -> None:
+        """Report an attempt; returns when its outcome is durable."""
+        ...
+
+    def give_back(self, entry: QueueEntry) -> None:
+        """Return an entry untried (the connection broke before its turn); it stays due."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """How a carrier leaves a destination: nobody tries it again before `not_before` (0: at once)."""
+
+    not_before: Micros = 0
+
+
+class Carrier(Protocol):
+    """Moves the entries of a destination to where they belong."""
+
+    async def carry(self, destination: str, source: EntrySource) -> Parting:
+        """Work until the source is empty, or the destination must be left alone for a while.
+
+        Never raises for what peers or DNS do; every entry taken was reported or given back.
+        """
+        ...

@@ -1,0 +1,71 @@
+"""Storage: the interfaces behind which messages, queue, mailboxes and accounts live.
+
+Engines: `storage/sqlite` (embedded, the default). One test suite runs over each engine.
+"""
+
+from dataclasses import dataclass
+
+from waypost.storage.bus import Bus, Notice
+from waypost.storage.directory import Account, Alias, Credentials, Directory, Spending
+from waypost.storage.errors import Conflict, NotFound, StorageError, StorageFull
+from waypost.storage.journal import Event, Journal, Station
+from waypost.storage.mailboxes import Mailbox, Mailboxes, MailboxMessage
+from waypost.storage.queue import (
+    Deferral,
+    DestinationStats,
+    EntryId,
+    EntryState,
+    Filter,
+    Outcome,
+    Queue,
+    QueueEntry,
+    QueueStats,
+)
+from waypost.storage.spool import Body, MailboxDelivery, NewEntry, NewMessage, Spool, StoredMessage
+
+__all__ = [
+    "Account",
+    "Alias",
+    "Body",
+    "Bus",
+    "Conflict",
+    "Credentials",
+    "Deferral",
+    "DestinationStats",
+    "Directory",
+    "EntryId",
+    "EntryState",
+    "Event",
+    "Filter",
+    "Journal",
+    "Mailbox",
+    "MailboxDelivery",
+    "MailboxMessage",
+    "Mailboxes",
+    "NewEntry",
+    "NewMessage",
+    "NotFound",
+    "Notice",
+    "Outcome",
+    "Queue",
+    "QueueEntry",
+    "QueueStats",
+    "Spending",
+    "Spool",
+    "Station",
+    "Storage",
+    "StorageError",
+    "StorageFull",
+    "StoredMessage",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The parts of one engine, handed around together."""
+
+    spool: Spool
+    queue: Queue
+    mailboxes: Mailboxes
+    directory: Directory
+    journal: Journal

@@ -1,0 +1,112 @@
+"""Directory: accounts and aliases. Changes are seen by a running service at once.
+
+Addresses are keys here: lower-case local part, `@`, domain key, as `Address.key` gives them.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from waypost.message.trace import Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What proves a password without holding it: argon2id (RFC 9106) and SCRAM-SHA-256 keys (RFC 5803)."""
+
+    argon2: str
+    scram_salt: bytes
+    scram_iterations: int
+    scram_stored_key: bytes
+    scram_server_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A person or program that can log in and owns mailboxes. `quota` is octets; 0 means without limit."""
+
+    id: int
+    address: str
+    credentials: Credentials
+    quota: int
+    disabled: bool
+    created_at: Micros
+    inbox: int  # mailbox id of INBOX
+    usage: int  # octets in its mailboxes now
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """An address that stands for others. `@example.org` is the catch-all of a domain.
+
+    Several targets make a group; a target may be local, another alias, or anywhere else.
+    """
+
+    address: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What an account sent in a window."""
+
+    messages: int
+    recipients: int
+
+
+class Directory(Protocol):
+    """Looks up and changes accounts and aliases."""
+
+    async def account(self, address: str) -> Account | None:
+        """Return the account with this address key, disabled ones too; None when there is none."""
+        ...
+
+    async def alias(self, address: str) -> Alias | None:
+        """Return the alias with this address key; None when there is none."""
+        ...
+
+    async def accounts(self) -> list[Account]:
+        """Return all accounts, by address."""
+        ...
+
+    async def aliases(self) -> list[Alias]:
+        """Return all aliases, by address."""
+        ...
+
+    async def add_account(
+        self, address: str, credentials: Credentials, *, quota: int, now: Micros
+    ) -> Account:
+        """Make an account with its INBOX. Raises `Conflict` when the address is an account or alias."""
+        ...
+
+    async def set_credentials(self, address: str, credentials: Credentials) -> None:
+        """Change the password. Raises `NotFound`."""
+        ...
+
+    async def set_disabled(self, address: str, disabled: bool) -> None:
+        """Disable or enable: a disabled account can't log in; its mail is refused with 5.2.1. `NotFound`."""
+        ...
+
+    async def set_quota(self, address: str, quota: int) -> None:
+        """Change the quota in octets; 0 takes it away. Raises `NotFound`."""
+        ...
+
+    async def remove_account(self, address: str) -> None:
+        """Remove an account with its mailboxes and mail. Raises `NotFound`."""
+        ...
+
+    async def set_alias(self, alias: Alias) -> None:
+        """Make or replace an alias. Raises `Conflict` when the address is an account."""
+        ...
+
+    async def remove_alias(self, address: str) -> None:
+        """Remove an alias. Raises `NotFound`."""
+        ...
+
+    async def spend(
+        self, account: str, *, messages: int, recipients: int, now: Micros
+    ) -> tuple[Spending, Spending]:
+        """Count what an account sends, durably and for all workers; return the last hour's and day's sums.
+
+        The sums include what was just counted.
+        """
+        ...

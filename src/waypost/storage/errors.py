@@ -1,0 +1,17 @@
+"""What can go wrong below the storage interfaces, told apart by who can mend it."""
+
+
+class StorageError(Exception):
+    """Storage could not do what was asked; the session answers 451 and nothing was written."""
+
+
+class StorageFull(StorageError):
+    """No space (ENOSPC, EDQUOT, SQLITE_FULL) or a read-only disk: answered 452 4.3.1; recovers alone."""
+
+
+class Conflict(StorageError):
+    """The row exists already, or is in use (an address that is taken, a mailbox that is locked)."""
+
+
+class NotFound(StorageError):
+    """No such row: an account, an alias, a message that is gone."""

@@ -1,0 +1,73 @@
+"""Mailboxes: what is delivered and how it is read, in the data model that IMAP needs (RFC 9051, RFC 7162).
+
+A mailbox has a UIDVALIDITY; each message in it a UID that only grows, a MODSEQ, flags and keywords, an
+internal date. The bytes of a message are its `head` (Return-Path, Delivered-To) and then the shared bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from waypost.message.trace import Micros, TraceId
+from waypost.storage.spool import StoredMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A mailbox of an account; `INBOX` exists from the account's first day."""
+
+    id: int
+    account: int
+    name: str
+    uidvalidity: int
+    uidnext: int
+    highest_modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxMessage:
+    """One message in a mailbox, without its bytes. `size` counts the octets a reader gets, head included."""
+
+    mailbox: int
+    uid: int
+    trace: TraceId
+    size: int
+    internal_date: Micros
+    modseq: int
+    flags: frozenset[str]
+
+
+class Mailboxes(Protocol):
+    """Reads and changes mailboxes. Deliveries go through `Spool.accept`, in the message's own commit."""
+
+    async def all(self, account: int) -> list[Mailbox]:
+        """Return the mailboxes of an account, by name."""
+        ...
+
+    async def get(self, account: int, name: str = "INBOX") -> Mailbox:
+        """Return a mailbox; INBOX is found in any case. Raises `NotFound`."""
+        ...
+
+    async def create(self, account: int, name: str) -> Mailbox:
+        """Make a mailbox, with a UIDVALIDITY never used before under its name. Raises `Conflict`."""
+        ...
+
+    async def messages(self, mailbox: int) -> list[MailboxMessage]:
+        """Return all messages, by UID."""
+        ...
+
+    async def open(self, mailbox: int, uid: int) -> StoredMessage:
+        """Open the bytes of a message: its head, then the shared bytes. Raises `NotFound`."""
+        ...
+
+    async def set_flags(self, mailbox: int, uids: Sequence[int], flags: frozenset[str]) -> None:
+        """Replace flags and keywords; MODSEQ grows."""
+        ...
+
+    async def expunge(self, mailbox: int, uids: Sequence[int]) -> int:
+        """Remove messages; their bytes go when nothing else needs them. Returns how many there were."""
+        ...
+
+    async def usage(self, account: int) -> int:
+        """Return the octets stored in all mailboxes of an account."""
+        ...

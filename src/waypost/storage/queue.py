@@ -1,0 +1,201 @@
+"""Queue: an index on disk of what is still to be relayed. Memory follows what is in flight, not what waits.
+
+One entry is one message for one destination. A *destination* is owned by one worker at a time: it alone
+attempts that destination's entries, so its limits hold exactly and its connections are reused. Entries
+stay `ready` in storage while they are attempted; after a crash they are simply due again.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from waypost.message.address import Address
+from waypost.message.envelope import Envelope, Recipient
+from waypost.message.trace import Micros, TraceId
+from waypost.storage.journal import Event
+from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
+
+EntryId = int
+
+
+class EntryState(StrEnum):
+    """READY entries are attempted when due; HELD ones wait for an operator."""
+
+    READY = "ready"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """One message for one destination, as it waits.
+
+    `waited` is the age that counts for notices and expiry: it grows at each attempt by the time since the
+    last one, but never by more than the schedule explains, so that a jump of the clock expires no mail.
+    `next_attempt` is when to look at it again (retry, delayed notice or expiry, whichever is first).
+    """
+
+    id: EntryId
+    trace: TraceId
+    destination: str
+    recipients: tuple[Recipient, ...]
+    state: EntryState
+    priority: int
+    queued_at: Micros
+    next_attempt: Micros
+    last_attempt: Micros | None  # None before the first
+    attempts: int
+    waited: Micros
+    delay_notified: bool
+    last_error: str | None
+    envelope: Envelope  # without recipients
+    size: int  # octets of the message
+    account: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """The entry stays for `remaining` recipients and is due again at `next_attempt`."""
+
+    remaining: tuple[Recipient, ...]
+    next_attempt: Micros
+    waited: Micros
+    attempts: int
+    last_attempt: Micros
+    last_error: str
+    delay_notified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt changes, written in one commit: the entry, its events, the reports it caused,
+    and, for recipients of a hosted domain, the mailboxes and further destinations that the message goes to.
+
+    `deferral` None: the entry is finished and goes, and its message with it when nothing else needs it.
+    """
+
+    entry: EntryId
+    trace: TraceId
+    deferral: Deferral | None = None
+    events: tuple[Event, ...] = ()
+    reports: tuple[NewMessage, ...] = ()
+    deliveries: tuple[MailboxDelivery, ...] = ()
+    forwards: tuple[NewEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries an operator means; all that are given must match. Times are ages in microseconds."""
+
+    entry: EntryId | None = None
+    trace: TraceId | None = None
+    domain: str | None = None  # the destination
+    sender: str | None = None  # the reverse-path, or "<>"; "@example.org" for a whole domain
+    older_than: Micros | None = None
+    newer_than: Micros | None = None
+    error: str | None = None  # a substring of the last error
+    state: EntryState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStats:
+    """What waits for one destination."""
+
+    destination: str
+    entries: int
+    held: int
+    oldest: Micros
+    next_attempt: Micros | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The whole queue in figures; `destinations` are the largest ones."""
+
+    entries: int
+    held: int
+    due: int
+    destinations: int
+    oldest: Micros | None
+    largest: list[DestinationStats] = field(default_factory=list)
+
+
+class Queue(Protocol):
+    """Store and forward, on disk. `owner` is a worker's number."""
+
+    async def claim_destinations(
+        self, owner: int, *, now: Micros, lease: Micros, limit: int, wanted: Sequence[str] = ()
+    ) -> list[str]:
+        """Lease up to `limit` destinations that have due entries and no live owner, `wanted` ones first.
+
+        The lease ends at now + lease unless `renew`ed.
+        """
+        ...
+
+    async def renew(self, owner: int, destinations: Sequence[str], *, until: Micros) -> list[str]:
+        """Extend leases; returns those still owned."""
+        ...
+
+    async def release(self, owner: int, destinations: Sequence[str], *, not_before: Micros = 0) -> None:
+        """Give destinations back; nobody claims them before `not_before` (a destination that backs off)."""
+        ...
+
+    async def release_all(self, owner: int) -> None:
+        """Forget every lease of a worker that died or starts afresh."""
+        ...
+
+    async def due(
+        self, destination: str, *, now: Micros, limit: int, exclude: Sequence[EntryId] = ()
+    ) -> list[QueueEntry]:
+        """Return due entries of an owned destination: highest priority first, then longest due."""
+        ...
+
+    async def next_due(self, *, now: Micros) -> Micros | None:
+        """Return when the next unowned destination is due; None when nothing waits."""
+        ...
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Write outcomes in one group commit; a settled entry that is gone already is no error."""
+        ...
+
+    async def get(self, entry: EntryId) -> QueueEntry:
+        """Return one entry. Raises `NotFound`."""
+        ...
+
+    def entries(self, which: Filter, *, now: Micros) -> AsyncIterator[QueueEntry]:
+        """Yield matching entries by id, reading in pages."""
+        ...
+
+    async def count(self, which: Filter, *, now: Micros) -> int:
+        """Return how many entries match."""
+        ...
+
+    async def stats(self, *, now: Micros, largest: int = 20) -> QueueStats:
+        """Return the queue in figures."""
+        ...
+
+    async def retry(self, entries: Sequence[EntryId], *, now: Micros) -> int:
+        """Make entries due now, and their destinations free to claim; return how many there were."""
+        ...
+
+    async def hold(self, entries: Sequence[EntryId], *, now: Micros) -> int:
+        """Hold entries; return how many changed."""
+        ...
+
+    async def unhold(self, entries: Sequence[EntryId], *, now: Micros) -> int:
+        """Release held entries, due now; return how many changed."""
+        ...
+
+    async def delete(self, entries: Sequence[EntryId], *, now: Micros) -> int:
+        """Delete entries without telling anybody; return how many there were."""
+        ...
+
+    async def clock_stepped(self, *, now: Micros, longest_wait: Micros) -> int:
+        """Pull back attempts planned later than now + longest_wait (except holds by FUTURERELEASE)."""
+        ...
+
+
+def reverse_path_text(path: Address | None) -> str:
+    """Return the reverse-path as people and filters write it: `alice@example.org`, or `<>`."""
+    return f"{path.local}@{path.domain}" if path else "<>"

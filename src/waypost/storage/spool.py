@@ -1,0 +1,104 @@
+"""Spool: message bytes on their way in, and the one commit that makes a message durable.
+
+A message is stored once, whatever its number of recipients, and never rewritten.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from waypost.message.envelope import Envelope, Recipient
+from waypost.message.trace import Micros, TraceId
+from waypost.storage.journal import Event
+
+
+class Body(Protocol):
+    """Message bytes while they arrive: in memory up to a threshold, on disk past it."""
+
+    @property
+    def size(self) -> int:
+        """Octets written so far."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Append octets. Raises `StorageFull`, `StorageError`."""
+        ...
+
+    def discard(self) -> None:
+        """Forget the bytes and free their place; may be called twice, and after `Spool.accept`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxDelivery:
+    """Put the message into a mailbox. `head` is in front of the shared bytes (Return-Path, Delivered-To)."""
+
+    mailbox: int
+    head: bytes
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """One queue entry: this message to one destination (a domain key, `Address.domain_key`)."""
+
+    destination: str
+    recipients: tuple[Recipient, ...]
+    next_attempt: Micros
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """Everything that one acceptance writes. `head` goes in front of the body: Received, added fields.
+
+    `account` is the address of the logged-in submitter, or None. Deliveries and entries may both be
+    empty only when the message is discarded on purpose.
+    """
+
+    trace: TraceId
+    received_at: Micros
+    envelope: Envelope  # recipients empty: they stand in the entries
+    head: bytes
+    body: Body
+    message_id: str | None = None  # the Message-ID header field, for `waypost trace`
+    account: str | None = None
+    deliveries: tuple[MailboxDelivery, ...] = ()
+    entries: tuple[NewEntry, ...] = ()
+    events: tuple[Event, ...] = field(default=())
+
+
+class StoredMessage(Protocol):
+    """A message that is stored: its size and its octets, read in pieces."""
+
+    @property
+    def size(self) -> int:
+        """Octets, with the head."""
+        ...
+
+    async def read(self, start: int, length: int) -> bytes:
+        """Return octets [start, start+length), fewer at the end. Raises `StorageError` when damaged."""
+        ...
+
+    def chunks(self, chunk_size: int = 65536) -> AsyncIterator[bytes]:
+        """Yield all octets in order."""
+        ...
+
+
+class Spool(Protocol):
+    """Takes messages in, durably, and reads them back."""
+
+    def new_body(self) -> Body:
+        """Return an empty body."""
+        ...
+
+    async def accept(self, message: NewMessage) -> None:
+        """Store bytes, envelope, entries, mailbox rows and events in one group commit.
+
+        Returns when all is durable. Raises `StorageFull` or `StorageError`, and then nothing is stored.
+        """
+        ...
+
+    async def open(self, trace: TraceId) -> StoredMessage:
+        """Open a stored message, without any mailbox head. Raises `NotFound`."""
+        ...
