@@ -1,0 +1,5 @@
+"""`python -m waypost`: the same program as the command `waypost`."""
+
+from waypost.cli import main
+
+main()
