@@ -57,6 +57,7 @@ class WaypostContender:
         port: int = 25,
         mailboxes: int = 100,
         aliases: int = 0,
+        domains: tuple[str, ...] = (),
         extra: str = "",
     ) -> None:
         self.directory = directory / "waypost"
@@ -69,8 +70,9 @@ class WaypostContender:
             capture_output=True,
         )
         self.config = self.directory / "waypost.toml"
+        hosted = ", ".join(f'"{domain}"' for domain in (DOMAIN, *domains))
         self.config.write_text(
-            f'hostname = "mx.bench.test"\ndomains = ["{DOMAIN}"]\ndata = "data"\n'
+            f'hostname = "mx.bench.test"\ndomains = [{hosted}]\ndata = "data"\n'
             f'[[listener]]\nprotocol = "smtp"\naddress = "{address}:{port}"\n'
             f'[[listener]]\nprotocol = "pop3"\naddress = "{address}:110"\n'
             '[tls]\ncertificate = "tls/cert.pem"\nkey = "tls/key.pem"\n'

@@ -122,13 +122,17 @@ class Host:
         """What the service logged, as JSON lines."""
         return self.directory / "service.log"
 
-    async def prepare(self, dns: str, people: Mapping[str, str]) -> None:
-        """Make the host from nothing: `waypost init`, the lab's configuration, an account for each person."""
+    async def prepare(self, dns: str, people: Mapping[str, str], *, extra: str = "") -> None:
+        """Make the host from nothing: `waypost init`, the lab's configuration, an account for each person.
+
+        `dns` is the name server's address and port; `extra` is TOML behind the lab's configuration.
+        """
         await self._command("init", str(self.directory), "--domain", self.domain, "--hostname", self.hostname)
         self.config.write_text(
             _CONFIGURATION.format(
                 hostname=self.hostname, domain=self.domain, address=self.address, ports=self.ports, dns=dns
             )
+            + extra
         )
         await self.run("check")
         for person, password in people.items():
@@ -170,6 +174,13 @@ class Host:
                 raise LabError(f"{self.hostname} ended with status {ended.result()}; see {self.log}")
             if b"READY=1" in said.result():
                 return
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id. Raises `LabError` when the service was never started."""
+        if self._process is None:
+            raise LabError(f"{self.hostname} does not run")
+        return self._process.pid
 
     async def stop(self) -> None:
         """Stop the service gracefully; nothing happens when it does not run."""
