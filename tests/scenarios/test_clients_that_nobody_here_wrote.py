@@ -16,7 +16,8 @@ SISTER = "lorina@wonderland.test"
 SISTER_PASSWORD = "a book without pictures"
 MESSAGE = (
     f"From: Alice <{ALICE}>\r\nTo: {SISTER}\r\nSubject: by the river\r\n"
-    "Message-ID: <{tag}@wonderland.test>\r\nDate: Tue, 24 Nov 2026 12:00:00 +0000\r\n\r\nDown the rabbit-hole.\r\n.\r\n..two dots\r\n"
+    "Message-ID: <{tag}@wonderland.test>\r\nDate: Tue, 24 Nov 2026 12:00:00 +0000\r\n"
+    "\r\nDown the rabbit-hole.\r\n.\r\n..two dots\r\n"
 )
 
 

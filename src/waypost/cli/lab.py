@@ -1,0 +1,96 @@
+"""`waypost lab`: plays the whole road on loopback addresses, and may leave it running to play on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from waypost.lab.narrator import Narrator
+    from waypost.lab.town import Town
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave everything running afterwards, and print how to play on.")
+@click.option("--no-story", is_flag=True, help="Only start the lab; implies --keep.")
+@click.option("--burst", default=500, show_default=True, help="Messages in the last scene.")
+def lab(keep: bool, no_story: bool, burst: int) -> None:
+    """Run a small internet of mail on loopback: two hosts, a name server, and the story of Alice and Bob."""
+    try:
+        asyncio.run(_lab(keep or no_story, not no_story, burst))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _lab(keep: bool, story: bool, burst: int) -> None:
+    from waypost.lab.host import LabError
+    from waypost.lab.narrator import Narrator
+    from waypost.lab.story import Story
+    from waypost.lab.town import Town, choose_ports, new_directory, remove_directory
+
+    tell = Narrator()
+    ports, why = choose_ports()
+    directory = new_directory()
+    town = Town(directory, ports)
+    tell.plain("Waypost lab: two mail hosts and a name server on loopback addresses.")
+    tell.plain(
+        f"  {why}; the retry schedule runs in seconds: 1, 2, 3, 3, ...; delayed at 4 s, returned at 9 s."
+    )
+    failed = True
+    try:
+        await town.build()
+        await town.start()
+        tell.say("DNS", f"answers on {town.dns} for wonderland.test, builder.test and silent.test", "good")
+        for host in town.hosts:
+            tell.say(host.domain, f"{host.hostname} listens on {host.address}", "good")
+        if story:
+            await Story(town, tell, burst=burst).play()
+            tell.plain(f"\nThe whole road, in {tell.seconds:.0f} seconds.")
+        failed = False
+        if keep:
+            _how_to_play_on(tell, town)
+            await asyncio.gather(*(host.wait() for host in town.hosts))
+    except LabError as error:
+        tell.plain(f"\nThe lab failed: {error}\nIts files are in {directory}.")
+        sys.exit(1)
+    finally:
+        await town.end()
+        if not failed:
+            remove_directory(directory)
+
+
+def _how_to_play_on(tell: Narrator, town: Town) -> None:
+    from waypost.lab.story import submission_url
+    from waypost.lab.town import PASSWORDS
+
+    program = Path(sys.argv[0]).name if sys.argv[0].endswith("waypost") else "waypost"
+    wonderland, builder = town.hosts
+    tell.plain("\nThe lab stays up until you press Ctrl-C.")
+    for host in town.hosts:
+        ports = host.ports
+        tell.plain(
+            f"  {host.domain:<16} {host.address}  smtp {ports.smtp}, submission {ports.submission}, "
+            f"submissions {ports.submissions}, pop3 {ports.pop3}, pop3s {ports.pop3s}"
+        )
+    tell.plain(f"  name server      {town.dns}")
+    for person, password in PASSWORDS.items():
+        tell.plain(f"  {person:<24} password {password}")
+    tell.plain("\nTry:")
+    alice, bob = PASSWORDS
+    secret = f"WAYPOST_PASSWORD={PASSWORDS[alice]}"
+    tell.command(
+        f"{secret} {program} send --from {alice} --to {bob} --subject Hello "
+        f"--via {submission_url(wonderland)} --ca {wonderland.certificate} 'How do you do?'"
+    )
+    tell.command(
+        f"WAYPOST_PASSWORD={PASSWORDS[bob]} {program} fetch "
+        f"pop3s://{bob.replace('@', '%40')}@{builder.address}:{builder.ports.pop3s} "
+        f"--ca {builder.certificate} list"
+    )
+    tell.command(f"{program} queue list --config {wonderland.config}")
+    tell.command(f"{program} status --config {builder.config}")
+    tell.command(f"dig @{town.dns.split(':')[0]} -p {town.dns.split(':')[1]} builder.test MX")

@@ -1,0 +1,284 @@
+"""The story of Alice and Bob: five scenes in which a message walks the road, waits, returns, and survives.
+
+Everything is done by the commands that a person would type, and told from the journals of the two hosts.
+"""
+
+import asyncio
+import json
+import re
+import smtplib
+import ssl
+import time
+from collections.abc import Callable
+from email import message_from_bytes
+from typing import Any
+from urllib.parse import quote
+
+from waypost.lab.host import Host, LabError
+from waypost.lab.narrator import Narrator
+from waypost.lab.town import ALICE, BOB, PASSWORDS, Town
+
+BURST = 500
+_PATIENCE = 60.0
+
+
+class Story:
+    """Plays the scenes in a town and tells them."""
+
+    def __init__(self, town: Town, narrator: Narrator, *, burst: int = BURST) -> None:
+        self._town = town
+        self._tell = narrator
+        self._burst = burst
+
+    async def play(self) -> None:
+        """Play every scene. Raises `LabError` when one does not end as it should."""
+        await self._the_straight_road()
+        await self._bobs_server_is_down()
+        await self._nobody_of_that_name()
+        await self._a_domain_that_never_answers()
+        await self._the_burst()
+
+    async def _the_straight_road(self) -> None:
+        self._tell.scene(
+            "The straight road", "From Alice's command line to Bob's mailbox, station by station."
+        )
+        trace = await self._send(BOB, "Tea at five?", "Dear Bob,\n\ndo come. The Hatter insists.\n\nAlice")
+        events = await self._follow(trace, "relayed")
+        self._tell_events(self._town.wonderland, events)
+        await self._tell_arrival(trace)
+        await self._read(self._town.builder, BOB)
+
+    async def _bobs_server_is_down(self) -> None:
+        self._tell.scene(
+            "Bob's server is down", "The message waits in the queue and is retried by the schedule."
+        )
+        await self._town.builder.stop()
+        self._tell.say("builder.test", "the service is stopped", "bad")
+        trace = await self._send(BOB, "Are you there?", "Knock, knock.")
+        seen = self._tell_events(self._town.wonderland, await self._follow(trace, "attempt"))
+        await self._town.builder.start()
+        self._tell.say("builder.test", "the service is back", "good")
+        events = await self._follow(trace, "relayed")
+        self._tell_events(self._town.wonderland, events, skip=seen)
+        await self._read(self._town.builder, BOB)
+
+    async def _nobody_of_that_name(self) -> None:
+        self._tell.scene("Nobody of that name", "An unknown recipient: Alice is told, in words for people.")
+        trace = await self._send("nobody@builder.test", "For whoever reads this", "Hello?")
+        self._tell_events(self._town.wonderland, await self._follow(trace, "returned"))
+        await self._read(self._town.wonderland, ALICE)
+
+    async def _a_domain_that_never_answers(self) -> None:
+        self._tell.scene(
+            "A domain that never answers",
+            "First a notice that the message is delayed; when the term ends, it comes back.",
+        )
+        trace = await self._send("echo@silent.test", "Is anybody home?", "Hello, hello, hello.")
+        seen = self._tell_events(self._town.wonderland, await self._follow(trace, "delayed"))
+        await self._read(self._town.wonderland, ALICE, lines=8)
+        events = await self._follow(trace, "returned")
+        self._tell_events(self._town.wonderland, events, skip=seen)
+        await self._read(self._town.wonderland, ALICE, lines=8)
+
+    async def _the_burst(self) -> None:
+        self._tell.scene(
+            "kill -9 in the middle of a burst",
+            f"{self._burst} messages, and both hosts killed at once: each arrives exactly once.",
+        )
+        town, burst = self._town, _Burst(self._town.wonderland, self._burst)
+        half = asyncio.create_task(burst.until(self._burst * 2 // 5))
+        sending = asyncio.create_task(burst.send())
+        await half
+        await asyncio.gather(*(host.kill() for host in town.hosts))
+        await sending
+        self._tell.say(
+            "both hosts", f"kill -9, with {burst.acknowledged} of {self._burst} acknowledged", "bad"
+        )
+        await asyncio.gather(*(host.start() for host in town.hosts))
+        self._tell.say("both hosts", "restarted; Alice's program sends what was never acknowledged", "good")
+        await burst.send()
+        counts = await self._count_arrivals()
+        missing = self._burst - len(counts)
+        twice = sum(count > 1 for count in counts.values())
+        self._tell.say(
+            "builder.test",
+            f"{len(counts)} of {self._burst} messages in Bob's mailbox; {missing} missing, {twice} twice",
+            "good" if not missing and not twice else "bad",
+        )
+        if missing or twice:
+            raise LabError(f"the burst did not arrive exactly once: {missing} missing, {twice} twice")
+
+    async def _count_arrivals(self) -> dict[str, int]:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            stats = await self._town.wonderland.json("queue", "stats")
+            messages = await asyncio.to_thread(_read_all, self._town.builder, BOB)
+            counts: dict[str, int] = {}
+            for message in messages:
+                found = re.search(rb"^Subject: (burst \d+)", message, re.MULTILINE)
+                if found:
+                    subject = found.group(1).decode()
+                    counts[subject] = counts.get(subject, 0) + 1
+            if (len(counts) >= self._burst and stats["entries"] == 0) or time.monotonic() > deadline:
+                return counts
+            await asyncio.sleep(0.2)
+
+    async def _send(self, to: str, subject: str, text: str) -> str:
+        host = self._town.wonderland
+        arguments = ["send", "--from", ALICE, "--to", to, "--subject", subject]
+        arguments += ["--via", submission_url(host), "--ca", str(host.certificate), "--json"]
+        printed = await host.client(*arguments, stdin=text, password=PASSWORDS[ALICE])
+        trace = str(json.loads(printed)["trace"])
+        self._tell.say("Alice", f'sends "{subject}" to {to}; her server calls it {trace}', "good")
+        return trace
+
+    async def _follow(self, trace: str, station: str) -> list[dict[str, Any]]:
+        """Return the journal of a message once it has reached `station`."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            events = (await self._town.wonderland.json("trace", trace))["events"]
+            if any(event["station"] == station for event in events):
+                return list(events)
+            if time.monotonic() > deadline:
+                raise LabError(f"message {trace} was not {station} within {_PATIENCE:.0f} s")
+            await asyncio.sleep(0.2)
+
+    def _tell_events(self, host: Host, events: list[dict[str, Any]], *, skip: int = 0) -> int:
+        for event in events[skip:]:
+            what, mood = describe(event)
+            self._tell.say(host.domain, what, mood)
+        return len(events)
+
+    async def _tell_arrival(self, trace: str) -> None:
+        """Tell the second host's part: its own id stands in the relay's reply."""
+        events = (await self._town.wonderland.json("trace", trace))["events"]
+        replies = " ".join(str(event["details"].get("reply", "")) for event in events)
+        for word in reversed(replies.split()):
+            if re.fullmatch(r"[0-9a-z]{13}", word):
+                arrived = (await self._town.builder.json("trace", word))["events"]
+                self._tell_events(self._town.builder, arrived)
+                return
+
+    async def _read(self, host: Host, person: str, *, lines: int = 12) -> None:
+        """Read the newest message of a person by POP3, delete it, and show how it begins."""
+        await self._wait_for_mail(host, person)
+        messages = await asyncio.to_thread(_read_all, host, person, True)
+        name = person.partition("@")[0].capitalize()
+        message = message_from_bytes(messages[-1])
+        self._tell.say(name, f'reads by POP3 over TLS: "{message["Subject"]}" from {message["From"]}', "good")
+        part = message
+        while part.is_multipart():
+            part = part.get_payload(0)  # type: ignore[assignment]
+        body = part.get_payload(decode=True)
+        if isinstance(body, bytes):
+            self._tell.quote(body.decode(errors="replace").strip(), lines=lines)
+
+    async def _wait_for_mail(self, host: Host, person: str) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not await asyncio.to_thread(_read_all, host, person):
+            if time.monotonic() > deadline:
+                raise LabError(f"no mail arrived for {person} within {_PATIENCE:.0f} s")
+            await asyncio.sleep(0.2)
+
+
+class _Burst:
+    """Alice's program: submits numbered messages on one connection and knows which were acknowledged."""
+
+    def __init__(self, host: Host, count: int) -> None:
+        self._host = host
+        self._pending = [f"burst {number}" for number in range(count)]
+        self._count = count
+        self._reached: tuple[int, Callable[[], object]] | None = None
+
+    @property
+    def acknowledged(self) -> int:
+        """How many messages were answered with 250."""
+        return self._count - len(self._pending)
+
+    async def until(self, count: int) -> None:
+        """Return when `count` messages were acknowledged."""
+        event, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._reached = count, lambda: loop.call_soon_threadsafe(event.set)
+        await event.wait()
+
+    async def send(self) -> None:
+        """Submit what is not acknowledged yet; ends early when the connection breaks."""
+        await asyncio.to_thread(self._send)
+
+    def _send(self) -> None:
+        try:
+            with smtplib.SMTP_SSL(
+                self._host.address, self._host.ports.submissions, timeout=30, context=trusting(self._host)
+            ) as session:
+                session.login(ALICE, PASSWORDS[ALICE])
+                for subject in list(self._pending):
+                    message_id = f"<{subject.replace(' ', '-')}@wonderland.test>"
+                    text = f"From: {ALICE}\r\nTo: {BOB}\r\nSubject: {subject}\r\nMessage-ID: {message_id}\r\n"
+                    session.sendmail(ALICE, [BOB], (text + "\r\nOne of many.\r\n").encode())
+                    self._pending.remove(subject)
+                    if self._reached and self.acknowledged >= self._reached[0]:
+                        self._reached[1]()
+        except (smtplib.SMTPException, OSError):
+            return  # the kill: what was not acknowledged is still pending
+
+
+def submission_url(host: Host) -> str:
+    """Return the URL by which Alice's commands submit."""
+    return f"submissions://{quote(ALICE, safe='')}@{host.address}:{host.ports.submissions}"
+
+
+def trusting(host: Host) -> ssl.SSLContext:
+    """Return a TLS context that trusts exactly the host's own certificate."""
+    context = ssl.create_default_context(cafile=str(host.certificate))
+    context.check_hostname = False  # it names the host, not the loopback address
+    return context
+
+
+def _read_all(host: Host, person: str, delete: bool = False) -> list[bytes]:
+    """Read a mailbox by POP3 over TLS, with Python's own client."""
+    import poplib
+
+    box = poplib.POP3_SSL(host.address, host.ports.pop3s, timeout=30, context=trusting(host))
+    try:
+        box.user(person)
+        box.pass_(PASSWORDS[person])
+        count, _ = box.stat()
+        messages = [b"\n".join(box.retr(number)[1]) for number in range(1, count + 1)]
+        if delete:
+            for number in range(1, count + 1):
+                box.dele(number)
+        return messages
+    finally:
+        box.quit()
+
+
+def describe(event: dict[str, Any]) -> tuple[str, str]:
+    """Return a journal event in words, and its mood."""
+    details = event["details"]
+    recipients = ", ".join(details.get("recipients", []))
+    tls = details.get("tls") or "plain text"
+    host = " ".join(str(details[key]) for key in ("host", "address") if details.get(key))
+    reply = details.get("reply") or details.get("problem") or ""
+    match event["station"]:
+        case "submitted":
+            return (
+                f"MSA: {details.get('account', '')} logged in over {tls}; accepted for {recipients}",
+                "good",
+            )
+        case "received":
+            return f"MX: taken from {details.get('helo', '')} over {tls} for {recipients}", "good"
+        case "queued":
+            return f"queue: waits for {details.get('destination', '')}", ""
+        case "attempt":
+            later = f"; next attempt {details['next_attempt']}" if details.get("next_attempt") else ""
+            return f"MTA: {host or 'no server'} ({tls if host else 'not connected'}): {reply}{later}", "wait"
+        case "relayed":
+            return f"MTA: delivered to {host} over {tls}: {reply}", "good"
+        case "delivered":
+            return f"MDA: in the mailbox of {details.get('mailbox') or recipients}", "good"
+        case "delayed":
+            return f"queue: {recipients or 'the recipient'} not reached yet; the sender is told", "wait"
+        case "returned":
+            return f"queue: given up for {recipients}; returned to the sender: {reply}", "bad"
+        case station:
+            return f"{station}: {json.dumps(details, ensure_ascii=False)}", ""
