@@ -1,10 +1,26 @@
 """Addresses of RFC 5321 section 4.1.2 and RFC 6531 section 3.3: the grammar of MAIL and RCPT.
 
-Only what may stand in an envelope is accepted: no comments, no folding, no obsolete forms.
-Domains are compared by `domain_key`: lower case A-labels without a trailing dot.
+Only what may stand in an envelope is accepted: no comments, no folding, no obsolete forms. Domains are
+compared by `domain_key`: lower case A-labels without a trailing dot.
 """
 
+import ipaddress
+import re
 from dataclasses import dataclass
+from functools import lru_cache
+
+import idna
+
+MAX_LOCAL = 64  # octets, RFC 5321 4.5.3.1.1
+MAX_DOMAIN = 255  # octets, RFC 5321 4.5.3.1.2
+MAX_PATH = 256  # octets with its brackets, RFC 5321 4.5.3.1.3
+
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
+_UTF8 = r"\u0080-\U0010ffff"  # UTF8-non-ascii, RFC 6531 3.3
+_DOT_STRING = re.compile(rf"[{_ATEXT}{_UTF8}]+(?:\.[{_ATEXT}{_UTF8}]+)*\Z")
+_QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*)"')
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\Z")
+_SOURCE_ROUTE = re.compile(r"@[^@:,<>\s]+(?:,@[^@:,<>\s]+)*:")
 
 
 class AddressError(ValueError):
@@ -15,8 +31,181 @@ class AddressError(ValueError):
 class Address:
     """A mailbox of an envelope. `local` is the unquoted local part, `domain` as its owner wrote it.
 
-    `domain` is a domain name (A-labels or U-labels) or an address literal with its brackets.
+    `domain` is a domain name (A-labels or U-labels), an address literal with its brackets, or empty for the
+    `<postmaster>` of RFC 5321 4.1.1.3.
     """
 
     local: str
     domain: str
+
+    @staticmethod
+    def parse(text: str, *, utf8: bool = True) -> "Address":
+        """Read `local@domain`. `utf8` admits the characters of RFC 6531. Raises `AddressError`."""
+        return _parse(text, utf8)
+
+    def __str__(self) -> str:
+        """Return the form that stands on the wire: the local part is quoted where it must be."""
+        local = self.local
+        if not _DOT_STRING.match(local):
+            local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return f"{local}@{self.domain}" if self.domain else local
+
+    @property
+    def domain_key(self) -> str:
+        """The domain in the form in which domains are compared."""
+        return domain_key(self.domain)
+
+    @property
+    def key(self) -> str:
+        """The address in the form in which ours are compared: lower case, A-labels."""
+        return f"{self.local.lower()}@{domain_key(self.domain)}"
+
+    @property
+    def is_ascii(self) -> bool:
+        """False when only SMTPUTF8 can carry the address as it is written."""
+        return self.local.isascii() and self.domain.isascii()
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str, utf8: bool) -> Address:
+    if not utf8 and not text.isascii():
+        raise AddressError("the address has characters outside ASCII, which need SMTPUTF8")
+    local, rest = _split_local(text)
+    if not rest.startswith("@"):
+        raise AddressError("there is no domain: write local@domain")
+    domain = rest[1:]
+    if not local and not text.startswith('"'):
+        raise AddressError("there is nothing before the @")
+    if len(local.encode()) > MAX_LOCAL:
+        raise AddressError(f"the part before the @ is longer than {MAX_LOCAL} octets")
+    check_domain(domain)
+    if len(text.encode()) > MAX_PATH - 2:
+        raise AddressError(f"the address is longer than {MAX_PATH - 2} octets")
+    return Address(local, domain)
+
+
+def _split_local(text: str) -> tuple[str, str]:
+    """Return the unquoted local part, and the rest from the @ on."""
+    if text.startswith('"'):
+        quoted = _QUOTED_STRING.match(text)
+        if quoted is None:
+            raise AddressError("the quoted part before the @ is not well formed")
+        local = re.sub(r"\\(.)", r"\1", quoted.group(1))
+        if len(quoted.group(0).encode()) > MAX_LOCAL:  # the grammar's limit counts the quotes
+            raise AddressError(f"the part before the @ is longer than {MAX_LOCAL} octets")
+        return local, text[quoted.end() :]
+    local, at, domain = text.partition("@")
+    if local and not _DOT_STRING.match(local):
+        raise AddressError("the part before the @ has a character or a dot where none may be")
+    return local, at + domain
+
+
+def check_domain(domain: str) -> None:
+    """Check a domain name or address literal of RFC 5321 4.1.2 and 4.1.3. Raises `AddressError`."""
+    if domain.startswith("["):
+        literal_address(domain)
+        return
+    if len(domain.encode()) > MAX_DOMAIN:
+        raise AddressError(f"the domain is longer than {MAX_DOMAIN} octets")
+    if not domain:
+        raise AddressError("there is nothing behind the @")
+    if domain.endswith("."):
+        raise AddressError("the domain ends with a dot")
+    for label in _a_labels(domain).split("."):
+        if not label:
+            raise AddressError("the domain has an empty label")
+        if len(label) > 63:
+            raise AddressError("a label of the domain is longer than 63 octets")
+        if not _LABEL.match(label):
+            raise AddressError(f"{label!r} is no label of a domain name")
+
+
+def literal_address(domain: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IP address of `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3).
+
+    Raises `AddressError` for anything else: no other literal tag was ever standardised.
+    """
+    if not domain.endswith("]"):
+        raise AddressError("the address literal does not end with ]")
+    inner = domain[1:-1]
+    try:
+        if inner[:5].upper() == "IPV6:":
+            if "%" in inner:
+                raise AddressError("an address literal has no zone")
+            _check_ipv6_groups(inner[5:])
+            return ipaddress.IPv6Address(inner[5:])
+        if re.fullmatch(r"\d{1,3}(?:\.\d{1,3}){3}", inner):
+            return ipaddress.IPv4Address(inner)
+    except ValueError as error:
+        raise AddressError(f"{domain} is no address literal: {error}") from None
+    raise AddressError(f"{domain} is no address literal: write [192.0.2.1] or [IPv6:2001:db8::1]")
+
+
+def _check_ipv6_groups(text: str) -> None:
+    # RFC 5321 4.1.3 (IPv6-comp): "::" stands for at least two groups, which Python does not ask for.
+    if "::" not in text:
+        return
+    present = sum(2 if "." in group else 1 for group in text.replace("::", ":").split(":") if group)
+    if present > 6:
+        raise AddressError(f"{text}: '::' stands for at least two groups")
+
+
+@lru_cache(maxsize=4096)
+def domain_key(domain: str) -> str:
+    """Return a domain in the form in which domains are compared: lower-case A-labels, no trailing dot.
+
+    Address literals and "" are returned in lower case. Raises `AddressError` for what can't be a domain.
+    """
+    if not domain or domain.startswith("["):
+        return domain.lower()
+    return _a_labels(domain.rstrip(".")).lower()
+
+
+def _a_labels(domain: str) -> str:
+    if domain.isascii():
+        return domain
+    try:
+        return idna.encode(domain, uts46=True, transitional=False).decode()
+    except (idna.IDNAError, UnicodeError) as error:
+        raise AddressError(f"{domain!r} is no domain name: {error}") from None
+
+
+def parse_path(text: str, *, utf8: bool) -> tuple[Address | None, int]:
+    """Read the path at the beginning of `text`: `<>`, `<a@b>`, or with a source route `<@x,@y:a@b>`.
+
+    Returns the address (None for the null path; domain "" for `<postmaster>`) and where the path ends. A
+    source route is accepted and forgotten (RFC 5321 appendix C). Raises `AddressError`.
+    """
+    if not text.startswith("<"):
+        raise AddressError("an address stands in angle brackets: <local@domain>")
+    end = _end_of_path(text)
+    inner = text[1:end]
+    if len(inner.encode()) + 2 > 2 * MAX_PATH:
+        raise AddressError("the path is too long")
+    if not inner:
+        return None, end + 1
+    if inner.startswith("@"):
+        route = _SOURCE_ROUTE.match(inner)
+        if route is None:
+            raise AddressError("the source route is not well formed")
+        for hop in route.group(0)[:-1].split(","):
+            check_domain(hop[1:])
+        inner = inner[route.end() :]
+    if inner.lower() == "postmaster":
+        return Address(inner, ""), end + 1
+    return Address.parse(inner, utf8=utf8), end + 1
+
+
+def _end_of_path(text: str) -> int:
+    quoted = False
+    skip = False
+    for position, character in enumerate(text):
+        if skip:
+            skip = False
+        elif quoted and character == "\\":
+            skip = True
+        elif character == '"':
+            quoted = not quoted
+        elif character == ">" and not quoted:
+            return position
+    raise AddressError("the closing > is missing")
