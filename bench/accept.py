@@ -15,9 +15,7 @@ from bench.harness import need, report, scratch, take_turns, wait_until
 MAILBOXES = 100
 
 
-def run(
-    kind: type[WaypostContender] | type[PostfixContender], options: argparse.Namespace
-) -> tuple[float, float]:
+def run(kind: type[WaypostContender] | type[PostfixContender], options: argparse.Namespace) -> tuple[float, float]:
     """One run of one contender, fresh: returns messages a second and CPU seconds."""
     addresses = options.messages * options.recipients
     with scratch() as folder:

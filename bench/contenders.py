@@ -93,9 +93,7 @@ class WaypostContender:
         credentials = make_credentials(PASSWORD)
         directory = opened.storage.directory
         for number in range(mailboxes):
-            await directory.add_account(
-                f"user{number}@{DOMAIN}", credentials, quota=0, now=time.time_ns() // 1000
-            )
+            await directory.add_account(f"user{number}@{DOMAIN}", credentials, quota=0, now=time.time_ns() // 1000)
         for start in range(1, aliases + 1, 500):
             await asyncio.gather(
                 *(
@@ -225,9 +223,7 @@ class PostfixContender:
 
     def queued(self) -> int:
         queue = self._postfix.directory / "queue"
-        return sum(
-            len(files) for part in ("incoming", "active", "deferred") for _, _, files in os.walk(queue / part)
-        )
+        return sum(len(files) for part in ("incoming", "active", "deferred") for _, _, files in os.walk(queue / part))
 
     def cpu(self) -> float:
         master = int((self._postfix.directory / "queue/pid/master.pid").read_text())

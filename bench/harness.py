@@ -27,9 +27,7 @@ class Result:
         return statistics.median(self.rates)
 
 
-def take_turns(
-    contenders: Sequence[tuple[str, Callable[[], tuple[float, float]]]], rounds: int
-) -> list[Result]:
+def take_turns(contenders: Sequence[tuple[str, Callable[[], tuple[float, float]]]], rounds: int) -> list[Result]:
     """Run each contender once a round, in turn: each returns (rate, CPU seconds). Prints as it goes."""
     results = [Result(name) for name, _ in contenders]
     for number in range(rounds):
@@ -43,9 +41,7 @@ def take_turns(
 
 def report(title: str, unit: str, results: Sequence[Result]) -> float:
     """Print the medians, and last the ratio of the first contender to the second; return the ratio."""
-    print(
-        f"\n{title}  ({platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores)"
-    )
+    print(f"\n{title}  ({platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores)")
     for result in results:
         spread = f"{min(result.rates):.0f}..{max(result.rates):.0f}"
         cpu = statistics.median(result.cpu)

@@ -16,9 +16,7 @@ from bench.harness import need, report, scratch, take_turns, wait_until
 SINK = ("127.0.8.9", 2526)
 
 
-def run(
-    kind: type[WaypostContender] | type[PostfixContender], options: argparse.Namespace
-) -> tuple[float, float]:
+def run(kind: type[WaypostContender] | type[PostfixContender], options: argparse.Namespace) -> tuple[float, float]:
     """One run of one contender, fresh: returns messages a second and CPU seconds."""
     with scratch() as folder:
         server: Contender

@@ -62,9 +62,7 @@ class Nsd:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     words = self._process.stderr.read().decode() if self._process.stderr else ""
                     self.stop()
-                    raise RuntimeError(
-                        f"nsd does not answer on {self.address}:{self.port}: {words}"
-                    ) from None
+                    raise RuntimeError(f"nsd does not answer on {self.address}:{self.port}: {words}") from None
                 self._pause()
 
     def _pause(self) -> None:

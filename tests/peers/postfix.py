@@ -69,9 +69,7 @@ class Postfix:
         self._nameserver = nameserver
         self._write(hostname, mailboxes, dict(settings or {}), smtpd_limit)
 
-    def _write(
-        self, hostname: str, mailboxes: tuple[str, ...], extra: dict[str, str], smtpd_limit: str
-    ) -> None:
+    def _write(self, hostname: str, mailboxes: tuple[str, ...], extra: dict[str, str], smtpd_limit: str) -> None:
         user = pwd.getpwnam("postfix")
         for folder in (self.config, self.mail, self.directory / "queue", self.directory / "data"):
             folder.mkdir(parents=True, exist_ok=True)

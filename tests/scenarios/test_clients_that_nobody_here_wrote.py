@@ -87,9 +87,7 @@ async def by_msmtp(host: Host, folder: Path) -> None:
     await run("msmtp", "-C", str(rc), SISTER, stdin=written(folder, "msmtp").read_bytes())
 
 
-@pytest.mark.parametrize(
-    "send", [by_swaks, by_swaks_login_over_tls, by_curl_smtp, by_curl_smtps, by_smtplib, by_msmtp]
-)
+@pytest.mark.parametrize("send", [by_swaks, by_swaks_login_over_tls, by_curl_smtp, by_curl_smtps, by_smtplib, by_msmtp])
 async def test_every_client_submits_and_the_octets_arrive_unchanged(
     send: Callable[[Host, Path], Awaitable[None]], host: Host, tmp_path: Path
 ) -> None:

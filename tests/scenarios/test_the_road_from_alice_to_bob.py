@@ -105,9 +105,7 @@ async def test_after_kill_9_of_everything_each_message_is_there_exactly_once(tow
     loop = asyncio.get_running_loop()
 
     def burst(count: int) -> None:
-        with smtplib.SMTP_SSL(
-            town.wonderland.address, 465, timeout=20, context=trusting(town.wonderland)
-        ) as s:
+        with smtplib.SMTP_SSL(town.wonderland.address, 465, timeout=20, context=trusting(town.wonderland)) as s:
             s.login(ALICE, ALICE_PASSWORD)
             for subject in pending[:count]:
                 text = f"From: {ALICE}\r\nMessage-ID: <{subject}@x.test>\r\nSubject: {subject}\r\n\r\nhi\r\n"

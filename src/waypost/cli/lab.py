@@ -37,9 +37,7 @@ async def _lab(keep: bool, story: bool, burst: int) -> None:
     directory = new_directory()
     town = Town(directory, ports)
     tell.plain("Waypost lab: two mail hosts and a name server on loopback addresses.")
-    tell.plain(
-        f"  {why}; the retry schedule runs in seconds: 1, 2, 3, 3, ...; delayed at 4 s, returned at 9 s."
-    )
+    tell.plain(f"  {why}; the retry schedule runs in seconds: 1, 2, 3, 3, ...; delayed at 4 s, returned at 9 s.")
     failed = True
     try:
         await town.build()

@@ -44,9 +44,7 @@ class NameServer:
         self._tcp = await asyncio.start_server(self._serve_tcp, address, port)
         bound = int(self._tcp.sockets[0].getsockname()[1])
         try:
-            self._udp, _ = await loop.create_datagram_endpoint(
-                lambda: _UdpResponder(self), local_addr=(address, bound)
-            )
+            self._udp, _ = await loop.create_datagram_endpoint(lambda: _UdpResponder(self), local_addr=(address, bound))
         except OSError:
             self._tcp.close()
             raise

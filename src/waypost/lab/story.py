@@ -39,9 +39,7 @@ class Story:
         await self._the_burst()
 
     async def _the_straight_road(self) -> None:
-        self._tell.scene(
-            "The straight road", "From Alice's command line to Bob's mailbox, station by station."
-        )
+        self._tell.scene("The straight road", "From Alice's command line to Bob's mailbox, station by station.")
         trace = await self._send(BOB, "Tea at five?", "Dear Bob,\n\ndo come. The Hatter insists.\n\nAlice")
         events = await self._follow(trace, "relayed")
         self._tell_events(self._town.wonderland, events)
@@ -49,9 +47,7 @@ class Story:
         await self._read(self._town.builder, BOB)
 
     async def _bobs_server_is_down(self) -> None:
-        self._tell.scene(
-            "Bob's server is down", "The message waits in the queue and is retried by the schedule."
-        )
+        self._tell.scene("Bob's server is down", "The message waits in the queue and is retried by the schedule.")
         await self._town.builder.stop()
         self._tell.say("builder.test", "the service is stopped", "bad")
         trace = await self._send(BOB, "Are you there?", "Knock, knock.")
@@ -91,9 +87,7 @@ class Story:
         await half
         await asyncio.gather(*(host.kill() for host in town.hosts))
         await sending
-        self._tell.say(
-            "both hosts", f"kill -9, with {burst.acknowledged} of {self._burst} acknowledged", "bad"
-        )
+        self._tell.say("both hosts", f"kill -9, with {burst.acknowledged} of {self._burst} acknowledged", "bad")
         await asyncio.gather(*(host.start() for host in town.hosts))
         self._tell.say("both hosts", "restarted; Alice's program sends what was never acknowledged", "good")
         await burst.send()

@@ -72,9 +72,7 @@ class Directory(Protocol):
         """Return all aliases, by address."""
         ...
 
-    async def add_account(
-        self, address: str, credentials: Credentials, *, quota: int, now: Micros
-    ) -> Account:
+    async def add_account(self, address: str, credentials: Credentials, *, quota: int, now: Micros) -> Account:
         """Make an account with its INBOX. Raises `Conflict` when the address is an account or alias."""
         ...
 
@@ -102,9 +100,7 @@ class Directory(Protocol):
         """Remove an alias. Raises `NotFound`."""
         ...
 
-    async def spend(
-        self, account: str, *, messages: int, recipients: int, now: Micros
-    ) -> tuple[Spending, Spending]:
+    async def spend(self, account: str, *, messages: int, recipients: int, now: Micros) -> tuple[Spending, Spending]:
         """Count what an account sends, durably and for all workers; return the last hour's and day's sums.
 
         The sums include what was just counted.

@@ -63,6 +63,7 @@ class NewMessage:
     body: Body
     message_id: str | None = None  # the Message-ID header field, for `waypost trace`
     account: str | None = None
+    digest: str | None = None  # of envelope and content: recognises a retransmission (decision 0005)
     deliveries: tuple[MailboxDelivery, ...] = ()
     entries: tuple[NewEntry, ...] = ()
     events: tuple[Event, ...] = field(default=())
@@ -92,11 +93,16 @@ class Spool(Protocol):
         """Return an empty body."""
         ...
 
-    async def accept(self, message: NewMessage) -> None:
+    async def accept(self, message: NewMessage) -> TraceId:
         """Store bytes, envelope, entries, mailbox rows and events in one group commit.
 
-        Returns when all is durable. Raises `StorageFull` or `StorageError`, and then nothing is stored.
+        Returns when all is durable: the message's trace id, or that of the first copy when the same digest was
+        accepted before and never confirmed. Raises `StorageFull` or `StorageError`: then nothing is stored.
         """
+        ...
+
+    def confirm(self, digest: str) -> None:
+        """The client has shown that it saw our 250: the same octets again are a new message."""
         ...
 
     async def open(self, trace: TraceId) -> StoredMessage:

@@ -1,0 +1,295 @@
+"""A batch: the rows of one group commit, written with one statement a table.  # hot: bench/accept
+
+Operations add rows; `flush` writes them. Order inside a flush is fixed, so that every row finds what it refers to.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+
+from waypost.message.trace import Micros, TraceId
+from waypost.storage.errors import NotFound
+from waypost.storage.journal import Event
+from waypost.storage.queue import reverse_path_text
+from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
+from waypost.storage.sqlite.bodies import SqliteBody
+from waypost.storage.sqlite.rows import encode, envelope_text, events_text, latin, recipients_text, text
+from waypost.storage.sqlite.segments import Location, OpenSegment
+
+_INSERT_MESSAGES = """
+INSERT INTO message (id, segment, offset, length, crc, head, refs, received_at, reverse_path, envelope, account)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
+       value->>9, value->>10
+FROM json_each(?)"""
+
+_GROW_SEGMENTS = """
+UPDATE segment SET size = max(segment.size, grown.size), live = segment.live + grown.live
+FROM (SELECT value->>0 AS id, value->>1 AS size, value->>2 AS live FROM json_each(?)) AS grown
+WHERE segment.id = grown.id"""
+
+_INSERT_ENTRIES = """
+INSERT INTO entry (message, destination, recipients, priority, queued_at, next_attempt)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)"""
+
+_WAKE_DESTINATIONS = """
+INSERT INTO destination (name, wake)
+SELECT value->>0, value->>1 FROM json_each(?) WHERE true
+ON CONFLICT (name) DO UPDATE SET wake = max(not_before, min(coalesce(wake, excluded.wake), excluded.wake))"""
+
+_INSERT_DELIVERIES = """
+INSERT INTO mailbox_message (mailbox, uid, message, head, size, internal_date, modseq, flags)
+SELECT mailbox.id,
+       mailbox.uidnext - 1 + row_number() OVER (PARTITION BY mailbox.id ORDER BY new.key),
+       new.value->>1, new.value->>2, new.value->>3, new.value->>4,
+       mailbox.highest_modseq + row_number() OVER (PARTITION BY mailbox.id ORDER BY new.key),
+       new.value->>5
+FROM json_each(?) AS new JOIN mailbox ON mailbox.id = new.value->>0"""
+
+_GROW_MAILBOXES = """
+UPDATE mailbox SET uidnext = uidnext + new.messages, highest_modseq = highest_modseq + new.messages
+FROM (SELECT value->>0 AS id, count(*) AS messages FROM json_each(?) GROUP BY 1) AS new
+WHERE mailbox.id = new.id"""
+
+_GROW_USAGE = """
+UPDATE account SET usage = usage + new.octets
+FROM (SELECT mailbox.account AS id, sum(value->>3) AS octets
+      FROM json_each(?) JOIN mailbox ON mailbox.id = value->>0 GROUP BY 1) AS new
+WHERE account.id = new.id"""
+
+_INSERT_JOURNAL = """
+INSERT INTO journal (message, time, events) SELECT value->>0, value->>1, value->>2 FROM json_each(?)"""
+
+_INSERT_NAMES = """
+INSERT OR IGNORE INTO message_name (message_id, message) SELECT value->>0, value->>1 FROM json_each(?)"""
+
+_INSERT_UNCONFIRMED = """
+INSERT OR REPLACE INTO unconfirmed (digest, message, time)
+SELECT value->>0, value->>1, value->>2 FROM json_each(?)"""
+
+_FIND_UNCONFIRMED = """
+SELECT digest, message FROM unconfirmed WHERE digest IN (SELECT value FROM json_each(?))"""
+
+_UPDATE_ENTRIES = """
+UPDATE entry SET recipients = new.value->>1, next_attempt = new.value->>2, waited = new.value->>3,
+       attempts = new.value->>4, last_attempt = new.value->>5, last_error = new.value->>6,
+       delay_notified = new.value->>7
+FROM json_each(?) AS new WHERE entry.id = new.value->>0"""
+
+_DELETE_ENTRIES = "DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?)) RETURNING message"
+
+_ADD_REFS = """
+UPDATE message SET refs = message.refs + new.refs
+FROM (SELECT value->>0 AS id, value->>1 AS refs FROM json_each(?)) AS new WHERE message.id = new.id"""
+
+_DELETE_MESSAGES = """
+DELETE FROM message WHERE id IN (SELECT value->>0 FROM json_each(?)) AND refs <= 0 RETURNING segment, length"""
+
+
+class Batch:
+    """Rows that wait for their group's commit."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        segment_for: Callable[[int, bool], OpenSegment | int],
+    ) -> None:
+        self.connection = connection
+        self._segment_for = segment_for
+        self._records: list[tuple[NewMessage, SqliteBody]] = []
+        self._locations: dict[TraceId, Location] = {}
+        self._known: dict[str | None, int] = {}
+        self._messages: list[list[Any]] = []
+        self._entries: list[list[Any]] = []
+        self._wakes: dict[str, Micros] = {}
+        self._deliveries: list[list[Any]] = []
+        self._journal: list[list[Any]] = []
+        self._names: list[list[Any]] = []
+        self._unconfirmed: list[list[Any]] = []
+        self._updates: list[list[Any]] = []
+        self._deletes: list[int] = []
+        self._refs: dict[int, int] = {}
+        self._segments: dict[int, list[int]] = {}
+
+    def add_bytes(self, message: NewMessage) -> None:
+        """Take a message whose octets are to be written before the rows."""
+        body = message.body
+        assert isinstance(body, SqliteBody), "a body comes from this engine's own spool"
+        self._records.append((message, body))
+
+    def write_bytes(self) -> None:
+        """Write all octets durably: those in memory together, spilled ones each in their own file."""
+        together: list[tuple[NewMessage, SqliteBody]] = []
+        for message, body in self._records:
+            if body.spilled:
+                number = self._segment_for(body.size, True)
+                assert isinstance(number, int)
+                location = body.finish(message.trace, number)
+                self._locations[message.trace] = location
+                self._grow(location, location.offset + location.length)
+            else:
+                together.append((message, body))
+        if together:
+            segment = self._segment_for(0, False)
+            assert isinstance(segment, OpenSegment)
+            found = segment.append([(message.trace, [message.head, *body.parts]) for message, body in together])
+            for (message, _), location in zip(together, found, strict=True):
+                self._locations[message.trace] = location
+                self._grow(location, location.offset + location.length)
+
+    def _grow(self, location: Location, size: int) -> None:
+        grown = self._segments.setdefault(location.segment, [0, 0])
+        grown[0] = max(grown[0], size)
+        grown[1] += location.length
+
+    def recognise(self) -> None:
+        """Look up, for all messages at once, which of them we have and were never confirmed."""
+        digests = [message.digest for message, _ in self._records if message.digest]
+        if digests:
+            self._known = dict(self.connection.execute(_FIND_UNCONFIRMED, (_json(digests),)).fetchall())
+
+    def first_copy(self, message: NewMessage) -> TraceId | None:
+        """Return the trace id of the copy that is stored already, if there is one."""
+        found = self._known.get(message.digest) if message.digest else None
+        return None if found is None else TraceId(found)
+
+    def forget(self, message: NewMessage) -> None:
+        """The octets of this message turned out not to be needed: they are dead space in the segment."""
+        location = self._locations.pop(message.trace)
+        self._segments[location.segment][1] -= location.length
+
+    def message(self, message: NewMessage) -> None:
+        """Add a new message with all that belongs to it."""
+        location = self._locations[message.trace]
+        body = message.body
+        spilled = isinstance(body, SqliteBody) and body.spilled
+        self._messages.append(
+            [
+                message.trace,
+                location.segment,
+                location.offset,
+                location.length,
+                location.crc,
+                latin(message.head) if spilled else "",
+                len(message.deliveries) + len(message.entries),
+                message.received_at,
+                reverse_path_text(message.envelope.reverse_path),
+                envelope_text(message.envelope),
+                message.account,
+            ]
+        )
+        size = location.length + (len(message.head) if spilled else 0)
+        self.entries(message.trace, message.entries, message.received_at)
+        self.deliveries(message.trace, message.deliveries, size, message.received_at)
+        self.events(list(message.events))
+        if message.message_id:
+            self._names.append([message.message_id, message.trace])
+        if message.digest:
+            self._unconfirmed.append([message.digest, message.trace, message.received_at])
+
+    def entries(self, trace: TraceId, entries: tuple[NewEntry, ...], now: Micros) -> None:
+        """Add queue entries of a message."""
+        for entry in entries:
+            self._entries.append(
+                [
+                    trace,
+                    entry.destination,
+                    recipients_text(entry.recipients),
+                    entry.priority,
+                    now,
+                    entry.next_attempt,
+                ]
+            )
+            wake = self._wakes.get(entry.destination)
+            self._wakes[entry.destination] = entry.next_attempt if wake is None else min(wake, entry.next_attempt)
+
+    def deliveries(self, trace: TraceId, deliveries: tuple[MailboxDelivery, ...], size: int, now: Micros) -> None:
+        """Add mailbox rows of a message that has `size` octets without their heads."""
+        for delivery in deliveries:
+            self._deliveries.append(
+                [
+                    delivery.mailbox,
+                    trace,
+                    latin(delivery.head),
+                    size + len(delivery.head),
+                    now,
+                    text(sorted(delivery.flags)),
+                ]
+            )
+
+    def events(self, events: list[Event]) -> None:
+        """Add events; all of one message stand in one row."""
+        by_trace: dict[TraceId, list[Event]] = {}
+        for event in events:
+            by_trace.setdefault(event.trace, []).append(event)
+        for trace, of_one in by_trace.items():
+            self._journal.append([trace, of_one[-1].time, events_text(of_one)])
+
+    def update_entry(self, row: list[Any]) -> None:
+        """Change an entry: [id, recipients, next_attempt, waited, attempts, last_attempt, error, notified]."""
+        self._updates.append(row)
+
+    def delete_entry(self, entry: int) -> None:
+        """Remove an entry, and its message when nothing else needs it."""
+        self._deletes.append(entry)
+
+    def add_refs(self, trace: int, refs: int) -> None:
+        """Count references to a message; it goes when the last one goes."""
+        self._refs[trace] = self._refs.get(trace, 0) + refs
+
+    def flush(self) -> None:
+        """Write the rows that were added so far. Raises `NotFound` when a mailbox is gone."""
+        run = self.connection.execute
+        if self._messages:
+            run(_INSERT_MESSAGES, (_json(self._messages),))
+        if self._segments:
+            run(_GROW_SEGMENTS, (_json([[k, *v] for k, v in self._segments.items()]),))
+        if self._entries:
+            run(_INSERT_ENTRIES, (_json(self._entries),))
+            run(_WAKE_DESTINATIONS, (_json([[k, v] for k, v in self._wakes.items()]),))
+        if self._deliveries:
+            self._flush_deliveries()
+        if self._updates:
+            run(_UPDATE_ENTRIES, (_json(self._updates),))
+        if self._deletes:
+            for (message,) in run(_DELETE_ENTRIES, (_json(self._deletes),)):
+                self.add_refs(message, -1)
+        if self._refs:
+            self._flush_refs()
+        if self._journal:
+            run(_INSERT_JOURNAL, (_json(self._journal),))
+        if self._names:
+            run(_INSERT_NAMES, (_json(self._names),))
+        if self._unconfirmed:
+            run(_INSERT_UNCONFIRMED, (_json(self._unconfirmed),))
+        self._clear()
+
+    def _clear(self) -> None:
+        for rows in (self._messages, self._entries, self._deliveries, self._journal):
+            rows.clear()
+        for more in (self._names, self._unconfirmed, self._updates, self._deletes):
+            more.clear()
+        self._wakes.clear()
+        self._refs.clear()
+        self._segments.clear()
+
+    def _flush_deliveries(self) -> None:
+        rows = _json(self._deliveries)
+        self.connection.execute(_INSERT_DELIVERIES, (rows,))
+        if self.connection.changes() != len(self._deliveries):
+            raise NotFound("a mailbox was removed while its message arrived")
+        self.connection.execute(_GROW_MAILBOXES, (rows,))
+        self.connection.execute(_GROW_USAGE, (rows,))
+
+    def _flush_refs(self) -> None:
+        rows = _json([[k, v] for k, v in self._refs.items()])
+        self.connection.execute(_ADD_REFS, (rows,))
+        freed: dict[int, int] = {}
+        for segment, length in self.connection.execute(_DELETE_MESSAGES, (rows,)):
+            freed[segment] = freed.get(segment, 0) - length
+        if freed:
+            self.connection.execute(_GROW_SEGMENTS, (_json([[k, 0, v] for k, v in freed.items()]),))
+
+
+def _json(rows: Any) -> str:
+    return encode(rows).decode()

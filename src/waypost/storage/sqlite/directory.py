@@ -1,0 +1,185 @@
+"""Accounts and aliases of the embedded engine. Look-ups cost some microseconds, so nothing is cached."""
+
+from typing import Any
+
+import apsw
+
+from waypost.message.trace import Micros
+from waypost.storage.bus import Notice
+from waypost.storage.directory import Account, Alias, Credentials, Spending
+from waypost.storage.errors import Conflict, NotFound
+from waypost.storage.sqlite.mailboxes import new_mailbox, remove_messages
+from waypost.storage.sqlite.rows import decode, text
+from waypost.storage.sqlite.writer import Writer
+
+_ACCOUNT = """
+SELECT id, address, argon2, salt, iterations, stored_key, server_key, quota, disabled, created_at, inbox, usage
+FROM account """
+_BUCKET = 5 * 60 * 1_000_000
+_HOUR = 3600 * 1_000_000
+_DAY = 24 * _HOUR
+
+
+def _account(row: tuple[Any, ...]) -> Account:
+    return Account(
+        id=row[0],
+        address=row[1],
+        credentials=Credentials(*row[2:7]),
+        quota=row[7],
+        disabled=bool(row[8]),
+        created_at=row[9],
+        inbox=row[10],
+        usage=row[11],
+    )
+
+
+class SqliteDirectory:
+    """Looks up and changes accounts and aliases."""
+
+    def __init__(self, writer: Writer, reading: apsw.Connection) -> None:
+        self._writer = writer
+        self._reading = reading
+
+    async def account(self, address: str) -> Account | None:
+        """Return the account with this address key; None when there is none."""
+        row = self._reading.execute(_ACCOUNT + "WHERE address = ?", (address,)).fetchone()
+        return None if row is None else _account(tuple(row))
+
+    async def alias(self, address: str) -> Alias | None:
+        """Return the alias with this address key; None when there is none."""
+        targets = self._reading.execute("SELECT targets FROM alias WHERE address = ?", (address,)).get
+        return None if targets is None else Alias(address, tuple(decode(targets)))
+
+    async def accounts(self) -> list[Account]:
+        """Return all accounts, by address."""
+        return [_account(tuple(row)) for row in self._reading.execute(_ACCOUNT + "ORDER BY address")]
+
+    async def aliases(self) -> list[Alias]:
+        """Return all aliases, by address."""
+        rows = self._reading.execute("SELECT address, targets FROM alias ORDER BY address")
+        return [Alias(address, tuple(decode(targets))) for address, targets in rows]
+
+    async def add_account(self, address: str, credentials: Credentials, *, quota: int, now: Micros) -> Account:
+        """Make an account with its INBOX. Raises `Conflict`."""
+
+        def add(connection: apsw.Connection) -> None:
+            if connection.execute("SELECT 1 FROM alias WHERE address = ?", (address,)).get is not None:
+                raise Conflict(f"{address} is an alias")
+            try:
+                account = connection.execute(
+                    "INSERT INTO account (address, argon2, salt, iterations, stored_key, server_key, quota, "
+                    "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                    (address, *_credentials(credentials), quota, now),
+                ).get
+            except apsw.ConstraintError:
+                raise Conflict(f"there is an account {address} already") from None
+            inbox = new_mailbox(connection, account, "INBOX")
+            connection.execute("UPDATE account SET inbox = ? WHERE id = ?", (inbox, account))
+
+        await self._writer.call(add, lambda _: [Notice("directory", address)])
+        account = await self.account(address)
+        if account is None:
+            raise NotFound(f"{address} was removed at once")
+        return account
+
+    async def set_credentials(self, address: str, credentials: Credentials) -> None:
+        """Change the password. Raises `NotFound`."""
+        await self._change(
+            address,
+            "UPDATE account SET argon2 = ?, salt = ?, iterations = ?, stored_key = ?, server_key = ?",
+            _credentials(credentials),
+        )
+
+    async def set_disabled(self, address: str, disabled: bool) -> None:
+        """Disable or enable an account. Raises `NotFound`."""
+        await self._change(address, "UPDATE account SET disabled = ?", (int(disabled),))
+
+    async def set_quota(self, address: str, quota: int) -> None:
+        """Change the quota. Raises `NotFound`."""
+        await self._change(address, "UPDATE account SET quota = ?", (quota,))
+
+    async def _change(self, address: str, sql: str, values: tuple[Any, ...]) -> None:
+        def change(connection: apsw.Connection) -> None:
+            connection.execute(sql + " WHERE address = ?", (*values, address))
+            if not connection.changes():
+                raise NotFound(f"there is no account {address}")
+
+        await self._writer.call(change, lambda _: [Notice("directory", address)])
+
+    async def remove_account(self, address: str) -> None:
+        """Remove an account with its mailboxes and mail. Raises `NotFound`."""
+
+        def remove(connection: apsw.Connection) -> None:
+            account = connection.execute("DELETE FROM account WHERE address = ? RETURNING id", (address,)).get
+            if account is None:
+                raise NotFound(f"there is no account {address}")
+            boxes = connection.execute("DELETE FROM mailbox WHERE account = ? RETURNING id", (account,))
+            for (box,) in boxes.fetchall():
+                rows = connection.execute(
+                    "DELETE FROM mailbox_message WHERE mailbox = ? RETURNING uid, message, size", (box,)
+                ).fetchall()
+                remove_messages(connection, rows)
+                connection.execute("DELETE FROM expunged WHERE mailbox = ?", (box,))
+            connection.execute("DELETE FROM spending WHERE account = ?", (address,))
+
+        await self._writer.call(remove, lambda _: [Notice("directory", address)])
+
+    async def set_alias(self, alias: Alias) -> None:
+        """Make or replace an alias. Raises `Conflict`."""
+
+        def change(connection: apsw.Connection) -> None:
+            taken = connection.execute("SELECT 1 FROM account WHERE address = ?", (alias.address,)).get
+            if taken is not None:
+                raise Conflict(f"{alias.address} is an account")
+            connection.execute(
+                "INSERT OR REPLACE INTO alias (address, targets) VALUES (?, ?)",
+                (alias.address, text(list(alias.targets))),
+            )
+
+        await self._writer.call(change, lambda _: [Notice("directory", alias.address)])
+
+    async def remove_alias(self, address: str) -> None:
+        """Remove an alias. Raises `NotFound`."""
+
+        def remove(connection: apsw.Connection) -> None:
+            connection.execute("DELETE FROM alias WHERE address = ?", (address,))
+            if not connection.changes():
+                raise NotFound(f"there is no alias {address}")
+
+        await self._writer.call(remove, lambda _: [Notice("directory", address)])
+
+    async def spend(self, account: str, *, messages: int, recipients: int, now: Micros) -> tuple[Spending, Spending]:
+        """Count what an account sends; returns the sums of the last hour and day."""
+
+        def spend(connection: apsw.Connection) -> tuple[Spending, Spending]:
+            connection.execute(
+                "INSERT INTO spending (account, bucket, messages, recipients) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (account, bucket) DO UPDATE SET messages = messages + excluded.messages, "
+                "recipients = recipients + excluded.recipients",
+                (account, now // _BUCKET, messages, recipients),
+            )
+            connection.execute(
+                "DELETE FROM spending WHERE account = ? AND bucket < ?", (account, (now - _DAY) // _BUCKET)
+            )
+            hour, day = (
+                connection.execute(
+                    "SELECT coalesce(sum(messages), 0), coalesce(sum(recipients), 0) FROM spending "
+                    "WHERE account = ? AND bucket > ?",
+                    (account, (now - window) // _BUCKET),
+                ).fetchone()
+                or (0, 0)
+                for window in (_HOUR, _DAY)
+            )
+            return Spending(*hour), Spending(*day)
+
+        return await self._writer.call(spend)
+
+
+def _credentials(credentials: Credentials) -> tuple[Any, ...]:
+    return (
+        credentials.argon2,
+        credentials.scram_salt,
+        credentials.scram_iterations,
+        credentials.scram_stored_key,
+        credentials.scram_server_key,
+    )

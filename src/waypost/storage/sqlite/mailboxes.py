@@ -1,0 +1,150 @@
+"""Mailboxes of the embedded engine (the data model of RFC 9051 and RFC 7162)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from waypost.message.trace import TraceId
+from waypost.storage.bus import Notice
+from waypost.storage.errors import Conflict, NotFound
+from waypost.storage.mailboxes import Mailbox, MailboxMessage
+from waypost.storage.spool import StoredMessage
+from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.rows import decode, encode, text
+from waypost.storage.sqlite.spool import SqliteSpool
+from waypost.storage.sqlite.writer import Writer
+
+_MAILBOX = "SELECT id, account, name, uidvalidity, uidnext, highest_modseq FROM mailbox "
+_MESSAGE = "SELECT mailbox, uid, message, size, internal_date, modseq, flags FROM mailbox_message "
+
+
+def new_mailbox(connection: apsw.Connection, account: int, name: str) -> int:
+    """Insert a mailbox with a UIDVALIDITY that was never used; return its id."""
+    validity = connection.execute(
+        "INSERT INTO counter (name, value) VALUES ('uidvalidity', unixepoch()) "
+        "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, unixepoch()) RETURNING value"
+    ).get
+    return int(
+        connection.execute(
+            "INSERT INTO mailbox (account, name, uidvalidity) VALUES (?, ?, ?) RETURNING id",
+            (account, name, validity),
+        ).get
+    )
+
+
+def remove_messages(connection: apsw.Connection, rows: Sequence[tuple[int, int, int]]) -> None:
+    """Let go of the messages of deleted mailbox rows (uid, message, size)."""
+    batch = Batch(connection, lambda octets, own: 0)
+    for _, message, _ in rows:
+        batch.add_refs(message, -1)
+    batch.flush()
+
+
+class SqliteMailboxes:
+    """Reads and changes mailboxes."""
+
+    def __init__(self, writer: Writer, reading: apsw.Connection, spool: SqliteSpool) -> None:
+        self._writer = writer
+        self._reading = reading
+        self._spool = spool
+
+    async def all(self, account: int) -> list[Mailbox]:
+        """Return the mailboxes of an account, by name."""
+        rows = self._reading.execute(_MAILBOX + "WHERE account = ? ORDER BY name", (account,))
+        return [Mailbox(*row) for row in rows]
+
+    async def get(self, account: int, name: str = "INBOX") -> Mailbox:
+        """Return a mailbox; INBOX is found in any case. Raises `NotFound`."""
+        wanted = "INBOX" if name.upper() == "INBOX" else name
+        row = self._reading.execute(_MAILBOX + "WHERE account = ? AND name = ?", (account, wanted)).fetchone()
+        if row is None:
+            raise NotFound(f"no mailbox {name!r}")
+        return Mailbox(*row)
+
+    async def create(self, account: int, name: str) -> Mailbox:
+        """Make a mailbox. Raises `Conflict`."""
+
+        def create(connection: apsw.Connection) -> None:
+            try:
+                new_mailbox(connection, account, name)
+            except apsw.ConstraintError:
+                raise Conflict(f"there is a mailbox {name!r} already") from None
+
+        if name.upper() == "INBOX":
+            raise Conflict("INBOX exists from the first day")
+        await self._writer.call(create)
+        return await self.get(account, name)
+
+    async def messages(self, mailbox: int) -> list[MailboxMessage]:
+        """Return all messages, by UID."""
+        rows = self._reading.execute(_MESSAGE + "WHERE mailbox = ? ORDER BY uid", (mailbox,))
+        return [
+            MailboxMessage(box, uid, TraceId(message), size, date, modseq, _flags(flags))
+            for box, uid, message, size, date, modseq, flags in rows
+        ]
+
+    async def open(self, mailbox: int, uid: int) -> StoredMessage:
+        """Open the octets of a message: its head, then the shared ones. Raises `NotFound`."""
+        row = self._reading.execute(
+            "SELECT message, head FROM mailbox_message WHERE mailbox = ? AND uid = ?", (mailbox, uid)
+        ).fetchone()
+        if row is None:
+            raise NotFound(f"no message {uid} in the mailbox")
+        return self._spool.message(TraceId(row[0]), str(row[1]).encode("latin-1"))
+
+    async def set_flags(self, mailbox: int, uids: Sequence[int], flags: frozenset[str]) -> None:
+        """Replace flags and keywords; MODSEQ grows."""
+        values = {"mailbox": mailbox, "uids": _json(uids), "flags": text(sorted(flags))}
+
+        def change(connection: apsw.Connection) -> None:
+            connection.execute("UPDATE mailbox SET highest_modseq = highest_modseq + 1 WHERE id = :mailbox", values)
+            connection.execute(
+                "UPDATE mailbox_message SET flags = :flags, "
+                "modseq = (SELECT highest_modseq FROM mailbox WHERE id = :mailbox) "
+                "WHERE mailbox = :mailbox AND uid IN (SELECT value FROM json_each(:uids))",
+                values,
+            )
+
+        await self._writer.call(change, lambda _: [Notice("mailbox", str(mailbox))])
+
+    async def expunge(self, mailbox: int, uids: Sequence[int]) -> int:
+        """Remove messages; returns how many there were."""
+        values = {"mailbox": mailbox, "uids": _json(uids)}
+
+        def expunge(connection: apsw.Connection) -> int:
+            rows = connection.execute(
+                "DELETE FROM mailbox_message "
+                "WHERE mailbox = :mailbox AND uid IN (SELECT value FROM json_each(:uids)) "
+                "RETURNING uid, message, size",
+                values,
+            ).fetchall()
+            if not rows:
+                return 0
+            account, modseq = connection.execute(
+                "UPDATE mailbox SET highest_modseq = highest_modseq + 1 WHERE id = ? RETURNING account, highest_modseq",
+                (mailbox,),
+            ).fetchone() or (0, 0)
+            connection.execute(
+                "INSERT INTO expunged (mailbox, modseq, uid) SELECT ?, ?, value FROM json_each(?)",
+                (mailbox, modseq, _json([uid for uid, _, _ in rows])),
+            )
+            connection.execute(
+                "UPDATE account SET usage = usage - ? WHERE id = ?", (sum(row[2] for row in rows), account)
+            )
+            remove_messages(connection, rows)
+            return len(rows)
+
+        return await self._writer.call(expunge, lambda _: [Notice("mailbox", str(mailbox))])
+
+    async def usage(self, account: int) -> int:
+        """Return the octets stored in all mailboxes of an account."""
+        return int(self._reading.execute("SELECT usage FROM account WHERE id = ?", (account,)).get or 0)
+
+
+def _flags(value: str) -> frozenset[str]:
+    return frozenset(decode(value)) if value != "[]" else frozenset()
+
+
+def _json(values: Sequence[Any]) -> str:
+    return encode(list(values)).decode()
