@@ -1,0 +1,73 @@
+"""Trace fields: the Received field that each hop puts in front (RFC 5321 4.4), and what they tell of loops."""
+
+import re
+import time
+from dataclasses import dataclass
+
+from waypost.message.address import Address
+from waypost.message.headers import HeaderBlock
+from waypost.message.trace import Micros, TraceId, format_trace_id
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_SAFE = re.compile(r"[^A-Za-z0-9.:_\[\]\-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What a Received field says of one hop: who came, how, and who we are."""
+
+    helo: str
+    peer: str  # IP address
+    hostname: str
+    protocol: str  # "with" value
+    tls: str | None = None  # "TLSv1.3 cipher"
+    hide_peer: bool = False  # a submitter's address is nobody's business but ours
+
+
+def with_protocol(*, extended: bool, tls: bool, authenticated: bool, lmtp: bool = False, utf8: bool = False) -> str:
+    """Return the `with` keyword of RFC 3848, or of RFC 6531 section 4.3 for an internationalised message."""
+    if lmtp:
+        base = "UTF8LMTP" if utf8 else "LMTP"
+    elif utf8:
+        base = "UTF8SMTP"
+    elif not extended:
+        return "SMTP"
+    else:
+        base = "ESMTP"
+    return base + ("S" if tls else "") + ("A" if authenticated else "")
+
+
+def date_text(now: Micros) -> str:
+    """Return a date-time of RFC 5322 3.3 in UTC: `Tue, 24 Nov 2026 16:57:26 +0000`."""
+    moment = time.gmtime(now // 1_000_000)
+    return (
+        f"{_DAYS[moment.tm_wday]}, {moment.tm_mday} {_MONTHS[moment.tm_mon - 1]} {moment.tm_year} "
+        f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} +0000"
+    )
+
+
+def received_field(hop: Hop, trace: TraceId, now: Micros, recipient: Address | None = None) -> bytes:
+    """Return the field with its line end. `recipient` only where the message has a single one (RFC 5321 4.4)."""
+    helo = _SAFE.sub("?", hop.helo)[:255] or "unknown"
+    literal = f"[IPv6:{hop.peer}]" if ":" in hop.peer else f"[{hop.peer}]"
+    lines = [f"Received: from {helo}" + ("" if hop.hide_peer else f" ({literal})")]
+    tls = f" ({_SAFE.sub(' ', hop.tls)})" if hop.tls else ""
+    lines.append(f"\tby {hop.hostname} (Waypost) with {hop.protocol}{tls}")
+    last = f"\tid {format_trace_id(trace)}"
+    if recipient is not None:
+        lines.append(last)
+        last = f"\tfor <{recipient}>"
+    lines.append(f"{last}; {date_text(now)}")
+    return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def count_received(headers: HeaderBlock) -> int:
+    """Return the number of Received fields: a message with too many is in a loop (RFC 5321 6.3)."""
+    return headers.count(b"received")
+
+
+def passed_here(headers: HeaderBlock, hostname: str) -> int:
+    """Return how many Received fields were written by this host."""
+    ours = f"by {hostname} (waypost)".encode().lower()
+    return sum(ours in value.lower() for value in headers.get_all(b"received"))
