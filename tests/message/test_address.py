@@ -1,0 +1,107 @@
+"""Addresses: the grammar of RFC 5321 4.1.2, and a public suite of verdicts through MAIL and RCPT."""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waypost.message.address import Address, AddressError, domain_key, literal_address, parse_path
+from waypost.protocol.smtp import replies
+from waypost.protocol.smtp.events import Hello, MailOffered, RecipientOffered
+from waypost.protocol.smtp.server import ServerOptions, SmtpServer
+
+SUITE = Path(__file__).parents[3] / "shared/suites/addresses/tests.xml"
+ACCEPTED = {"ISEMAIL_VALID_CATEGORY", "ISEMAIL_DNSWARN", "ISEMAIL_RFC5321"}
+DIALOGUE = (b"MAIL FROM:<%s>\r\n", b"RCPT TO:<%s>\r\n")
+
+
+def cases() -> list[tuple[str, str, bool]]:
+    if not SUITE.exists():
+        return []
+    found = []
+    for test in ElementTree.parse(SUITE).getroot().iter("test"):
+        # Control characters stand as their pictures, U+2400 and on.
+        address = "".join(
+            chr(ord(c) - 0x2400) if 0x2400 <= ord(c) < 0x2420 else c for c in test.findtext("address") or ""
+        )
+        found.append((test.get("id") or "", address, test.findtext("category") in ACCEPTED))
+    return found
+
+
+def accepted(command: bytes, address: str) -> bool:
+    """Ask a fresh engine, which has said EHLO (and MAIL, for RCPT)."""
+    engine = SmtpServer(ServerOptions("mx.test"), now=lambda: 0)
+    engine.receive(b"EHLO x\r\n" + (b"MAIL FROM:<a@b.test>\r\n" if command.startswith(b"RCPT") else b""))
+    offered = 0
+    for data in (b"", command % address.encode()):
+        engine.receive(data)
+        offered = 0
+        while event := engine.next_event():
+            if isinstance(event, Hello | MailOffered | RecipientOffered):
+                engine.answer(replies.OK)
+                offered += not isinstance(event, Hello)
+        engine.take_output()
+    return offered == 1
+
+
+@pytest.mark.skipif(not SUITE.exists(), reason="the public address suite is not beside this checkout")
+@pytest.mark.parametrize("command", DIALOGUE)
+def test_every_address_of_the_public_suite_gets_its_verdict(command: bytes) -> None:
+    # An empty text is the null path in MAIL, which is no address and has a meaning of its own.
+    wrong = [
+        (number, address)
+        for number, address, verdict in cases()
+        if (address or command.startswith(b"RCPT")) and accepted(command, address) != verdict
+    ]
+    assert wrong == [] and len(cases()) > 150
+
+
+def test_the_wire_form_quotes_what_must_be_quoted() -> None:
+    for text in ("a@b.test", '"a b"@b.test', '""@b.test', '"a\\"b\\\\"@b.test', "bøb@exämple.test"):
+        assert str(Address.parse(text)) == text
+    assert str(Address.parse('"plain"@b.test')) == "plain@b.test", "quotes that are not needed go"
+
+
+def test_domains_are_compared_as_lower_case_a_labels() -> None:
+    assert domain_key("EXÄMPLE.Test.") == "xn--exmple-cua.test"
+    assert Address.parse("Bob@Example.TEST").key == "bob@example.test"
+
+
+def test_address_literals_are_ip_addresses() -> None:
+    assert str(literal_address("[192.0.2.1]")) == "192.0.2.1"
+    assert str(literal_address("[IPv6:2001:db8::1]")) == "2001:db8::1"
+    for wrong in ("[1.2.3]", "[IPv6:x]", "[1.2.3.4", "[x:y]", "[IPv6:fe80::1%eth0]", "[IPv6:1:2:3:4:5:6:7::]"):
+        with pytest.raises(AddressError):
+            literal_address(wrong)
+
+
+def test_paths_are_read_with_source_routes_that_are_forgotten() -> None:
+    assert parse_path("<>", utf8=False) == (None, 2)
+    assert parse_path("<@x.test,@y.test:a@b.test> SIZE=1", utf8=False) == (Address("a", "b.test"), 26)
+    assert parse_path("<Postmaster>", utf8=False)[0] == Address("Postmaster", "")
+    assert parse_path('<"a>b"@c.test>', utf8=False)[0] == Address("a>b", "c.test")
+
+
+@pytest.mark.parametrize(
+    "text", ["a@b", "<a@b", "<a@@b>", "<a@b.>", "<@x:>", "<a@b_c.test>", "<a..b@c.test>", "<a@-b.test>"]
+)
+def test_malformed_paths_are_refused(text: str) -> None:
+    with pytest.raises(AddressError):
+        parse_path(text, utf8=True)
+
+
+@pytest.mark.parametrize("text", ["x" * 65 + "@b.test", "a@" + "x" * 64 + ".test", "a@" + "x." * 130 + "test"])
+def test_the_limits_of_length_hold(text: str) -> None:
+    with pytest.raises(AddressError):
+        Address.parse(text)
+
+
+@given(st.text(max_size=80))
+def test_what_is_read_is_written_the_same(text: str) -> None:
+    try:
+        address = Address.parse(text)
+    except AddressError:
+        return
+    assert Address.parse(str(address)) == address
