@@ -1,6 +1,7 @@
 """The SMTP server engine, by the sections of its RFCs, and against what hostile clients send."""
 
 import base64
+import itertools
 
 import pytest
 from hypothesis import given
@@ -149,7 +150,8 @@ def test_parameters_of_mail_and_rcpt_are_read() -> None:
     owner = Owner(submission=True)
     owner.send(HELLO)
     owner.send(
-        b"MAIL FROM:<a@x.test> SIZE=99 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=a+2Bb HOLDFOR=60 BY=120;N MT-PRIORITY=-3\r\n"
+        b"MAIL FROM:<a@x.test> SIZE=99 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=a+2Bb "
+        b"HOLDFOR=60 BY=120;N MT-PRIORITY=-3\r\n"
     )
     mail = owner.last(MailOffered)
     assert isinstance(mail, MailOffered)
@@ -385,7 +387,7 @@ def test_any_split_of_the_same_bytes_gives_the_same_events(cuts: list[int]) -> N
     whole, split = Owner(), Owner()
     whole.send(SESSION)
     edges = [0, *sorted(cuts), len(SESSION)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         split.send(SESSION[start:end])
     assert split.output == whole.output
     assert split.events == whole.events and split.messages == whole.messages

@@ -9,9 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 _NAME = re.compile(rb"[!-9;-~]+[ \t]*:")
-_TOKEN = re.compile(
-    rb'"(?:[^"\\]|\\.)*"|\((?:[^()\\]|\\.)*\)|<[^<>]*>|[,;:()<>@]|[^\s"(),;:<>@]+|.', re.DOTALL
-)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|\((?:[^()\\]|\\.)*\)|<[^<>]*>|[,;:()<>@]|[^\s"(),;:<>@]+|.', re.DOTALL)
 
 
 def find_header_end(data: bytes, start: int = 0) -> int | None:

@@ -1,0 +1,109 @@
+"""What the SMTP and LMTP client engine tells its owner (RFC 5321 section 4.1.1, RFC 2033).
+
+Every command that the owner gives ends with exactly one of these, `Disconnected` at the latest.
+"""
+
+from dataclasses import dataclass
+
+from waypost.message.envelope import Recipient
+from waypost.protocol.reply import Reply
+from waypost.protocol.smtp.capabilities import Capabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """The server's greeting: positive, or a refusal (RFC 7504) after which only QUIT makes sense."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """EHLO (or HELO, or LHLO) was answered with yes; `capabilities` are empty after HELO."""
+
+    capabilities: Capabilities
+    extended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HelloRefused:
+    """The server refuses EHLO and HELO."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class TlsProceeds:
+    """STARTTLS was answered with 220: do the handshake, then call `tls_started`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsRefused:
+    """STARTTLS was refused; the session goes on in plain text if the owner wants that."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """AUTH succeeded, and the server proved itself where the mechanism asks for that."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationFailed:
+    """AUTH failed. `local` means that we broke it off: `reply` then holds our words."""
+
+    reply: Reply
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContentWanted:
+    """The server wants the content of a transaction that was begun with facts only: call `send_content`
+    while `wants_content`, then `end_content`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientOutcome:
+    """The last word on one recipient. `local`: the reply is ours, because the peer was not asked."""
+
+    recipient: Recipient
+    reply: Reply
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionEnded:
+    """A transaction is over; every recipient has an outcome, in the order of `begin`.
+
+    `dsn`: the server offers DSN and got the parameters, so success is its business to report.
+    """
+
+    outcomes: tuple[RecipientOutcome, ...]
+    dsn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The session is over: close the connection. `reply` is the server's farewell where there was one;
+    `status` is the RFC 3463 code that fits what was left undone."""
+
+    reason: str
+    status: str
+    reply: Reply | None = None
+
+
+ClientEvent = (
+    Greeted
+    | Welcomed
+    | HelloRefused
+    | TlsProceeds
+    | TlsRefused
+    | Authenticated
+    | AuthenticationFailed
+    | ContentWanted
+    | TransactionEnded
+    | Disconnected
+)

@@ -1,0 +1,84 @@
+"""Reads replies of an SMTP or LMTP server from bytes (RFC 5321 4.2, RFC 2034): for the client engine only.
+
+Whatever a peer sends, memory stays bounded: a reply that is too long, malformed, or whose lines do not end
+with CRLF raises `ReplyError`, and nothing that follows is read. The words are kept as the peer wrote them;
+who shows them to people escapes control characters.
+"""
+
+import re
+
+from waypost.protocol.reply import Reply
+
+MAX_LINE = 4096  # octets; RFC 5321 4.5.3.1.5 asks for 512
+MAX_LINES = 256
+
+# RFC 5321 4.2: a code, then "-" when more lines follow; 4.2.1 lets the text be missing.
+_LINE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])([^\0]*))?\Z", re.DOTALL)
+# RFC 2034 section 4, RFC 3463 section 2
+_ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?: |\Z)")
+
+
+class ReplyError(ValueError):
+    """The peer does not speak SMTP; the message says how, in plain words."""
+
+
+class ReplyReader:
+    """Turns bytes into `Reply` values, whatever the pieces in which they arrive."""
+
+    __slots__ = ("_buffer", "_code", "_lines")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._code = 0
+        self._lines: list[str] = []
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the peer; `next` reads them."""
+        self._buffer = self._buffer + data if self._buffer else data
+
+    @property
+    def buffered(self) -> bool:
+        """True while bytes were received that no complete reply has consumed."""
+        return bool(self._buffer) or bool(self._lines)
+
+    def next(self) -> Reply | None:
+        """Return the next whole reply; None when more bytes are needed. Raises `ReplyError`."""
+        while True:
+            end = self._buffer.find(b"\n")
+            if end < 0:
+                if len(self._buffer) > MAX_LINE:
+                    raise ReplyError("a line of the reply is too long")
+                return None
+            line = self._buffer[: end + 1]
+            self._buffer = self._buffer[end + 1 :]
+            finished = self._take_line(line)
+            if finished is not None:
+                return finished
+
+    def _take_line(self, line: bytes) -> Reply | None:
+        if len(line) > MAX_LINE:
+            raise ReplyError("a line of the reply is too long")
+        if not line.endswith(b"\r\n"):  # RFC 5321 2.3.8
+            raise ReplyError("a line of the reply does not end with CRLF")
+        match = _LINE.match(line[:-2])
+        if match is None:
+            raise ReplyError("the answer is no SMTP reply")
+        code = int(match.group(1))
+        if self._lines and code != self._code:  # RFC 5321 4.2.1
+            raise ReplyError("the lines of one reply have different codes")
+        self._code = code
+        self._lines.append((match.group(3) or b"").decode("utf-8", "backslashreplace"))
+        if match.group(2) == b"-":
+            if len(self._lines) >= MAX_LINES:
+                raise ReplyError("the reply has too many lines")
+            return None
+        lines, self._lines = self._lines, []
+        return _reply(code, lines)
+
+
+def _reply(code: int, lines: list[str]) -> Reply:
+    match = _ENHANCED.match(lines[-1])
+    if match is None or int(match.group(1)) != code // 100:  # RFC 2034 4: the classes agree
+        return Reply(code, None, tuple(lines))
+    enhanced = match.group(0).rstrip()
+    return Reply(code, enhanced, tuple(line.removeprefix(enhanced).removeprefix(" ") for line in lines))
