@@ -1,16 +1,47 @@
 """Every setting of Waypost, as frozen types: names, defaults, and what each means.
 
-The docstring under a field is its manual; `docs/configuration.md` is made from this file.
-Durations are microseconds in here ("5m" in the file), sizes octets ("50 MiB" in the file).
+The docstring under a field is its manual; `python -m waypost.config.reference` makes `docs/configuration.md` of them.
+A field's type says how its value is written in the file: the kinds of value are named below, and `kinds.py` reads
+them. So a new setting is one field with its docstring, here, and nothing else.
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
+from typing import Annotated
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
+IpAndPort = tuple[IpAddress, int]
+ListenAddress = Annotated[IpAddress, "listen address"]
+"""Stands in the file with its port, which is a field of its own here."""
+
+Duration = Annotated[int, "duration"]
+"""Microseconds here, "5m" in the file; may be nothing ("0s")."""
+Timeout = Annotated[int, "timeout"]
+"""As `Duration`, but longer than nothing."""
+Size = Annotated[int, "size"]
+"""Octets here, "50 MiB" or a number of octets in the file."""
+Count = Annotated[int, "count"]
+"""A whole number from 1 on; where 0 makes sense, the type is `int`."""
+Port = Annotated[int, "port"]
+Share = Annotated[float, "share"]
+"""A number from 0 to 1."""
+Domain = Annotated[str, "domain"]
+"""A domain name: A-labels in lower case here, any form in the file."""
+HostName = Annotated[str, "host name"]
+"""A domain name of at least two labels."""
+DomainPattern = Annotated[str, "domain pattern"]
+"""A domain name, `.example.org` for all below it, or `*`."""
+NextHop = Annotated[str, "next hop"]
+"""A host name, or an IP address in brackets."""
+MailAddress = Annotated[str, "mail address"]
+"""Local part and domain, both in lower case, the domain in A-labels."""
+Separator = Annotated[str, "separator"]
+"""One character, or nothing."""
+Senders = tuple[tuple[str, tuple[str, ...]], ...]
+"""A table in the file: account = ["address", "@domain"]."""
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -31,14 +62,26 @@ class ListenerProtocol(StrEnum):
     POP3S = "pop3s"
 
 
+class RouteTls(StrEnum):
+    """How a route uses TLS."""
+
+    OPPORTUNISTIC = "opportunistic"
+    REQUIRED = "required"
+    IMPLICIT = "implicit"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One address on which the service listens."""
+    """`[[listener]]`: one address on which the service listens; repeat it for each."""
 
     protocol: ListenerProtocol
-    """`smtp`, `submission`, `submissions`, `lmtp`, `pop3` or `pop3s`."""
-    address: IpAddress
-    port: int
+    """`smtp` (mail from other servers, port 25), `submission` (mail from users, 587), `submissions` (the same with TLS
+    from the first byte, 465), `lmtp` (mail from a server in front of this one), `pop3` (110) or `pop3s` (995). All but
+    `smtp` and `lmtp` need `[tls]`, since nobody logs in without it."""
+    address: ListenAddress
+    """Where to listen, as "0.0.0.0:25" or "[::]:25"; port 0 is any free one."""
+    port: int = field(metadata={"behind": "address"})
     proxy_protocol: tuple[IpNetwork, ...] = ()
     """Networks of load balancers whose PROXY protocol header (v1 or v2) is believed, and demanded."""
 
@@ -57,9 +100,9 @@ class Tls:
 class Dns:
     """`[dns]`: the servers that are asked."""
 
-    servers: tuple[tuple[IpAddress, int], ...] = ()
+    servers: tuple[IpAndPort, ...] = ()
     """Recursive name servers, as "127.0.0.1:53". Default: the system's."""
-    timeout: int = 5 * SECOND
+    timeout: Timeout = 5 * SECOND
     """How long one server may take for one question."""
 
 
@@ -71,14 +114,15 @@ class Route:
     recipients that are unknown here are relayed along the route.
     """
 
-    domains: tuple[str, ...]
+    domains: tuple[DomainPattern, ...]
     """Domain names, `.example.org` for all below it, or "*" for every domain without a better match."""
-    host: str
+    host: NextHop
     """Where to send: a host name or an IP address in brackets."""
-    port: int = 25
+    port: Port = 25
+    """The port of that host: 25, 587 or 465 mostly."""
     lmtp: bool = False
     """Speak LMTP (RFC 2033) instead of SMTP."""
-    tls: str = "opportunistic"
+    tls: RouteTls = RouteTls.OPPORTUNISTIC
     """`opportunistic` (STARTTLS if offered, any certificate), `required` (STARTTLS, verified certificate),
     `implicit` (TLS from the first byte, verified certificate), or `none`."""
     username: str | None = None
@@ -91,21 +135,23 @@ class Route:
 class Outbound:
     """`[outbound]`: how mail leaves."""
 
-    port: int = 25
+    port: Port = 25
     """The port of other domains' mail servers; other values are for laboratories."""
     allow_private_addresses: bool = False
     """May deliver to loopback, link-local and private networks when an MX points there."""
     source_addresses: tuple[IpAddress, ...] = ()
     """Local addresses that connections go out from, used in turn. Default: the system chooses."""
-    max_connections: int = 500
+    max_connections: Count = 500
     """Connections open at once, over all destinations, in one worker."""
-    max_connections_per_destination: int = 20
+    max_connections_per_destination: Count = 20
     """The ceiling to which concurrency for one destination grows."""
-    max_messages_per_connection: int = 100
-    connect_timeout: int = 30 * SECOND
-    command_timeout: int = 5 * MINUTE
+    max_messages_per_connection: Count = 100
+    """After so many messages a connection is closed, and a fresh one opened."""
+    connect_timeout: Timeout = 30 * SECOND
+    """How long the next hop may take to answer a connection."""
+    command_timeout: Timeout = 5 * MINUTE
     """How long the next hop may take to answer a command (RFC 5321 4.5.3.2)."""
-    data_timeout: int = 10 * MINUTE
+    data_timeout: Timeout = 10 * MINUTE
     """How long the next hop may take to answer the end of the message."""
 
 
@@ -113,15 +159,15 @@ class Outbound:
 class Queue:
     """`[queue]`: how long and how often delivery is tried."""
 
-    retry: tuple[int, ...] = (1 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, 1 * HOUR, 2 * HOUR)
+    retry: tuple[Timeout, ...] = (1 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, 1 * HOUR, 2 * HOUR)
     """Waits between attempts; the last value repeats."""
-    jitter: float = 0.1
+    jitter: Share = 0.1
     """Each wait is made up to this share longer, at random."""
-    delayed_notice: int = 4 * HOUR
+    delayed_notice: Duration = 4 * HOUR
     """The sender is told of the delay after this time; "0s" switches it off."""
-    expire: int = 5 * DAY
+    expire: Timeout = 5 * DAY
     """The message is returned after this time."""
-    return_full_below: int = 64 * KIB
+    return_full_below: Size = 64 * KIB
     """A report returns the whole message up to this size, only its headers past it."""
 
 
@@ -129,29 +175,31 @@ class Queue:
 class Limits:
     """`[limits]`: ceilings that protect the service. The defaults are generous."""
 
-    message_size: int = 50 * MIB
-    recipients: int = 1000
+    message_size: Size = 50 * MIB
+    """The largest message, as SIZE announces it (RFC 1870)."""
+    recipients: Count = 1000
     """Recipients of one message (RFC 5321 4.5.3.1.8 asks for 100 at least)."""
-    header_size: int = 256 * KIB
-    received_headers: int = 50
+    header_size: Size = 256 * KIB
+    """The largest header section of a message."""
+    received_headers: Count = 50
     """A message with more Received fields is in a loop (RFC 5321 6.3)."""
-    memory_per_message: int = 1 * MIB
+    memory_per_message: Size = 1 * MIB
     """A message larger than this goes to disk while it arrives."""
-    connections: int = 10_000
+    connections: Count = 10_000
     """Connections in one worker, all listeners together."""
-    connections_per_network: int = 50
+    connections_per_network: Count = 50
     """Connections from one client network (IPv4 /32, IPv6 /64), in one worker."""
-    connection_rate_per_network: int = 600
+    connection_rate_per_network: Count = 600
     """New connections from one client network in a minute, in one worker."""
     exempt_networks: tuple[IpNetwork, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
     """Networks without the two limits above."""
-    errors: int = 20
+    errors: Count = 20
     """Refused commands after which a session is closed."""
-    transactions: int = 1000
+    transactions: Count = 1000
     """Messages in one session."""
-    command_timeout: int = 5 * MINUTE
+    command_timeout: Timeout = 5 * MINUTE
     """How long a client may be silent (RFC 5321 4.5.3.2.7)."""
-    session_time: int = 2 * HOUR
+    session_time: Timeout = 2 * HOUR
     """How long one session may last."""
 
 
@@ -159,11 +207,15 @@ class Limits:
 class Submission:
     """`[submission]`: what an account may do."""
 
-    messages_per_hour: int = 200
-    messages_per_day: int = 1000
-    recipients_per_hour: int = 1000
-    recipients_per_day: int = 5000
-    send_as: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    messages_per_hour: Count = 200
+    """Messages that an account may send in an hour; more are refused until it has passed."""
+    messages_per_day: Count = 1000
+    """The same for a day."""
+    recipients_per_hour: Count = 1000
+    """Recipients, over all messages, that an account may send to in an hour."""
+    recipients_per_day: Count = 5000
+    """The same for a day."""
+    send_as: Senders = ()
     """`[submission.send_as]`: account = ["address", "@domain"]: further senders that an account may use."""
 
 
@@ -171,12 +223,12 @@ class Submission:
 class Reception:
     """`[reception]`: how addresses of hosted domains are read."""
 
-    subaddress_separator: str = "+"
+    subaddress_separator: Separator = "+"
     """`bob+tag@` reaches `bob@`; "" switches it off."""
-    postmaster: str | None = None
+    postmaster: MailAddress | None = None
     """Who gets mail for postmaster@ and abuse@ of hosted domains that have no such account or alias.
     Default: the first account of the domain, or else the first account of all."""
-    greeting_delay: int = 0
+    greeting_delay: Duration = 0
     """Wait this long before the greeting, and refuse clients that talk first."""
 
 
@@ -184,7 +236,7 @@ class Reception:
 class Mailbox:
     """`[mailbox]`: defaults of accounts."""
 
-    quota: int = 5 * 1024 * MIB
+    quota: Size = 5 * 1024 * MIB
     """Octets a new account may store; 0 for no limit."""
 
 
@@ -197,9 +249,9 @@ class Service:
     user: str | None = None
     """Workers run as this user when the service is started as root. Default: the owner of the data
     directory if that is not root, else `waypost` if there is such a user, else `nobody`."""
-    stop_grace: int = 30 * SECOND
+    stop_grace: Duration = 30 * SECOND
     """How long transactions in flight may take to finish when the service stops."""
-    journal_days: int = 30
+    journal_days: Count = 30
     """How long `waypost trace` remembers a message that is gone."""
 
 
@@ -207,15 +259,15 @@ class Service:
 class Settings:
     """The whole configuration, read from one TOML file."""
 
-    path: Path
+    path: Path = field(metadata={"key": None})
     """The configuration file itself."""
-    hostname: str
+    hostname: HostName
     """The full name of this host: in the greeting, in EHLO, in Received."""
-    domains: tuple[str, ...]
+    domains: tuple[Domain, ...]
     """Domains whose mail is hosted here (A-labels, lower case). May be empty: a send-only host."""
     data: Path
     """The data directory, relative to the configuration file."""
-    listeners: tuple[Listener, ...] = ()
+    listeners: tuple[Listener, ...] = field(default=(), metadata={"key": "listener"})
     tls: Tls | None = None
     dns: Dns = field(default_factory=Dns)
     outbound: Outbound = field(default_factory=Outbound)
@@ -225,4 +277,4 @@ class Settings:
     reception: Reception = field(default_factory=Reception)
     mailbox: Mailbox = field(default_factory=Mailbox)
     service: Service = field(default_factory=Service)
-    routes: tuple[Route, ...] = ()
+    routes: tuple[Route, ...] = field(default=(), metadata={"key": "route"})

@@ -1,0 +1,83 @@
+"""The configuration file -> `Settings`, or every error in it at once.
+
+Only the file itself is read: what it names (certificates, passwords) is looked at by `waypost check`, and by the
+service when it starts, since a command of the queue may run as a user that can't read a private key.
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from waypost.config.checks import check
+from waypost.config.errors import Complaints, ConfigError, ConfigErrors
+from waypost.config.reader import Reader
+from waypost.config.settings import Settings
+from waypost.config.toml_lines import lines_of_keys
+
+__all__ = ["ConfigError", "ConfigErrors", "Document", "load", "load_document", "parse"]
+
+_TOML_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Settings with what is needed to complain about one of them by its line."""
+
+    settings: Settings
+    complaints: Complaints
+
+
+def load(path: Path) -> Settings:
+    """Read a configuration file. Raises `ConfigErrors` with everything that is wrong in it, or with reading it."""
+    return load_document(path).settings
+
+
+def load_document(path: Path) -> Document:
+    """Read a configuration file, and keep its lines for later complaints. Raises `ConfigErrors`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _whole_file(path, None, f"can't be read: {error.strerror}") from None
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path) -> Document:
+    """Read a configuration from its bytes; `path` is its name in errors, and where relative paths begin."""
+    raw, text = _toml(data, path)
+    complaints = Complaints(path, lines_of_keys(text))
+    folder = path.absolute().parent
+    reader = Reader(folder, complaints)
+    # Stand-ins for what may be missing, so that the rest is checked too; they never leave this function.
+    stand_ins = {"path": path.absolute(), "hostname": "missing.invalid", "domains": (), "data": folder}
+    settings = reader.table(Settings, raw, (), stand_ins)
+    assert settings is not None, "everything required has a stand-in"
+    check(settings, raw, reader.places, complaints)
+    if complaints:
+        raise complaints.errors()
+    return Document(settings, complaints)
+
+
+def _toml(data: bytes, path: Path) -> tuple[dict[str, Any], str]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _whole_file(path, line, "not UTF-8; save the file in this encoding") from None
+    try:
+        return tomllib.loads(text), text
+    except tomllib.TOMLDecodeError as error:
+        position = _TOML_POSITION.search(str(error))
+        words = str(error)[: position.start()] if position else str(error)
+        line = int(position[1]) if position and position[1] else text.count("\n") + 1
+        column = f" in column {position[2]}" if position and position[2] else " at the end of the file"
+        raise _whole_file(path, line, f"not TOML: {words[:1].lower()}{words[1:]}{column}") from None
+    except RecursionError:
+        raise _whole_file(path, None, "not usable: arrays or tables stand too deep in each other") from None
+    except ValueError as error:  # a number with thousands of digits
+        raise _whole_file(path, None, f"not usable: {error}") from None
+
+
+def _whole_file(path: Path, line: int | None, words: str) -> ConfigErrors:
+    return ConfigErrors((ConfigError(path, line, None, None, words),))

@@ -1,0 +1,54 @@
+"""The configuration that `waypost init` writes: the fewest keys, each with what it is for."""
+
+from waypost.config.toml_text import value_text
+
+_TEMPLATE = """\
+# Waypost. Every setting with its default is in docs/configuration.md; after a change: waypost check.
+
+# The full name of this host. Its address should lead back to it (PTR).
+hostname = {hostname}
+
+# Domains whose mailboxes are here.
+domains = {domains}
+
+# Messages, mailboxes and accounts. Relative to this file.
+data = "data"
+
+# What this host listens on. "0.0.0.0" is every IPv4 address; for IPv6, take the "#" away below.
+
+[[listener]]
+protocol = "smtp"             # mail from other servers
+address = "0.0.0.0:25"
+
+[[listener]]
+protocol = "submission"       # mail from your users: STARTTLS, then a login
+address = "0.0.0.0:587"
+
+[[listener]]
+protocol = "submissions"      # the same, with TLS from the first byte
+address = "0.0.0.0:465"
+
+[[listener]]
+protocol = "pop3"             # mailboxes: STLS, then a login
+address = "0.0.0.0:110"
+
+[[listener]]
+protocol = "pop3s"            # the same, with TLS from the first byte
+address = "0.0.0.0:995"
+
+{ipv6}
+# Self-signed at first, which is enough for other servers. Mail programs want one from an authority that they know.
+[tls]
+certificate = "tls/cert.pem"
+key = "tls/key.pem"
+"""
+
+_PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "pop3": 110, "pop3s": 995}
+
+
+def configuration(*, hostname: str, domains: tuple[str, ...]) -> str:
+    """Return the text of a `waypost.toml` for a host and the domains that it hosts."""
+    ipv6 = "".join(
+        f'# [[listener]]\n# protocol = "{protocol}"\n# address = "[::]:{port}"\n\n' for protocol, port in _PORTS.items()
+    )
+    return _TEMPLATE.format(hostname=value_text(hostname), domains=value_text(list(domains)), ipv6=ipv6.rstrip() + "\n")

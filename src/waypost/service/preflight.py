@@ -1,0 +1,115 @@
+"""What the configuration names outside itself: certificates, passwords, users, addresses; looked at before a start.
+
+`waypost check` tells all of it. It needs the rights of who starts the service: private keys are for few eyes.
+"""
+
+import pwd
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from waypost.config.errors import KeyPath
+from waypost.config.load import Document
+from waypost.config.password_file import read_password
+from waypost.config.settings import IpAddress, Settings
+from waypost.service.certificates import CertificateProblem, Pair, load_pair
+
+_EXPIRES_SOON = timedelta(days=14)
+_FOR_OTHERS = 0o004
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What was found: the certificate, if there is one, and notes about what works but may not be meant."""
+
+    certificate: Pair | None
+    notes: tuple[str, ...]
+
+
+def preflight(document: Document, now: datetime) -> Preflight:
+    """Look at everything that a configuration names. Raises `ConfigErrors` with all that can't work."""
+    pair = _certificate(document, now)
+    _passwords(document)
+    _machine(document)
+    if document.complaints:
+        raise document.complaints.errors()
+    return Preflight(pair, tuple(_notes(document.settings, pair, now)))
+
+
+def _certificate(document: Document, now: datetime) -> Pair | None:
+    tls = document.settings.tls
+    if tls is None:
+        return None
+    try:
+        return load_pair(tls.certificate, tls.key, now)
+    except CertificateProblem as problem:
+        path = tls.certificate if problem.setting == "certificate" else tls.key
+        _about_file(document, ("tls", problem.setting), path, str(problem))
+        return None
+
+
+def _passwords(document: Document) -> None:
+    for index, route in enumerate(document.settings.routes):
+        if route.password_file is None:
+            continue
+        try:
+            read_password(route.password_file)
+        except OSError as error:
+            words = f"can't be read: {error.strerror}"
+        except ValueError as error:
+            words = str(error)
+        else:
+            continue
+        _about_file(document, ("route", index, "password_file"), route.password_file, words)
+
+
+def _machine(document: Document) -> None:
+    settings = document.settings
+    try:
+        if settings.data.exists() and not settings.data.is_dir():
+            _about_file(document, ("data",), settings.data, "is not a directory; write the path of one")
+    except OSError as error:
+        _about_file(document, ("data",), settings.data, f"can't be reached: {error.strerror}")
+    user = settings.service.user
+    if user is not None:
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            document.complaints.about_value(
+                ("service", "user"), user, f"there is no such user; make it (useradd --system {user}), or write another"
+            )
+
+
+def _about_file(document: Document, key: KeyPath, path: Path, words: str) -> None:
+    """Complain about a path as it is written, and say which file that is."""
+    folder = document.settings.path.parent
+    written = path.relative_to(folder) if path.is_relative_to(folder) else path
+    document.complaints.about_value(key, str(written), f"{path} {words}")
+
+
+def _notes(settings: Settings, pair: Pair | None, now: datetime) -> Iterator[str]:
+    if pair is not None:
+        if not pair.covers(settings.hostname):
+            yield f"the certificate is not for {settings.hostname}: mail programs will warn their users"
+        if pair.self_signed:
+            yield "the certificate is self-signed: enough for other servers, but mail programs will warn their users"
+        if pair.not_after - now < _EXPIRES_SOON:
+            yield f"the certificate expires soon, on {pair.not_after:%Y-%m-%d}"
+    for route in settings.routes:
+        if route.password_file is not None and route.password_file.stat().st_mode & _FOR_OTHERS:
+            yield f"{route.password_file} can be read by every user of this machine: chmod 600"
+    for address in settings.outbound.source_addresses:
+        if not _is_ours(address):
+            yield f"{address} (outbound.source_addresses) is no address of this machine now"
+
+
+def _is_ours(address: IpAddress) -> bool:
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
