@@ -1,0 +1,81 @@
+"""The command line: one file a command, each imported only when it is used, so that `waypost --help` is quick.
+
+A command is an object of the same name as its file: `cli/queue.py` has `queue`.
+"""
+
+import importlib
+import sys
+
+import click
+from click.shell_completion import CompletionItem
+
+COMMANDS = {
+    "init": "Make a configuration, a data directory and a certificate for a new host.",
+    "check": "Check the configuration: every error by file, line and key.",
+    "serve": "Run the service.",
+    "status": "Show whether the service runs, and what it does.",
+    "domain": "List the hosted domains.",
+    "account": "Add, list, change and remove accounts.",
+    "alias": "Add, list and remove aliases, groups and catch-alls.",
+    "queue": "See and change what waits to be delivered.",
+    "trace": "Tell the whole way of one message.",
+    "storage": "Look after the stored messages.",
+    "send": "Compose and submit a message.",
+    "fetch": "Read a mailbox by POP3.",
+    "lab": "Play the whole road between two hosts on loopback addresses.",
+    "completion": "Print the completion script for a shell.",
+}
+"""Every command with the line that `waypost --help` shows for it, in its order."""
+
+
+class _Commands(click.Group):
+    """A group that knows its commands by name and imports the one that is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"waypost.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and args[0][:1].isalpha() and not ctx.resilient_parsing:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f'There is no command "{args[0]}".' + (f' Did you mean "{near[0]}"?' if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name, help=words) for name, words in COMMANDS.items() if name.startswith(incomplete)]
+        return found if not incomplete.startswith("-") else super().shell_complete(ctx, incomplete)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from waypost import __version__
+
+        click.echo(f"waypost {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
+def program() -> None:
+    """Waypost, a complete mail system in one program."""
+
+
+def main() -> None:
+    """Run the program with the arguments of the process; exits with 0, 1 for a problem, 2 for wrong usage."""
+    sys.exit(program(prog_name="waypost"))

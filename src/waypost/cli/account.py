@@ -1,0 +1,235 @@
+"""`waypost account`: who can log in and owns mailboxes. A running service sees every change at once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from waypost.cli.addresses import address_key, must_be_hosted
+from waypost.cli.frame import (
+    config_option,
+    confirm,
+    fail,
+    json_option,
+    print_json,
+    print_table,
+    run_with_storage,
+    time_text,
+)
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+    from waypost.storage import Account, Alias, Bus, Credentials, Storage
+
+_SHORTEST_PASSWORD = 8
+_LONGEST_LINE = 4096
+
+_password_stdin = click.option(
+    "--password-stdin", "from_stdin", is_flag=True, help="Read the password from the first line of standard input."
+)
+
+
+class _SizeType(click.ParamType[int]):
+    """A size such as `500 MiB`; `0` or `none` is no limit."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from waypost.config.sizes import parse_size
+
+        if isinstance(value, int):
+            return value
+        try:
+            return 0 if value == "none" else parse_size(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is {error}", param, ctx)
+
+
+@click.group()
+def account() -> None:
+    """Accounts: who can log in, send, and read mail here."""
+
+
+@account.command()
+@click.argument("address")
+@_password_stdin
+@click.option("--quota", type=_SizeType(), help="Such as 500MiB, or none. Default: mailbox.quota.")
+@click.option("--send-only", is_flag=True, help="The address may be of a domain whose mail is hosted elsewhere.")
+@config_option
+def add(settings: Settings, address: str, from_stdin: bool, quota: int | None, send_only: bool) -> None:
+    """Make an account with an empty mailbox."""
+    key = address_key(address)
+    if not send_only:
+        must_be_hosted(key, settings)
+    credentials = _new_credentials(from_stdin)
+    octets = settings.mailbox.quota if quota is None else quota
+
+    async def work(storage: Storage, bus: Bus) -> Account:
+        return await storage.directory.add_account(key, credentials, quota=octets, now=time.time_ns() // 1000)
+
+    run_with_storage(settings, work)
+    click.echo(f"Added {key}.")
+
+
+@account.command("list")
+@config_option
+@json_option
+def list_accounts(settings: Settings, as_json: bool) -> None:
+    """List all accounts."""
+    from waypost.config.sizes import rounded_size
+
+    async def work(storage: Storage, bus: Bus) -> list[Account]:
+        return await storage.directory.accounts()
+
+    accounts = run_with_storage(settings, work)
+    if as_json:
+        print_json(
+            [
+                {
+                    "address": each.address,
+                    "disabled": each.disabled,
+                    "quota": each.quota,
+                    "usage": each.usage,
+                    "created": time_text(each.created_at),
+                }
+                for each in accounts
+            ]
+        )
+        return
+    print_table(
+        ("address", "state", "used", "quota", "created"),
+        [
+            (
+                each.address,
+                "disabled" if each.disabled else "enabled",
+                rounded_size(each.usage),
+                rounded_size(each.quota) if each.quota else "none",
+                time_text(each.created_at),
+            )
+            for each in accounts
+        ],
+    )
+
+
+@account.command()
+@click.argument("address")
+@_password_stdin
+@config_option
+def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
+    """Change the password of an account."""
+    key = address_key(address)
+    _must_exist(settings, key)
+    credentials = _new_credentials(from_stdin)
+
+    async def work(storage: Storage, bus: Bus) -> None:
+        await storage.directory.set_credentials(key, credentials)
+
+    run_with_storage(settings, work)
+    click.echo(f"The password of {key} is changed.")
+
+
+@account.command()
+@click.argument("address")
+@config_option
+def disable(settings: Settings, address: str) -> None:
+    """Let nobody log in to an account, and refuse its mail; what it has stays."""
+    _set_disabled(settings, address, True)
+
+
+@account.command()
+@click.argument("address")
+@config_option
+def enable(settings: Settings, address: str) -> None:
+    """Undo `disable`."""
+    _set_disabled(settings, address, False)
+
+
+def _set_disabled(settings: Settings, address: str, disabled: bool) -> None:
+    key = address_key(address)
+
+    async def work(storage: Storage, bus: Bus) -> None:
+        await storage.directory.set_disabled(key, disabled)
+
+    run_with_storage(settings, work)
+    click.echo(f"{key} is {'disabled' if disabled else 'enabled'}.")
+
+
+@account.command()
+@click.argument("address")
+@click.argument("size", type=_SizeType())
+@config_option
+def quota(settings: Settings, address: str, size: int) -> None:
+    """Change what an account may store: SIZE is such as 500MiB, or none."""
+    from waypost.config.sizes import format_size
+
+    key = address_key(address)
+
+    async def work(storage: Storage, bus: Bus) -> None:
+        await storage.directory.set_quota(key, size)
+
+    run_with_storage(settings, work)
+    click.echo(f"{key} may store {format_size(size) if size else 'as much as fits'}.")
+
+
+@account.command()
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+def remove(settings: Settings, address: str, yes: bool) -> None:
+    """Remove an account with its mailboxes and all mail in them."""
+    key = address_key(address)
+    _must_exist(settings, key)
+
+    async def work(storage: Storage, bus: Bus) -> list[Alias]:
+        await storage.directory.remove_account(key)
+        return [alias for alias in await storage.directory.aliases() if key in map(address_key, alias.targets)]
+
+    confirm(f"Remove {key} with all its mail? This can't be undone.", yes)
+    aliases = run_with_storage(settings, work)
+    click.echo(f"Removed {key}.")
+    if aliases:
+        click.echo(f"note: still leading to it: {', '.join(alias.address for alias in aliases)}", err=True)
+
+
+def _must_exist(settings: Settings, key: str) -> None:
+    """Exit with 1 when there is no such account: better before a question than after the answer."""
+
+    async def look(storage: Storage, bus: Bus) -> Account | None:
+        return await storage.directory.account(key)
+
+    if run_with_storage(settings, look) is None:
+        fail(f"there is no account {key}")
+
+
+def _new_credentials(from_stdin: bool) -> Credentials:
+    """Ask for a password, or read it from standard input; return what is stored of it."""
+    password = _read_line() if from_stdin else _ask()
+    if not password:
+        fail("the password is empty")
+    if len(password) < _SHORTEST_PASSWORD:
+        fail(f"the password has {len(password)} characters; {_SHORTEST_PASSWORD} are the least")
+    from waypost.login.passwords import make_credentials
+
+    try:
+        return make_credentials(password)
+    except ValueError as error:
+        fail(f"this can't be a password: {error}")
+
+
+def _ask() -> str:
+    if not sys.stdin.isatty():
+        fail("there is no terminal to ask for the password on; use --password-stdin")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt="The same again"))
+
+
+def _read_line() -> str:
+    line: bytes = sys.stdin.buffer.readline(_LONGEST_LINE + 2).rstrip(b"\r\n")
+    if len(line) > _LONGEST_LINE:
+        fail(f"the password is longer than {_LONGEST_LINE} octets")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        fail("the password is not UTF-8")

@@ -1,0 +1,218 @@
+"""What every command is framed by: the configuration, the storage, tables and JSON, questions and failures.
+
+Errors go to the standard error stream, one line each; the exit status is 1 for a problem and 2 for wrong usage.
+Nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+    from waypost.message.trace import Micros
+    from waypost.service.bus import UnixBus
+    from waypost.storage import Bus, Storage
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+WORKER = 1023
+"""The worker number of the command line, for storage and trace ids."""
+
+_PLACES = (Path("waypost.toml"), Path("/etc/waypost/waypost.toml"))
+
+
+def path_option(command: F) -> F:
+    """Give a command `--config FILE`; it is called with `config: Path | None`, for `config_file`."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        envvar="WAYPOST_CONFIG",
+        metavar="FILE",
+        help="The configuration. Default: $WAYPOST_CONFIG, ./waypost.toml, /etc/waypost/waypost.toml.",
+    )(command)
+
+
+def config_option(command: F) -> F:
+    """Give a command `--config FILE`; it is called with `settings: Settings`, read from that file."""
+
+    @path_option
+    @functools.wraps(command)
+    def with_settings(*args: Any, config: Path | None, **kwargs: Any) -> Any:
+        return command(*args, settings=load_settings(config_file(config)), **kwargs)
+
+    return with_settings  # type: ignore[return-value]  # the same command with one more option
+
+
+def json_option(command: F) -> F:
+    """Give a command `--json`; it is called with `as_json: bool`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def config_file(given: Path | None) -> Path:
+    """Return the configuration file to use: the given one, else the first of the usual places that exists."""
+    place = given or next(filter(_may_be_there, _PLACES), None)
+    if place is None:
+        fail("there is no configuration: looked for ./waypost.toml and /etc/waypost/waypost.toml; use --config FILE")
+    return place
+
+
+def _may_be_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except PermissionError:  # reading it then says that it is forbidden, instead of that it is missing
+        return True
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the configuration; on errors, print each and exit with 1."""
+    from waypost.config.load import ConfigErrors, load
+
+    try:
+        return load(path)
+    except ConfigErrors as errors:
+        for error in errors.errors:
+            click.echo(printable(str(error)), err=True)
+        raise SystemExit(1) from None
+
+
+def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitable[T]]) -> T:
+    """Open the storage, do `work` in an event loop, close; return what `work` returned.
+
+    As root, the process becomes the owner of the data directory first, for good, so that new files belong to the
+    service's user. That user may be unable to read the program's files, so `work` imports nothing any more. What
+    changes is told to the running service. Storage errors end in one line and status 1.
+    """
+    import asyncio
+
+    from waypost.storage import Conflict, NotFound, StorageError
+
+    _load_program()
+    _become_owner(settings.data)
+    try:
+        return asyncio.run(_with_storage(settings, work))
+    except (Conflict, NotFound) as error:
+        fail(str(error))
+    except StorageError as error:
+        fail(f"{settings.data}: {error}")
+
+
+def _load_program() -> None:
+    """Read what would otherwise be read when it is first used, by a user who may not be allowed to."""
+    import concurrent.futures.thread  # noqa: F401
+
+    import waypost.service.bus  # noqa: F401
+    from waypost.storage.sqlite.migrate import migrations
+
+    migrations()
+
+
+async def _with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitable[T]]) -> T:
+    import time
+
+    from waypost.service.bus import UnixBus
+    from waypost.storage.sqlite import open_storage
+
+    bus = UnixBus(settings.data / "bus", f"command-{os.getpid()}")
+    try:
+        opened = await open_storage(
+            settings.data,
+            now=lambda: time.time_ns() // 1000,
+            worker=WORKER,
+            publish=bus.publish,
+            memory_per_message=settings.limits.memory_per_message,
+        )
+    except OSError as error:
+        fail(f"{error.filename or settings.data}: {error.strerror}")
+    try:
+        await _join(bus)
+        return await work(opened.storage, bus)
+    finally:
+        await opened.close()
+        bus.close()
+
+
+async def _join(bus: UnixBus) -> None:
+    try:
+        await bus.start()
+    except OSError as error:
+        fail(f"can't tell the service of changes: {error}")
+
+
+def _become_owner(data: Path) -> None:
+    """As root, become the user that owns the data directory; nothing happens otherwise, or before it exists."""
+    if os.geteuid() != 0 or not data.exists():
+        return
+    owner = data.stat()
+    if owner.st_uid == 0:
+        return
+    import pwd
+
+    try:
+        user = pwd.getpwuid(owner.st_uid)
+    except KeyError:  # a number without a name, as in a container
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+    else:
+        os.initgroups(user.pw_name, user.pw_gid)
+        os.setgid(user.pw_gid)
+    os.setuid(owner.st_uid)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON, in ASCII, so that no terminal or pipe reads it differently."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under their columns' names, aligned, whole numbers to the right; None shows as nothing."""
+    given = [list(row) for row in rows]
+    cells = [[printable("" if value is None else str(value)) for value in row] for row in given]
+    widths = [max(_width(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
+    right = [bool(given) and all(isinstance(row[k], int | None) for row in given) for k in range(len(columns))]
+    for line in [list(columns), *cells]:
+        padded = []
+        for cell, width, to_right in zip(line, widths, right, strict=True):
+            space = " " * (width - _width(cell))
+            padded.append(space + cell if to_right else cell + space)
+        click.echo("  ".join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    """Return the columns that a terminal uses for a text."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def printable(text: str) -> str:
+    """Return a text with control and format characters escaped: words of others can't steer the terminal."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c
+        for c in text
+    )
+
+
+def time_text(time: Micros) -> str:
+    """Return a time as ISO 8601 in UTC, to the second: `2026-11-25T01:07:00Z`."""
+    return datetime.fromtimestamp(time // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def fail(message: str) -> NoReturn:
+    """Print what went wrong on the standard error stream, on one line, and exit with 1."""
+    click.echo(f"waypost: {printable(message)}", err=True)
+    raise SystemExit(1)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something that can't be undone, unless `yes`; exit with 1 when the answer is no."""
+    if not yes and not click.confirm(question):
+        fail("nothing was done")
