@@ -1,0 +1,110 @@
+"""SASL logins under way: the mechanisms of `protocol/sasl` joined with the accounts (RFC 4422 section 3)."""
+
+import hmac
+from typing import NoReturn, Protocol
+
+from waypost.login.checker import Checker, explain, refuse
+from waypost.login.claim import Claim, account_key
+from waypost.login.outcomes import Challenge, LoginFault, Welcome
+from waypost.login.passwords import SALT_LENGTH, SCRAM_ITERATIONS
+from waypost.protocol.sasl.scram import SaslError, ScramKeys
+from waypost.protocol.sasl.server import Distrusted, LoginServer, PlainServer, ScramServer
+from waypost.storage import Account
+
+
+class LoginAttempt(Protocol):
+    """A SASL exchange, from the initial response to its end."""
+
+    async def step(self, data: bytes | None) -> Challenge | Welcome:
+        """Take the client's next message; None when there is no initial response. Raises `LoginRefused`."""
+        ...
+
+
+class PasswordAttempt:
+    """PLAIN or LOGIN: ends with a password to check."""
+
+    def __init__(self, server: PlainServer | LoginServer, checker: Checker, *, peer: str, mechanism: str) -> None:
+        self._server = server
+        self._checker = checker
+        self._nobody = Claim.of("", peer, mechanism)
+
+    async def step(self, data: bytes | None) -> Challenge | Welcome:
+        """Take the client's next message. Raises `LoginRefused`."""
+        try:
+            said = self._server.step(data)
+        except SaslError as error:
+            refuse(self._nobody, LoginFault.MALFORMED, str(error))
+        if isinstance(said, bytes):
+            return Challenge(said)
+        claim = Claim.of(said.user, self._nobody.peer, self._nobody.mechanism)
+        check_identity(claim, said.authzid)
+        return Welcome(await self._checker.check(claim, said.password))
+
+
+class ScramAttempt:
+    """SCRAM: keys for the name first, real or made up, then the proof, then the welcome.
+
+    `secret` makes up the same keys for the same unknown name each time: share it between the processes of a
+    service, so that they all tell the same tale.
+    """
+
+    def __init__(self, server: ScramServer, checker: Checker, *, peer: str, mechanism: str, secret: bytes) -> None:
+        self._server = server
+        self._checker = checker
+        self._secret = secret
+        self._claim = Claim.of("", peer, mechanism)
+        self._account: Account | None = None
+        self._next = self._first
+
+    async def step(self, data: bytes | None) -> Challenge | Welcome:
+        """Take the client's next message. Raises `LoginRefused`."""
+        if data is None:
+            return Challenge(b"")  # the client begins (RFC 5802 section 5)
+        try:
+            return await self._next(data)
+        except Distrusted as error:
+            self._distrust(str(error))
+        except SaslError as error:
+            refuse(self._claim, LoginFault.MALFORMED, str(error))
+
+    async def _first(self, data: bytes) -> Challenge | Welcome:
+        wanted = self._server.first(data)
+        self._claim = Claim.of(wanted.user, self._claim.peer, self._claim.mechanism)
+        check_identity(self._claim, wanted.authzid)
+        self._checker.admit(self._claim)
+        self._account = await self._checker.account(self._claim)
+        self._next = self._final
+        return Challenge(self._server.challenge(self._keys()))
+
+    async def _final(self, data: bytes) -> Challenge | Welcome:
+        self._checker.admit(self._claim)  # others of this network may have failed meanwhile
+        proof = self._server.final(data)
+        if self._account is None or self._account.disabled:
+            self._checker.fail(self._claim, explain(self._claim, self._account))
+        self._checker.succeed(self._claim)
+        self._next = self._last
+        return Challenge(proof)
+
+    async def _last(self, data: bytes) -> Challenge | Welcome:
+        if data or self._account is None:
+            raise SaslError("the answer to the server's proof is empty")
+        return Welcome(self._account)
+
+    def _distrust(self, reason: str) -> NoReturn:
+        if self._next == self._final:  # only a proof is a guess
+            self._checker.fail(self._claim, reason if self._account else explain(self._claim, None))
+        refuse(self._claim, LoginFault.WRONG, reason)
+
+    def _keys(self) -> ScramKeys:
+        if self._account is not None:
+            kept = self._account.credentials
+            return ScramKeys(kept.scram_salt, kept.scram_iterations, kept.scram_stored_key, kept.scram_server_key)
+        name = (self._claim.key or self._claim.user).encode()
+        salt, stored, server = (hmac.digest(self._secret, use + name, "sha256") for use in (b"1", b"2", b"3"))
+        return ScramKeys(salt[:SALT_LENGTH], SCRAM_ITERATIONS, stored, server)
+
+
+def check_identity(claim: Claim, authzid: str) -> None:
+    """Nobody logs in to act for another (RFC 4422 3.4.1). Raises `LoginRefused`."""
+    if authzid and account_key(authzid) != claim.key:
+        refuse(claim, LoginFault.WRONG, "the authorization identity is another's")

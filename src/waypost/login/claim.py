@@ -1,0 +1,47 @@
+"""Who somebody claims to be, and from where: the facts that each decision about a login needs."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from waypost.message.address import Address, AddressError
+from waypost.protocol.sasl import PreparationError, saslprep
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A login before it is proved. `key` is the address key of the user name, "" when that is no full address.
+
+    `user` is the name as it was sent, for the log.
+    """
+
+    user: str
+    key: str
+    peer: str
+    network: str
+    mechanism: str
+
+    @staticmethod
+    def of(user: str, peer: str, mechanism: str) -> "Claim":
+        """Make a claim. A user name is a full address, in any case, its domain in A-labels or U-labels."""
+        return Claim(user[:320], account_key(user), peer, network_of(peer), mechanism)
+
+
+def account_key(user: str) -> str:
+    """Return the address key of a user name after SASLprep; "" when it is no full address."""
+    try:
+        return Address.parse(saslprep(user)).key
+    except (PreparationError, AddressError):
+        return ""
+
+
+def network_of(peer: str) -> str:
+    """Return the network that a client's address stands for: IPv4 alone, IPv6 with its /64."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return peer  # no IP address: a Unix socket
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(address) >> 64 << 64)) + "/64"

@@ -1,0 +1,62 @@
+"""Preparation of user names and passwords before they are compared: SASLprep (RFC 4013, RFC 3454).
+
+SCRAM and PLAIN ask for SASLprep (RFC 5802 5.1, RFC 4616 2). It is done here with the tables of the standard
+library (Unicode 3.2, as RFC 3454 demands), in full but for one point: code points that Unicode 3.2 did not know
+(emoji, for example) pass unchanged everywhere, as RFC 3454 section 7 allows for queries only. A password with
+them is better stored than refused, and both sides of a login treat it alike. What RFC 8265 (PRECIS) would do
+differs for compatibility characters only; one preparation for all mechanisms keeps a password one password.
+"""
+
+import stringprep
+import unicodedata
+
+_PROHIBITED = (
+    (stringprep.in_table_c12, "a space that is no plain space"),
+    (stringprep.in_table_c21_c22, "a control character"),
+    (stringprep.in_table_c3, "a private use character"),
+    (stringprep.in_table_c4, "a code point that is no character"),
+    (stringprep.in_table_c5, "half of a surrogate pair"),
+    (stringprep.in_table_c6, "a character that is no plain text"),
+    (stringprep.in_table_c7, "a description character"),
+    (stringprep.in_table_c8, "a character that changes the display"),
+    (stringprep.in_table_c9, "a tagging character"),
+)
+
+
+class PreparationError(ValueError):
+    """The text can be no user name or password; the message says in plain words why."""
+
+
+def saslprep(text: str) -> str:
+    """Return the prepared form (RFC 4013 2). Raises `PreparationError`, also when nothing is left."""
+    if text.isascii() and text.isprintable():
+        prepared = text
+    else:
+        mapped = "".join(
+            " " if stringprep.in_table_c12(character) else character
+            for character in text
+            if not stringprep.in_table_b1(character)
+        )
+        prepared = unicodedata.ucd_3_2_0.normalize("NFKC", mapped)
+        _check_characters(prepared)
+        _check_direction(prepared)
+    if not prepared:
+        raise PreparationError("it is empty")
+    return prepared
+
+
+def _check_characters(text: str) -> None:
+    for character in text:
+        for prohibited, name in _PROHIBITED:
+            if prohibited(character):
+                raise PreparationError(f"it has {name} (U+{ord(character):04X})")
+
+
+def _check_direction(text: str) -> None:
+    """RFC 3454 section 6: right-to-left text begins and ends so, and has no left-to-right letters."""
+    if not any(map(stringprep.in_table_d1, text)):
+        return
+    if any(map(stringprep.in_table_d2, text)):
+        raise PreparationError("it mixes letters that are written left to right and right to left")
+    if not (stringprep.in_table_d1(text[0]) and stringprep.in_table_d1(text[-1])):
+        raise PreparationError("right-to-left text must begin and end with a right-to-left letter")
