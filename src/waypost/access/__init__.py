@@ -1,0 +1,1 @@
+"""Access: the sessions in which people read their mailboxes (RFC 1939)."""

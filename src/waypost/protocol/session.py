@@ -4,6 +4,7 @@
 joins a sans-IO engine with policy and storage, so its tests need neither sockets nor sleeps.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -40,6 +41,11 @@ class Next(Enum):
 
 class Session(Protocol):
     """One client's session over one connection. Calls never overlap; `closed` comes last, exactly once."""
+
+    drain: Callable[[], Awaitable[None]] | None = None
+    """Set by the connection before `start`. A session awaits it inside `start` or `advance` when much output waits:
+    it writes `take_output()` and returns once the transport's buffer is low again, so that output stays bounded.
+    It raises `ConnectionError` when the connection is gone; the session lets that pass, out of `advance`."""
 
     async def start(self, peer: Peer) -> Next:
         """The connection is open (and TLS done, on an implicit TLS port): greet."""

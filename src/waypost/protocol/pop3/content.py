@@ -1,0 +1,87 @@
+"""Message octets on their way to a POP3 client (RFC 1939 3).  # hot: bench/pop3
+
+Whole chunks are worked on at C speed; no line is ever looked at alone. Dots are doubled behind CRLF only, for only
+CRLF ends a line: a message that came by BINARYMIME, with bare CR, bare LF or NUL in it, goes out octet by octet as
+it came in, and a `.` between bare line ends can't end it for a client that keeps to CRLF.
+"""
+
+
+class DotStuffer:
+    """Doubles dots at the beginning of lines, and ends the message with CRLF.CRLF.
+
+    A message whose last line has no CRLF gets one here, on the wire only: its size, as STAT and LIST say it, is that
+    of the message.
+    """
+
+    __slots__ = ("_matched",)
+
+    def __init__(self) -> None:
+        self._matched = 2  # octets of CRLF that the last chunk ended with; a message begins a line
+
+    def stuff(self, data: bytes) -> bytes:
+        """Return the octets to write for the next chunk."""
+        if not data:
+            return data
+        stuffed = data.replace(b"\r\n.", b"\r\n..")
+        if self._matched == 2 and data.startswith(b"."):
+            stuffed = b"." + stuffed
+        elif self._matched == 1 and data.startswith(b"\n."):
+            stuffed = b"\n." + stuffed[1:]
+        if data.endswith(b"\r\n") or (self._matched == 1 and data == b"\n"):
+            self._matched = 2
+        else:
+            self._matched = 1 if data.endswith(b"\r") else 0
+        return stuffed
+
+    def finish(self) -> bytes:
+        """Return the end of the message."""
+        return b".\r\n" if self._matched == 2 else b"\r\n.\r\n"
+
+
+class TopCutter:
+    """Passes the header, the empty line, and the first `lines` lines of the body (RFC 1939 7, TOP)."""
+
+    __slots__ = ("_held", "_in_header", "_lines", "_virtual", "done")
+
+    def __init__(self, lines: int) -> None:
+        self._lines = lines
+        self._in_header = True
+        # A message begins at a line's beginning: as if a CRLF stood before it, which is never handed out.
+        self._held = b"\r\n"
+        self._virtual = 2
+        self.done = False
+        """True when nothing more is wanted."""
+
+    def cut(self, data: bytes) -> bytes:
+        """Return what the client gets of the next chunk."""
+        if self.done:
+            return b""
+        data, self._held = self._held + data, b""
+        if not self._in_header:
+            return self._body(data)
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._held = data[-3:]
+            return self._real(data[:-3])
+        self._in_header = False
+        return self._real(data[: end + 4]) + self._body(data[end + 4 :])
+
+    def finish(self) -> bytes:
+        """The message is at its end: return what was held back."""
+        return b"" if self.done else self._real(self._held)
+
+    def _body(self, data: bytes) -> bytes:
+        if self._lines and data.endswith(b"\r"):
+            data, self._held = data[:-1], b"\r"
+        ends = data.count(b"\r\n")
+        if ends < self._lines:
+            self._lines -= ends
+            return data
+        rest = data.split(b"\r\n", self._lines)[-1] if self._lines else data
+        self.done = True
+        return data[: len(data) - len(rest)]
+
+    def _real(self, data: bytes) -> bytes:
+        virtual = min(self._virtual, len(data))
+        self._virtual -= virtual
+        return data[virtual:]
