@@ -1,17 +1,28 @@
-"""Delivery of queue entries whose domain is hosted here: messages that were held until their time (RFC 4865)."""
+"""The carrier of entries that end in mailboxes here: held messages whose time has come (RFC 4865), and reports.
 
+Addresses are resolved again, since accounts and aliases may have changed while the entry waited. The mailbox rows are
+written in the commit of the outcome, so a message is in its mailbox or in the queue, and never in both.
+"""
+
+import asyncio
+import logging
 from collections.abc import Callable
 
 from waypost.delivery.plan import Planner
 from waypost.delivery.resolve import AddressBook, Reached
 from waypost.message.envelope import Recipient
-from waypost.message.trace import Micros
-from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
-from waypost.storage import QueueEntry
+from waypost.message.trace import Micros, format_trace_id
+from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting, RecipientResult
+from waypost.storage import QueueEntry, StorageError
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 8  # deliveries that share a commit
+_REST = 30_000_000  # microseconds, when storage is in trouble
 
 
 class LocalDelivery:
-    """Puts the message of an entry into the mailboxes of its recipients."""
+    """Puts the messages of entries into the mailboxes of their recipients."""
 
     def __init__(self, book: AddressBook, planner: Planner, *, hostname: str, now: Callable[[], Micros]) -> None:
         self._book = book
@@ -19,14 +30,31 @@ class LocalDelivery:
         self._hostname = hostname
         self._now = now
 
+    async def carry(self, destination: str, source: EntrySource) -> Parting:
+        """Deliver all due entries; rest for a while when storage is in trouble."""
+        fine = await asyncio.gather(*(self._deliver_all(source) for _ in range(_AT_ONCE)))
+        return Parting() if all(fine) else Parting(self._now() + _REST)
+
+    async def _deliver_all(self, source: EntrySource) -> bool:
+        while (entry := await source.take(0)) is not None:
+            try:
+                result = await self.deliver(entry)
+            except StorageError as error:
+                source.give_back(entry)
+                fields = {"trace": format_trace_id(entry.trace), "error": str(error)}
+                log.warning("a delivery must wait for storage", extra={"fields": fields})
+                return False
+            await source.report(result)
+        return True
+
     async def deliver(self, entry: QueueEntry) -> AttemptResult:
-        """Return the result of delivering an entry; its mailbox rows are written with it."""
+        """Return the result of delivering an entry; its mailbox rows are written with it. Raises `StorageError`."""
         started = self._now()
         results: list[RecipientResult] = []
         reached: list[tuple[Recipient, Reached | None]] = []
         for recipient in entry.recipients:
             found = await self._book.resolve(recipient.address, entry.size)
-            results.append(self._result(recipient, found))
+            results.append(_result(recipient, found))
             if found.somebody:
                 reached.append((recipient, found))
         plan = self._planner.arrange(reached, entry.envelope, self._now())
@@ -40,14 +68,17 @@ class LocalDelivery:
             forwards=plan.entries,
         )
 
-    @staticmethod
-    def _result(recipient: Recipient, found: Reached) -> RecipientResult:
-        if found.accounts:
-            return RecipientResult(recipient, Fate.DELIVERED, "2.1.5")
-        if found.forwards:
-            return RecipientResult(recipient, Fate.RELAYED, "2.1.5")
-        if found.full:
-            return RecipientResult(recipient, Fate.DEFERRED, "4.2.2", problem="the mailbox is full")
-        if found.disabled:
-            return RecipientResult(recipient, Fate.FAILED, "5.2.1", problem="the mailbox is closed")
-        return RecipientResult(recipient, Fate.FAILED, "5.1.1", problem="there is no such user here")
+
+def _result(recipient: Recipient, found: Reached) -> RecipientResult:
+    mailboxes = tuple(account.address for account in found.accounts)
+    if found.somebody and found.group and (found.forwards or found.full):
+        return RecipientResult(recipient, Fate.EXPANDED, "2.1.5", mailboxes=mailboxes)
+    if found.accounts:
+        return RecipientResult(recipient, Fate.DELIVERED, "2.1.5", mailboxes=mailboxes)
+    if found.forwards:
+        return RecipientResult(recipient, Fate.FORWARDED, "2.1.5")
+    if found.full:
+        return RecipientResult(recipient, Fate.DEFERRED, "4.2.2", problem="the mailbox is full")
+    if found.disabled:
+        return RecipientResult(recipient, Fate.FAILED, "5.2.1", problem="the mailbox is closed")
+    return RecipientResult(recipient, Fate.FAILED, "5.1.1", problem="there is no such user here")

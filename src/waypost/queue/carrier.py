@@ -19,6 +19,8 @@ class Fate(StrEnum):
 
     DELIVERED = "delivered"  # it is in a mailbox here
     RELAYED = "relayed"  # the next hop took it
+    FORWARDED = "forwarded"  # an alias here leads to one address elsewhere: it has an entry of its own now
+    EXPANDED = "expanded"  # an alias here leads to several addresses: each has the message or an entry
     DEFERRED = "deferred"  # a temporary failure: try again by the schedule
     FAILED = "failed"  # a permanent failure: return it
 
@@ -29,6 +31,7 @@ class RecipientResult:
 
     `status` is an RFC 3463 code ("5.1.1"). `reply` is the peer's full reply ("550 5.1.1 No such user"), None
     where no peer answered; `problem` then says in plain words what went wrong ("no mail server answered").
+    `mailboxes` are the addresses of the accounts here that have it now.
     """
 
     recipient: Recipient
@@ -36,6 +39,7 @@ class RecipientResult:
     status: str
     reply: str | None = None
     problem: str | None = None
+    mailboxes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class AttemptResult:
     """One attempt of one entry: every recipient has a result.
 
     `dsn_passed_on`: the next hop offers DSN and got the parameters, so success is its business to report.
-    `whole_destination`: the failure was of the destination (nobody answered), not of this message.
+    `deadline_passed_on`: the same for DELIVERBY. `whole_destination`: the failure was of the destination (nobody
+    answered), not of this message; when the carrier then leaves, the queue counts it for all due entries, untried.
     `deliveries` and `forwards` are written in the same commit (entries of a hosted domain).
     """
 
@@ -56,6 +61,7 @@ class AttemptResult:
     source: str | None = None  # our IP address
     tls: str | None = None  # "TLSv1.3 verified", "TLSv1.3 unverified", None: plain text
     dsn_passed_on: bool = False
+    deadline_passed_on: bool = False
     whole_destination: bool = False
     deliveries: tuple[MailboxDelivery, ...] = ()
     forwards: tuple[NewEntry, ...] = ()

@@ -1,0 +1,201 @@
+"""Delivery status notifications: what the sender is told (RFC 3461, RFC 3464, RFC 6522; RFC 6533 beyond ASCII).
+
+A `Report` says what happened; `compose` writes it as a multipart/report: words for people (`dsn_text.py`), fields for
+programs, and the message or its header. Which reports are wanted, and where they go, is for the queue to decide.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from waypost.message.address import Address
+from waypost.message.dsn_fields import (
+    ascii_only,
+    base64_lines,
+    field,
+    neutral,
+    passes_smtp,
+    quoted_printable,
+    whole_field,
+)
+from waypost.message.dsn_text import explain
+from waypost.message.envelope import Recipient
+from waypost.message.headers import HeaderBlock
+from waypost.message.received import date_text
+from waypost.message.report import Action, Concerned, Report
+from waypost.message.trace import TraceId, format_trace_id
+
+__all__ = ["Action", "Concerned", "Dsn", "Report", "compose"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dsn:
+    """A report as a message, and what SMTP must know of it."""
+
+    octets: bytes
+    message_id: str
+    eight_bit: bool
+    smtputf8: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One body part: its media type with parameters, its encoding, and its octets."""
+
+    media_type: str
+    encoding: str
+    octets: bytes
+
+    def written(self) -> bytes:
+        head = f"Content-Type: {self.media_type}\r\nContent-Transfer-Encoding: {self.encoding}\r\n\r\n"
+        return head.encode() + self.octets
+
+
+_SUBJECTS = {
+    Action.FAILED: "Your message could not be delivered",
+    Action.DELAYED: "Your message is delayed; it is still being tried",
+    Action.DELIVERED: "Your message was delivered",
+    Action.RELAYED: "Your message was passed on",
+    Action.EXPANDED: "Your message goes on to several people",
+}
+_NO_ATOM = re.compile(r"[^A-Za-z0-9-]")
+_MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,900}>")
+
+
+def compose(report: Report) -> Dsn:
+    """Write a report as a message, with CRLF line ends and no line that SMTP could not carry."""
+    if report.content is not None and not passes_smtp(report.content):
+        report = replace(report, content=None)
+    to = report.to
+    if to.local.isascii() and not to.domain.isascii():
+        report = replace(report, to=Address(to.local, to.domain_key))
+    # Without need nothing asks for SMTPUTF8, which the servers on the way back may lack (RFC 6533 4.5).
+    utf8 = not report.to.is_ascii
+    status = _status_part(report, utf8)
+    parts = [_text_part(explain(report), utf8), status]
+    returned = _returned_part(report, utf8)
+    if returned is not None:
+        parts.append(returned)
+    written = [part.written() for part in parts]
+    boundary = _boundary(report.trace, written)
+    message_id = f"<{format_trace_id(report.trace)}@{report.hostname}>"
+    kind = status.media_type.partition("/")[2].partition(";")[0]
+    eight_bit = not all(part.isascii() for part in written)
+    head = _head(report, message_id) + (
+        "MIME-Version: 1.0\r\n"
+        f'Content-Type: multipart/report; report-type={kind};\r\n boundary="{boundary}"\r\n'
+        f"Content-Transfer-Encoding: {'8bit' if eight_bit else '7bit'}\r\n\r\n"
+    )
+    body = b"".join(b"--" + boundary.encode() + b"\r\n" + part + b"\r\n" for part in written)
+    octets = head.encode() + body + f"--{boundary}--\r\n".encode()
+    return Dsn(octets, message_id, eight_bit or utf8, utf8)
+
+
+def _head(report: Report, message_id: str) -> str:
+    lines = [
+        f"From: Mail Delivery System <postmaster@{report.hostname}>\r\n",
+        whole_field("To", f"<{report.to}>"),
+        field("Subject", _SUBJECTS[report.action]),
+        field("Date", date_text(report.date)),
+        whole_field("Message-ID", message_id),
+    ]
+    original = _MESSAGE_ID.search(HeaderBlock(report.header).get(b"message-id") or b"")
+    if original is not None:
+        lines += [whole_field(name, original.group().decode()) for name in ("In-Reply-To", "References")]
+    lines.append(field("Auto-Submitted", "auto-replied"))  # RFC 3834 section 5
+    return "".join(lines)
+
+
+def _boundary(trace: TraceId, parts: list[bytes]) -> str:
+    """Return a delimiter that occurs in no part (RFC 2046 5.1.1)."""
+    number, boundary = 0, f"=_{format_trace_id(trace)}"
+    while any(boundary.encode() in part for part in parts):
+        number += 1
+        boundary = f"=_{format_trace_id(trace)}_{number}"
+    return boundary
+
+
+def _text_part(text: str, utf8: bool) -> _Part:
+    octets = text.replace("\n", "\r\n").encode()
+    if text.isascii() and passes_smtp(octets):
+        return _Part("text/plain; charset=us-ascii", "7bit", octets)
+    if utf8 and passes_smtp(octets):
+        return _Part("text/plain; charset=utf-8", "8bit", octets)
+    return _Part("text/plain; charset=utf-8", "quoted-printable", quoted_printable(octets))
+
+
+def _status_part(report: Report, utf8: bool) -> _Part:
+    """The fields for programs; beyond ASCII only where an address is (RFC 6533 section 4.1)."""
+    wide = not all(_is_ascii(concerned.recipient) for concerned in report.concerned)
+    fields = _message_fields(report) + "".join(
+        "\r\n" + _recipient_fields(report, concerned, wide) for concerned in report.concerned
+    )
+    octets = fields.encode()
+    if not wide:
+        return _Part("message/delivery-status", "7bit", octets)
+    if utf8:
+        return _Part("message/global-delivery-status", "8bit", octets)
+    return _Part("message/global-delivery-status", "quoted-printable", quoted_printable(octets))
+
+
+def _is_ascii(recipient: Recipient) -> bool:
+    original = recipient.original
+    return recipient.address.is_ascii and (original is None or neutral(original.address).isascii())
+
+
+def _message_fields(report: Report) -> str:
+    """RFC 3464 2.2."""
+    lines = [whole_field("Reporting-MTA", f"dns; {report.hostname}")]
+    if report.envelope.envid is not None:
+        lines.append(whole_field("Original-Envelope-Id", ascii_only(report.envelope.envid)))
+    lines.append(field("Arrival-Date", date_text(report.arrived)))
+    lines.append(field("X-Waypost-Trace", format_trace_id(report.about)))
+    return "".join(lines)
+
+
+def _recipient_fields(report: Report, concerned: Concerned, wide: bool) -> str:
+    """RFC 3464 2.3, RFC 3461 6.3."""
+    recipient, lines = concerned.recipient, []
+    if recipient.original is not None:
+        kind = _NO_ATOM.sub("", recipient.original.kind) or "unknown"
+        lines.append(whole_field("Original-Recipient", f"{kind}; {recipient.original.address}"))
+    kind = "rfc822" if recipient.address.is_ascii else "utf-8"
+    lines.append(whole_field("Final-Recipient", f"{kind}; {recipient.address}"))
+    lines.append(field("Action", report.action.value))
+    lines.append(field("Status", concerned.status))
+    if report.remote is not None:
+        lines.append(whole_field("Remote-MTA", f"dns; {ascii_only(report.remote)}"))
+    words = None
+    if concerned.reply is not None:
+        words = f"smtp; {neutral(concerned.reply)}"
+    elif concerned.problem is not None:
+        words = f"x-waypost; {neutral(concerned.problem)}"
+    if words is not None:
+        lines.append(field("Diagnostic-Code", words if wide else ascii_only(words)))
+    if report.last_attempt is not None:
+        lines.append(field("Last-Attempt-Date", date_text(report.last_attempt)))
+    if report.retry_until is not None:
+        lines.append(field("Will-Retry-Until", date_text(report.retry_until)))
+    return "".join(lines)
+
+
+def _returned_part(report: Report, utf8: bool) -> _Part | None:
+    """The message, or its header where the whole is not wanted or can't stand in a mail; None without either."""
+    international = report.envelope.smtputf8 and not report.header.isascii()
+    content = report.content
+    if content:
+        if international:
+            if utf8:
+                return _Part("message/global", "8bit", content)
+            return _Part("message/global", "base64", base64_lines(content))
+        return _Part("message/rfc822", "7bit" if content.isascii() else "8bit", content)
+    if not report.header:
+        return None
+    media_type = "message/global-headers" if international else "text/rfc822-headers"
+    header = report.header.removesuffix(b"\r\n\r\n") + b"\r\n"
+    if not passes_smtp(header):
+        return _Part(media_type, "quoted-printable", quoted_printable(header))
+    if header.isascii():
+        return _Part(media_type, "7bit", header)
+    if international and utf8:
+        return _Part(media_type, "8bit", header)
+    return _Part(media_type, "quoted-printable", quoted_printable(header))

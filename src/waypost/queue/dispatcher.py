@@ -1,0 +1,257 @@
+"""The dispatcher of a worker: owns destinations that have due entries, and lets a carrier work on each.
+
+Wakes by notices of the bus, by a timer for the next due destination, and by a slow sweep for notices that were lost.
+It decides when; carriers decide how. No trouble of the disk ends it, and nothing is lost meanwhile.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from waypost.message.trace import Micros
+from waypost.queue.carrier import Carrier
+from waypost.queue.clocks import ClockWatch
+from waypost.queue.reporter import Reporter
+from waypost.queue.schedule import Schedule
+from waypost.queue.settler import Settler
+from waypost.queue.source import DestinationSource
+from waypost.queue.waiting import Patience, Sleep, all_or_time, event_or_time, insist
+from waypost.storage import Bus, Notice, Queue, StorageError
+
+log = logging.getLogger(__name__)
+
+_SECOND = 1_000_000
+_LEASE = 60  # seconds
+_RENEW_EVERY = 20.0
+_SWEEP_EVERY = 30.0
+_SHORTEST_NAP = 0.05  # so that a due time in this very instant makes no busy loop
+_AFTER_NOTHING = 1.0  # seconds that a destination rests whose carrier tried nothing
+_AFTER_TROUBLE = 10.0  # ... whose entries could not be read
+_AFTER_BUG = 60.0  # ... whose carrier failed by a fault of ours
+_MOST_WANTED = 1000
+_RESERVE = 4  # one place in so many is kept for destinations with fresh mail
+_LAST_WORDS = 5.0  # seconds for outcomes that are being written when the grace is over
+
+
+class Dispatcher:
+    """Owns and works destinations until it is stopped. `owner` is the worker's number; make one a worker.
+
+    `carrier_for` gives the carrier of a destination; `most_destinations` are worked at once. `monotonic` and `sleep`
+    are for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        carrier_for: Callable[[str], Carrier],
+        reporter: Reporter,
+        schedule: Schedule,
+        owner: int,
+        bus: Bus,
+        now: Callable[[], Micros],
+        random: random.Random,
+        most_destinations: int = 500,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._queue = queue
+        self._carrier_for = carrier_for
+        self._schedule = schedule
+        self._owner = owner
+        self._bus = bus
+        self._now = now
+        self._most = most_destinations
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._settler = Settler(queue=queue, reporter=reporter, schedule=schedule, now=now, random=random, sleep=sleep)
+        self._watch = ClockWatch(now, monotonic)
+        self._claims_from = float("-inf")
+        self._wanted: dict[str, None] = {}
+        self._sources: dict[str, DestinationSource] = {}
+        self._carries: set[asyncio.Task[None]] = set()
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._running = False
+        self._grace = 0.0
+
+    async def run(self) -> None:
+        """Work until `stop`. An error that gets out of here is a fault of ours."""
+        self._running = True
+        self._bus.subscribe("destination", self._noticed)
+        claiming = asyncio.create_task(self._claim_for_ever())
+        renewing = asyncio.create_task(self._renew_for_ever())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((claiming, renewing, stopping), return_when=asyncio.FIRST_COMPLETED)
+            for loop in (claiming, renewing):
+                if loop.done():
+                    loop.result()
+            claiming.cancel()
+            await self._wind_up()
+            renewing.cancel()
+            await self._give_leases_back()
+        finally:
+            for task in (claiming, renewing, stopping, *self._carries):
+                task.cancel()
+            self._ended.set()
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing more; carriers may go on for `grace` seconds. Returns when `run` is about to."""
+        self._grace = grace
+        self._stopping.set()
+        if self._running:
+            await self._ended.wait()
+
+    def _noticed(self, notice: Notice) -> None:
+        source = self._sources.get(notice.name)
+        if source is not None:
+            source.notice()
+            return
+        if len(self._wanted) < _MOST_WANTED:  # those past it are found by their due time
+            self._wanted[notice.name] = None
+        self._woken.set()
+
+    async def _claim_for_ever(self) -> None:
+        await insist("leases", lambda: self._queue.release_all(self._owner), self._sleep)
+        if self._owner == 0:
+            # The clock may have been set back while nobody ran; one worker looks for all.
+            await self._pull_back()
+        patience = Patience("claims", self._sleep)
+        while True:
+            self._woken.clear()
+            try:
+                nap = await self._claim()
+            except StorageError as error:
+                await patience.after(error)
+                continue
+            patience = Patience("claims", self._sleep)
+            await event_or_time(self._woken, nap, self._sleep)
+
+    async def _claim(self) -> float:
+        """Claim what is due, as far as there are places; return for how many seconds there is nothing more to do."""
+        await self._mind_the_clock()
+        rest = self._claims_from - self._monotonic()
+        if rest > 0:
+            return rest
+        places = self._most - len(self._sources)
+        limit = min(places, max(0, places - self._most // _RESERVE) + len(self._wanted))
+        if limit <= 0:
+            return _SWEEP_EVERY  # a place that becomes free wakes us
+        wanted, self._wanted = list(self._wanted), {}
+        now = self._now()
+        names = await self._queue.claim_destinations(
+            self._owner, now=now, lease=_LEASE * _SECOND, limit=limit, wanted=wanted
+        )
+        for name in names:
+            self._begin(name)
+        if len(names) >= limit:
+            return 0.0
+        due = await self._queue.next_due(now=now)
+        return _SWEEP_EVERY if due is None else min(_SWEEP_EVERY, max(_SHORTEST_NAP, (due - now) / _SECOND))
+
+    def _begin(self, name: str) -> None:
+        if name in self._sources:  # its lease had run out, and is ours again
+            return
+        source = DestinationSource(
+            name,
+            queue=self._queue,
+            settler=self._settler,
+            now=self._now,
+            monotonic=self._monotonic,
+            sleep=self._sleep,
+        )
+        self._sources[name] = source
+        task = asyncio.create_task(self._carry(name, source))
+        self._carries.add(task)
+        task.add_done_callback(self._carries.discard)
+
+    async def _carry(self, name: str, source: DestinationSource) -> None:
+        try:
+            not_before = await self._let_carry(name, source)
+            source.close()
+            if not source.lost:
+                await insist(
+                    "a release",
+                    lambda: self._queue.release(self._owner, [name], not_before=not_before),
+                    self._sleep,
+                )
+        finally:
+            del self._sources[name]
+            self._woken.set()
+
+    async def _let_carry(self, name: str, source: DestinationSource) -> Micros:
+        """Run the carrier; return the time before which nobody tries the destination again."""
+        rest = 0.0
+        not_before = 0
+        try:
+            parting = await self._carrier_for(name).carry(name, source)
+            not_before = parting.not_before
+            await source.spread()
+        except StorageError as error:
+            fields = {"destination": name, "error": str(error)}
+            log.warning("storage is in trouble", extra={"fields": fields})
+            rest = _AFTER_TROUBLE
+        except Exception:
+            log.exception("a carrier failed", extra={"fields": {"destination": name}})
+            rest = _AFTER_BUG
+        if source.unreadable:
+            rest = max(rest, _AFTER_TROUBLE)
+        elif source.reported == 0:
+            rest = max(rest, _AFTER_NOTHING)
+        return max(not_before, self._now() + int(rest * _SECOND)) if rest else not_before
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            await self._sleep(_RENEW_EVERY)
+            try:
+                await self._renew()
+            except StorageError as error:
+                log.warning("leases can't be renewed", extra={"fields": {"error": str(error)}})
+
+    async def _renew(self) -> None:
+        sources = dict(self._sources)
+        if not sources:
+            return
+        kept = await self._queue.renew(self._owner, list(sources), until=self._now() + _LEASE * _SECOND)
+        for name in sources.keys() - set(kept):
+            if self._sources.get(name) is sources[name]:
+                log.warning("a lease was lost", extra={"fields": {"destination": name}})
+                sources[name].lost = True
+                sources[name].close()
+
+    async def _mind_the_clock(self) -> None:
+        step = self._watch.step()
+        if not step:
+            return
+        log.warning("the clock was set", extra={"fields": {"seconds": step / _SECOND}})
+        if step > (_LEASE - _RENEW_EVERY) * _SECOND:
+            # Leases of the living seem to have run out: until each had time to renew them, nobody takes any.
+            self._claims_from = self._monotonic() + _RENEW_EVERY
+        await self._renew()
+        await self._pull_back()
+
+    async def _pull_back(self) -> None:
+        await insist(
+            "planned attempts",
+            lambda: self._queue.clock_stepped(now=self._now(), longest_wait=self._schedule.longest_wait),
+            self._sleep,
+        )
+
+    async def _wind_up(self) -> None:
+        """Let what is in flight end, within the grace."""
+        for source in self._sources.values():
+            source.close()
+        if self._carries:
+            await all_or_time(self._carries, self._grace, self._sleep)
+        await self._settler.finish(_LAST_WORDS)
+
+    async def _give_leases_back(self) -> None:
+        try:
+            await self._queue.release_all(self._owner)
+        except StorageError as error:
+            # They run out by themselves.
+            log.warning("leases can't be given back", extra={"fields": {"error": str(error)}})

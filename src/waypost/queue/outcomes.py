@@ -1,0 +1,276 @@
+"""From the result of an attempt to what one commit writes: the entry's change, its events, and its reports.
+
+`judge` is a pure decision; `outcome_of` adds the reports, which need the message's octets.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from waypost.message.dsn_fields import neutral
+from waypost.message.report import Action, Concerned
+from waypost.message.trace import Micros, format_trace_id
+from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
+from waypost.queue.reporter import About, Attempted, Reporter
+from waypost.queue.schedule import Again, Schedule, after_failure
+from waypost.storage import Deferral, Event, NewMessage, Outcome, QueueEntry, Station
+
+TIME_IS_UP = "5.4.7"
+"""RFC 3463 X.4.7: delivery time expired."""
+
+_RETURNED = "5.0.0"
+_SUCCESSES = {
+    Fate.DELIVERED: Action.DELIVERED,
+    Fate.RELAYED: Action.RELAYED,
+    Fate.EXPANDED: Action.EXPANDED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Who is done with, who is given up, and who is tried again: then, and only then, `again` is set."""
+
+    done: tuple[RecipientResult, ...]
+    failed: tuple[RecipientResult, ...]
+    deferred: tuple[RecipientResult, ...]
+    again: Again | None
+
+
+def judge(result: AttemptResult, schedule: Schedule, luck: float) -> Judgement:
+    """Decide what becomes of each recipient. One without a result is tried again, never lost."""
+    results = [*result.results, *_unsaid(result)]
+    done = tuple(one for one in results if one.fate not in (Fate.FAILED, Fate.DEFERRED))
+    failed = tuple(one for one in results if one.fate is Fate.FAILED)
+    deferred = tuple(one for one in results if one.fate is Fate.DEFERRED)
+    if not deferred:
+        return Judgement(done, failed, (), None)
+    after = after_failure(result.entry, result.ended, schedule, luck)
+    if isinstance(after, Again):
+        return Judgement(done, failed, deferred, after)
+    expired = tuple(replace(one, fate=Fate.FAILED, status=TIME_IS_UP) for one in deferred)
+    return Judgement(done, failed + expired, (), None)
+
+
+def _unsaid(result: AttemptResult) -> Iterator[RecipientResult]:
+    said = [one.recipient for one in result.results]
+    for recipient in result.entry.recipients:
+        if recipient in said:
+            said.remove(recipient)
+        else:
+            yield RecipientResult(recipient, Fate.DEFERRED, "4.3.0", problem="the attempt ended without a result")
+
+
+async def outcome_of(
+    result: AttemptResult, *, schedule: Schedule, reporter: Reporter, luck: float, now: Micros
+) -> Outcome:
+    """Return what an attempt changes. Raises `StorageError` when a report can't be written."""
+    result = _without_control_characters(result)
+    judgement = judge(result, schedule, luck)
+    reports = _Reports(reporter, result)
+    try:
+        again = judgement.again
+        events = [*_attempts(result, judgement, now), *_successes(result, judgement.done, now)]
+        returned = await reports.add(Action.FAILED, judgement.failed)
+        events += _returned(result.entry, judgement.failed, returned, now)
+        if again is not None and again.notice:
+            told = await reports.add(Action.DELAYED, judgement.deferred, retry_until=again.retry_until)
+            if told is not None:
+                events += _delayed(result.entry, judgement.deferred, told, now)
+        for fate, action in _SUCCESSES.items():
+            await reports.add(action, [one for one in judgement.done if one.fate is fate])
+    except BaseException:
+        discard(reports.made)
+        raise
+    return Outcome(
+        entry=result.entry.id,
+        trace=result.entry.trace,
+        deferral=None if again is None else _deferral(judgement.deferred, again, result.ended),
+        events=tuple(events),
+        reports=tuple(reports.made),
+        deliveries=result.deliveries,
+        forwards=result.forwards,
+    )
+
+
+def bare_outcome(result: AttemptResult, schedule: Schedule) -> Outcome:
+    """Return the outcome for a result of which no full one can be made or written, for a fault of ours.
+
+    What was delivered is never sent again; everybody else is tried again later. No events, no reports.
+    """
+    results = [*result.results, *_unsaid(result)]
+    rest = [one for one in results if one.fate in (Fate.FAILED, Fate.DEFERRED)]
+    entry = result.entry
+    later = Again(
+        next_attempt=result.ended + schedule.longest_wait,
+        waited=entry.waited,
+        attempts=entry.attempts + 1,
+        notice=False,
+        delay_notified=entry.delay_notified,
+        retry_until=result.ended,
+    )
+    return Outcome(
+        entry=entry.id,
+        trace=entry.trace,
+        deferral=replace(_deferral(rest, later, result.ended), last_error="a fault of this server") if rest else None,
+        deliveries=result.deliveries,
+        forwards=result.forwards,
+    )
+
+
+async def return_entry(entry: QueueEntry, *, reporter: Reporter, words: str, now: Micros) -> Outcome:
+    """Return the outcome of an operator's decision to give an entry up; `words` tell the sender why.
+
+    Raises `StorageError`. The caller settles it, then discards the bodies of its reports.
+    """
+    problem = neutral(words)
+    failed = [RecipientResult(one, Fate.FAILED, _RETURNED, problem=problem) for one in entry.recipients]
+    report = await reporter.report(Action.FAILED, About.entry(entry), [_concerned(one) for one in failed], Attempted())
+    events = _returned(entry, failed, report, now)
+    return Outcome(entry.id, entry.trace, events=tuple(events), reports=(report,) if report else ())
+
+
+def discard(reports: Iterable[NewMessage]) -> None:
+    """Forget the octets of reports that storage has taken, or will never take."""
+    for report in reports:
+        report.body.discard()
+
+
+class _Reports:
+    """Collects the reports of one attempt, one for each action."""
+
+    def __init__(self, reporter: Reporter, result: AttemptResult) -> None:
+        self._reporter = reporter
+        self._result = result
+        self.made: list[NewMessage] = []
+
+    async def add(
+        self, action: Action, results: Sequence[RecipientResult], *, retry_until: Micros | None = None
+    ) -> NewMessage | None:
+        """Make the report on these recipients, if anybody wants it."""
+        result = self._result
+        attempted = Attempted(
+            remote=_remote(result) if any(one.reply for one in results) else None,
+            last_attempt=result.ended,
+            retry_until=retry_until,
+            dsn_passed_on=result.dsn_passed_on,
+            deadline_passed_on=result.deadline_passed_on,
+        )
+        concerned = [_concerned(one) for one in results]
+        report = await self._reporter.report(action, About.entry(result.entry), concerned, attempted)
+        if report is not None:
+            self.made.append(report)
+        return report
+
+
+def _without_control_characters(result: AttemptResult) -> AttemptResult:
+    """The words of peers go into rows, logs and reports: as one printable line of bounded length."""
+    return replace(
+        result,
+        results=tuple(
+            replace(
+                one,
+                reply=None if one.reply is None else neutral(one.reply),
+                problem=None if one.problem is None else neutral(one.problem),
+            )
+            for one in result.results
+        ),
+        host=None if result.host is None else neutral(result.host),
+    )
+
+
+def _concerned(result: RecipientResult) -> Concerned:
+    return Concerned(result.recipient, result.status, result.reply, result.problem)
+
+
+def _remote(result: AttemptResult) -> str | None:
+    if result.host is not None or result.address is None:
+        return result.host
+    return f"[{result.address.rpartition(':')[0].strip('[]')}]"  # an address literal
+
+
+def _deferral(deferred: Sequence[RecipientResult], again: Again, ended: Micros) -> Deferral:
+    first = deferred[0]
+    return Deferral(
+        remaining=tuple(one.recipient for one in deferred),
+        next_attempt=again.next_attempt,
+        waited=again.waited,
+        attempts=again.attempts,
+        last_attempt=ended,
+        last_error=first.reply or first.problem or first.status,
+        delay_notified=again.delay_notified,
+    )
+
+
+def _attempts(result: AttemptResult, judgement: Judgement, now: Micros) -> Iterator[Event]:
+    """One event for each group of recipients that failed alike."""
+    again = judgement.again
+    for results, next_attempt in (
+        (judgement.failed, None),
+        (judgement.deferred, again.next_attempt if again else None),
+    ):
+        for same in _alike(results):
+            details = {**_where(result), **_why(same), "status": same[0].status, "next_attempt": next_attempt}
+            yield Event(result.entry.trace, now, Station.ATTEMPT, details)
+
+
+def _successes(result: AttemptResult, done: Sequence[RecipientResult], now: Micros) -> Iterator[Event]:
+    trace = result.entry.trace
+    for same in _alike(one for one in done if one.fate is Fate.RELAYED):
+        details = {**_where(result), "recipients": _addresses(same), "reply": same[0].reply}
+        yield Event(trace, now, Station.RELAYED, details)
+    mailboxes: dict[str | None, list[RecipientResult]] = {}
+    for one in done:
+        names: tuple[str | None, ...] = one.mailboxes or ((None,) if one.fate is Fate.DELIVERED else ())
+        for name in names:
+            mailboxes.setdefault(name, []).append(one)
+    for name, results in mailboxes.items():
+        yield Event(trace, now, Station.DELIVERED, {"recipients": _addresses(results), "mailbox": name})
+    for forward in result.forwards:
+        recipients = [str(recipient.address) for recipient in forward.recipients]
+        details = {"destination": forward.destination, "recipients": recipients}
+        yield Event(trace, now, Station.QUEUED, details)
+
+
+def _returned(
+    entry: QueueEntry, failed: Sequence[RecipientResult], report: NewMessage | None, now: Micros
+) -> list[Event]:
+    dsn = format_trace_id(report.trace) if report else None
+    return [
+        Event(entry.trace, now, Station.RETURNED, {**_why(same), "status": same[0].status, "dsn": dsn})
+        for same in _alike(failed)
+    ]
+
+
+def _delayed(
+    entry: QueueEntry, deferred: Sequence[RecipientResult], report: NewMessage, now: Micros
+) -> Iterator[Event]:
+    for same in _alike(deferred):
+        details = {**_why(same), "dsn": format_trace_id(report.trace)}
+        yield Event(entry.trace, now, Station.DELAYED, details)
+
+
+def _alike(results: Iterable[RecipientResult]) -> list[list[RecipientResult]]:
+    groups: dict[tuple[str, str | None, str | None], list[RecipientResult]] = {}
+    for one in results:
+        groups.setdefault((one.status, one.reply, one.problem), []).append(one)
+    return list(groups.values())
+
+
+def _where(result: AttemptResult) -> dict[str, Any]:
+    return {
+        "destination": result.entry.destination,
+        "host": result.host,
+        "address": result.address,
+        "source": result.source,
+        "tls": result.tls,
+    }
+
+
+def _why(same: Sequence[RecipientResult]) -> dict[str, Any]:
+    first = same[0]
+    said = {"reply": first.reply} if first.reply is not None else {"problem": first.problem}
+    return {"recipients": _addresses(same), **said}
+
+
+def _addresses(results: Sequence[RecipientResult]) -> list[str]:
+    return [str(one.recipient.address) for one in results]

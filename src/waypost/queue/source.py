@@ -1,0 +1,155 @@
+"""The due entries of one destination, handed to its carrier a page at a time: memory follows what is in flight."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from waypost.message.trace import Micros
+from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
+from waypost.queue.outcomes import TIME_IS_UP
+from waypost.queue.schedule import too_late
+from waypost.queue.settler import Settler
+from waypost.queue.waiting import Sleep, event_or_time
+from waypost.storage import EntryId, Queue, QueueEntry, StorageError
+
+log = logging.getLogger(__name__)
+
+_PAGE = 20
+_FRESH = 0.5  # seconds that a page is believed: then what was held, deleted or has come is seen
+_SPREAD_PAGE = 100
+
+
+class DestinationSource:
+    """Implements `EntrySource` over the queue, for as long as a worker owns the destination."""
+
+    def __init__(
+        self,
+        destination: str,
+        *,
+        queue: Queue,
+        settler: Settler,
+        now: Callable[[], Micros],
+        monotonic: Callable[[], float],
+        sleep: Sleep,
+    ) -> None:
+        self.destination = destination
+        self._queue = queue
+        self._settler = settler
+        self._now = now
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._page: deque[QueueEntry] = deque()
+        self._page_read = 0.0
+        self._in_flight: set[EntryId] = set()
+        self._reading = asyncio.Lock()
+        self._noticed = asyncio.Event()
+        self._closed = False
+        self._failure: AttemptResult | None = None
+        self.reported = 0
+        """How many attempts were reported: a carrier that reports none is not called again at once."""
+        self.unreadable = False
+        """True when storage could not be read."""
+        self.lost = False
+        """True when the lease ran out, and another worker may own the destination."""
+
+    async def take(self, wait: float) -> QueueEntry | None:
+        """Return the next due entry, waiting up to `wait` seconds for one; None when there is none."""
+        deadline = self._monotonic() + wait
+        while True:
+            noticed = self._noticed  # taken before looking, so that no notice falls between looking and waiting
+            entry = await self._next()
+            left = deadline - self._monotonic()
+            if entry is not None or self._closed or self.unreadable or left <= 0:
+                return entry
+            await event_or_time(noticed, left, self._sleep)
+
+    async def report(self, result: AttemptResult) -> None:
+        """Settle an attempt; returns when its outcome is durable. Being cancelled does not stop that."""
+        self.reported += 1
+        self._failure = result if result.whole_destination else None
+        await asyncio.shield(self._settle(result))
+
+    def give_back(self, entry: QueueEntry) -> None:
+        """Return an entry untried; it stays due, and is the first again."""
+        self._in_flight.discard(entry.id)
+        self._page.clear()
+
+    def notice(self) -> None:
+        """The destination's entries have changed: everyone who waits looks again."""
+        noticed, self._noticed = self._noticed, asyncio.Event()
+        noticed.set()
+
+    def close(self) -> None:
+        """Hand out nothing more. What is in flight may still be reported."""
+        self._closed = True
+        self._page.clear()
+        self.notice()
+
+    async def spread(self) -> None:
+        """If the destination as a whole failed last, count that failure for every entry that was due then.
+
+        So each waits by its own schedule, is told of, and expires, though only one of them was really tried.
+        Raises `StorageError`.
+        """
+        failure = self._failure
+        if failure is None or not failure.results:
+            return
+        first = failure.results[0]
+        while not self._closed:
+            entries = await self._queue.due(
+                self.destination, now=failure.ended, limit=_SPREAD_PAGE, exclude=list(self._in_flight)
+            )
+            if not entries:
+                return
+            results = (_same_failure(failure, first, entry) for entry in entries)
+            await asyncio.gather(*(asyncio.shield(self._settle(result)) for result in results))
+
+    def _settle(self, result: AttemptResult) -> "asyncio.Task[None]":
+        entry = result.entry.id
+        self._in_flight.add(entry)
+        return self._settler.start(result, lambda: self._in_flight.discard(entry))
+
+    async def _next(self) -> QueueEntry | None:
+        """Take the next entry of the page, or of a new one; entries past their sender's deadline are returned."""
+        async with self._reading:
+            while not self._closed:
+                if not self._page or self._monotonic() - self._page_read > _FRESH:
+                    await self._read_page()
+                if not self._page:
+                    return None
+                entry = self._page.popleft()
+                self._in_flight.add(entry.id)
+                now = self._now()
+                if not too_late(entry, now):
+                    return entry
+                await asyncio.shield(self._settle(_deadline_passed(entry, now)))
+        return None
+
+    async def _read_page(self) -> None:
+        self._page.clear()
+        self._page_read = self._monotonic()
+        try:
+            entries = await self._queue.due(
+                self.destination, now=self._now(), limit=_PAGE, exclude=list(self._in_flight)
+            )
+        except StorageError as error:
+            self.unreadable = True
+            fields = {"destination": self.destination, "error": str(error)}
+            log.warning("the queue can't be read", extra={"fields": fields})
+            return
+        self.unreadable = False
+        self._page.extend(entry for entry in entries if entry.id not in self._in_flight)
+
+
+def _deadline_passed(entry: QueueEntry, now: Micros) -> AttemptResult:
+    """The result of an entry whose time is up before it was tried (RFC 2852, mode R)."""
+    problem = "the time by which it had to be delivered is over"
+    results = (RecipientResult(one, Fate.FAILED, TIME_IS_UP, problem=problem) for one in entry.recipients)
+    return AttemptResult(entry, started=now, ended=now, results=tuple(results))
+
+
+def _same_failure(failure: AttemptResult, first: RecipientResult, entry: QueueEntry) -> AttemptResult:
+    results = tuple(replace(first, recipient=recipient) for recipient in entry.recipients)
+    return replace(failure, entry=entry, results=results)

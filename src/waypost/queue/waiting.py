@@ -1,0 +1,71 @@
+"""Waiting, with the clock as an argument: for an event or a time, and for storage to come back."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from waypost.storage import NotFound, StorageError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+Sleep = Callable[[float], Awaitable[object]]
+"""Sleeps for some seconds: `asyncio.sleep`, or a test's clock."""
+
+_FIRST_PAUSE = 1.0  # seconds
+_LONGEST_PAUSE = 30.0
+
+
+async def event_or_time(event: asyncio.Event, seconds: float, sleep: Sleep) -> bool:
+    """Wait until an event is set, for some seconds at most; return whether it is set."""
+    if event.is_set() or seconds <= 0:
+        return event.is_set()
+    waiting = asyncio.ensure_future(event.wait())
+    sleeping = asyncio.ensure_future(sleep(seconds))
+    try:
+        await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        sleeping.cancel()
+    return event.is_set()
+
+
+async def all_or_time(tasks: Iterable["asyncio.Future[None]"], seconds: float, sleep: Sleep) -> None:
+    """Wait until all tasks have ended, for some seconds at most; then cancel those that have not."""
+    together = asyncio.gather(*tasks, return_exceptions=True)
+    sleeping = asyncio.ensure_future(sleep(seconds))
+    try:
+        await asyncio.wait((together, sleeping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleeping.cancel()
+        together.cancel()
+    await asyncio.gather(together, return_exceptions=True)
+
+
+class Patience:
+    """Pauses that grow while storage is in trouble; one for each thing that is tried again."""
+
+    def __init__(self, what: str, sleep: Sleep) -> None:
+        self._what = what
+        self._sleep = sleep
+        self._pause = _FIRST_PAUSE
+
+    async def after(self, error: StorageError) -> None:
+        """Tell of the trouble, and wait before the next try."""
+        fields = {"what": self._what, "error": str(error), "again_in": self._pause}
+        log.warning("storage is in trouble", extra={"fields": fields})
+        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        await self._sleep(pause)
+
+
+async def insist(what: str, work: Callable[[], Awaitable[T]], sleep: Sleep) -> T:
+    """Do work until storage lets it; return its result. `NotFound` is no trouble of the disk: it is raised."""
+    patience = Patience(what, sleep)
+    while True:
+        try:
+            return await work()
+        except NotFound:
+            raise
+        except StorageError as error:
+            await patience.after(error)
