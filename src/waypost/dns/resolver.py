@@ -1,0 +1,58 @@
+"""The resolver as the other rooms see it: typed questions, typed answers, two kinds of failure.
+
+Names are A-labels without a trailing dot. An empty answer (NODATA) is an answer; only NXDOMAIN and trouble raise.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Generic, Protocol, TypeVar
+
+IpAddress = IPv4Address | IPv6Address
+T = TypeVar("T")
+
+
+class DnsError(Exception):
+    """A question has no answer; the message names the question and says in plain words why."""
+
+
+class NoSuchDomain(DnsError):
+    """NXDOMAIN: the name does not exist. Permanent (RFC 2308 2.1)."""
+
+
+class DnsTemporary(DnsError):
+    """Time-out, SERVFAIL, REFUSED, or an answer that can't be read: ask again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mx:
+    """One MX record. `host` is "" for the null MX of RFC 7505."""
+
+    preference: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """Records of one question. `name` is the canonical name behind CNAMEs; `authenticated` is the AD bit of every
+    step; `ttl` is the seconds for which the answer holds."""
+
+    name: str
+    records: tuple[T, ...]
+    authenticated: bool
+    ttl: int
+
+
+class Resolver(Protocol):
+    """Asks DNS. Each method raises `NoSuchDomain` or `DnsTemporary`; CNAMEs are followed."""
+
+    async def mx(self, domain: str) -> Answer[Mx]:
+        """Return the MX records in no order that matters; empty when the name has none."""
+        ...
+
+    async def addresses(self, host: str) -> Answer[IpAddress]:
+        """Return AAAA and A records. One kind that fails temporarily is no failure while the other has records."""
+        ...
+
+    async def txt(self, name: str) -> Answer[bytes]:
+        """Return TXT records, the strings of each joined."""
+        ...
