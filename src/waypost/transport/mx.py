@@ -1,0 +1,167 @@
+"""From MX records to the servers of a domain, in the order in which they are tried (RFC 5321 section 5.1).
+
+Pure functions over answers that somebody else asked DNS for: `usable` reads the MX records, `servers` the
+addresses of their hosts. What can't be reached is said as `NoWay`, with the RFC 3463 status of the reason.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from itertools import zip_longest
+from typing import Any
+
+from waypost.dns import DnsError, DnsTemporary, IpAddress, Mx
+from waypost.transport.public import is_host, is_public, plain
+from waypost.transport.ways import NoWay, Server
+
+MOST_HOSTS = 20
+"""MX hosts whose addresses are asked for; a domain with more has backups enough."""
+MOST_ADDRESSES = 10
+"""Addresses of one host that are tried."""
+MOST_SERVERS = 30
+"""Servers of one domain that are tried."""
+
+Shuffle = Callable[[list[Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanger:
+    """A host that takes mail for a domain, with what DNS said of its addresses: those, or why there are none."""
+
+    host: str
+    preference: int
+    addresses: tuple[IpAddress, ...] | DnsError
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What this host asks of every server. `hostname` and `own_addresses` (of its listeners) are its own."""
+
+    hostname: str
+    own_addresses: Collection[IpAddress]
+    port: int
+    allow_private: bool
+
+
+def usable(domain: str, records: Sequence[Mx], shuffle: Shuffle) -> list[Mx]:
+    """Return the MX records that name a host, best first, those of one preference in random order.
+
+    No records at all mean the implicit MX: the domain itself (RFC 5321 5.1). Raises `NoWay` for the null MX
+    (RFC 7505 section 3), and when no record names a host.
+    """
+    if not records:
+        return [Mx(0, domain)]
+    named = [record for record in records if record.host]
+    if not named:
+        raise NoWay(f"{domain} takes no mail (its MX is the null MX of RFC 7505)", status="5.1.10", permanent=True)
+    hosts = [record for record in named if _is_name(record.host)]
+    if not hosts:
+        raise NoWay(
+            f"the MX of {domain} names no host: {', '.join(record.host for record in named[:3])}",
+            status="5.4.4",
+            permanent=True,
+        )
+    shuffle(hosts)
+    return sorted(hosts, key=lambda record: record.preference)[:MOST_HOSTS]
+
+
+def _is_name(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return "" not in host.split(".")
+    return False  # an address in the place of a name (RFC 1035 3.3.9)
+
+
+def servers(domain: str, exchangers: Sequence[Exchanger], terms: Terms, shuffle: Shuffle) -> tuple[Server, ...]:
+    """Return the servers of a domain in the order in which they are tried. Raises `NoWay` when none is left.
+
+    `exchangers` come best first. This host, and all that is not better, is left out: handing a message to an
+    equal would only bring it back (RFC 5321 5.1).
+    """
+    better = _better_than_us(domain, exchangers, terms)
+    refused: list[IpAddress] = []
+    chosen: dict[IpAddress, Server] = {}
+    for exchanger in better:
+        if isinstance(exchanger.addresses, DnsError):
+            continue
+        allowed: list[IpAddress] = []
+        for address in exchanger.addresses:
+            (allowed if _allowed(address, terms) else refused).append(plain(address))
+        for address in interleaved(allowed, shuffle)[:MOST_ADDRESSES]:
+            chosen.setdefault(address, Server(exchanger.host, address, terms.port))
+    if not chosen:
+        raise _why_none(domain, better, refused)
+    return tuple(chosen.values())[:MOST_SERVERS]
+
+
+def literal_server(address: IpAddress, terms: Terms) -> Server:
+    """Return the server of an address literal (RFC 5321 4.1.3), under the same terms as those of a domain."""
+    if plain(address) in terms.own_addresses:
+        raise NoWay(f"mail loop: [{address}] is an address of this host", status="5.4.6", permanent=True)
+    if not _allowed(address, terms):
+        raise _only_refused(f"[{address}]", [address])
+    return Server(None, plain(address), terms.port)
+
+
+def _better_than_us(domain: str, exchangers: Sequence[Exchanger], terms: Terms) -> list[Exchanger]:
+    ours = [exchanger.preference for exchanger in exchangers if _is_us(exchanger, terms)]
+    if not ours:
+        return list(exchangers)
+    better = [exchanger for exchanger in exchangers if exchanger.preference < min(ours)]
+    if not better:
+        raise NoWay(f"mail loop: the MX of {domain} points to this host", status="5.4.6", permanent=True)
+    return better
+
+
+def _is_us(exchanger: Exchanger, terms: Terms) -> bool:
+    if exchanger.host.rstrip(".").lower() == terms.hostname.rstrip(".").lower():
+        return True
+    if isinstance(exchanger.addresses, DnsError):
+        return False
+    return any(plain(address) in terms.own_addresses for address in exchanger.addresses)
+
+
+def _allowed(address: IpAddress, terms: Terms) -> bool:
+    return is_host(address) if terms.allow_private else is_public(address)
+
+
+def interleaved(addresses: Iterable[IpAddress], shuffle: Shuffle) -> list[IpAddress]:
+    """Return the addresses, IPv6 and IPv4 in turn: a broken path of one kind costs one time-out, not many."""
+    families: tuple[list[IpAddress], list[IpAddress]] = ([], [])
+    for address in dict.fromkeys(addresses):
+        families[isinstance(address, IPv4Address)].append(address)
+    for family in families:
+        shuffle(family)
+    return [address for pair in zip_longest(*families) for address in pair if address is not None]
+
+
+def _why_none(domain: str, exchangers: Sequence[Exchanger], refused: Sequence[IpAddress]) -> NoWay:
+    for exchanger in exchangers:
+        if isinstance(exchanger.addresses, DnsTemporary):
+            return dns_trouble(exchanger.addresses)
+    if refused:
+        return _only_refused(f"the mail servers of {domain}", refused)
+    if [exchanger.host for exchanger in exchangers] == [domain]:
+        return NoWay(f"{domain} has neither a mail server (MX) nor an address", status="5.1.2", permanent=True)
+    hosts = ", ".join(exchanger.host for exchanger in exchangers[:3])
+    return NoWay(f"no mail server of {domain} has an address ({hosts})", status="5.4.4", permanent=True)
+
+
+def _only_refused(whose: str, refused: Sequence[IpAddress]) -> NoWay:
+    shown = ", ".join(str(address) for address in refused[:3])
+    return NoWay(
+        f"{whose}: only addresses of private or reserved networks ({shown}), and this host does not deliver there",
+        status="5.4.4",
+        permanent=True,
+    )
+
+
+def no_such_domain(domain: str) -> NoWay:
+    """Return the failure for a domain that DNS does not know."""
+    return NoWay(f"the domain {domain} does not exist", status="5.1.2", permanent=True)
+
+
+def dns_trouble(error: DnsTemporary) -> NoWay:
+    """Return the failure for a question that DNS did not answer this time."""
+    return NoWay(f"the name server gave no answer: {error}", status="4.4.3", permanent=False)

@@ -1,0 +1,140 @@
+"""Where mail for a destination goes: a route of the operator, an address literal, or the MX of the domain.
+
+Nothing is remembered here: the resolver has the cache. What DNS says about strangers is held to the terms of
+`mx.py`; a route is the operator's own word, so it may lead into a private network.
+"""
+
+import asyncio
+import random
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+from waypost.config.settings import Outbound, Route
+from waypost.dns import DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver
+from waypost.message.address import AddressError, domain_key, literal_address
+from waypost.transport import mx
+from waypost.transport.public import plain
+from waypost.transport.ways import NoWay, Server, TlsPolicy, Way
+
+_ANY = "*"
+
+
+class Router:
+    """Finds the way to a destination.
+
+    `own_addresses` are those on which this host takes mail: an MX that leads to one of them is a loop.
+    `passwords` holds the content of every `route.password_file`.
+    """
+
+    def __init__(
+        self,
+        *,
+        routes: Sequence[Route],
+        outbound: Outbound,
+        resolver: Resolver,
+        hostname: str,
+        own_addresses: Collection[IpAddress],
+        passwords: Mapping[Path, str],
+        shuffle: mx.Shuffle = random.shuffle,
+    ) -> None:
+        self._routes: dict[str, Route] = {}
+        for route in routes:
+            for pattern in route.domains:
+                self._routes.setdefault(_pattern_key(pattern), route)
+        own = frozenset(plain(address) for address in own_addresses)
+        self._terms = mx.Terms(hostname, own, outbound.port, outbound.allow_private_addresses)
+        self._resolver = resolver
+        self._passwords = passwords
+        self._shuffle = shuffle
+
+    async def way(self, destination: str) -> Way:
+        """Return the way to a destination key of the queue (a domain or an address literal). Raises `NoWay`."""
+        try:
+            domain = domain_key(destination)
+            literal = literal_address(domain) if domain.startswith("[") else None
+        except AddressError as error:
+            raise NoWay(str(error), status="5.1.2", permanent=True) from None
+        route = self._route(domain)
+        if route is not None:
+            return await self._along(route)
+        if literal is not None:
+            return Way((mx.literal_server(literal, self._terms),))
+        return Way(await self._servers(domain))
+
+    def _route(self, domain: str) -> Route | None:
+        """The exact domain, else the longest `.suffix`, else "*"."""
+        if domain in self._routes:
+            return self._routes[domain]
+        if not domain.startswith("["):
+            labels = domain.split(".")
+            for first in range(1, len(labels)):
+                route = self._routes.get("." + ".".join(labels[first:]))
+                if route is not None:
+                    return route
+        return self._routes.get(_ANY)
+
+    # -- the operator's routes ----------------------------------------------------------------------------
+
+    async def _along(self, route: Route) -> Way:
+        servers = await self._route_servers(route)
+        password = None
+        if route.username is not None:
+            password = self._passwords.get(route.password_file) if route.password_file else None
+            if password is None:
+                raise _misrouted(route, "it has a username but no password")
+        return Way(servers, route.lmtp, TlsPolicy(route.tls), route.username, password)
+
+    async def _route_servers(self, route: Route) -> tuple[Server, ...]:
+        if route.host.startswith("["):
+            return (Server(None, _bracketed(route), route.port),)
+        try:
+            found = await self._resolver.addresses(route.host)
+        except DnsTemporary as error:
+            raise mx.dns_trouble(error) from None
+        except NoSuchDomain:
+            raise _misrouted(route, "the host does not exist") from None
+        if not found.records:
+            raise _misrouted(route, "the host has no address")
+        addresses = mx.interleaved(found.records, self._shuffle)
+        return tuple(Server(route.host, address, route.port) for address in addresses)
+
+    # -- the rest of the world ----------------------------------------------------------------------------
+
+    async def _servers(self, domain: str) -> tuple[Server, ...]:
+        try:
+            records = (await self._resolver.mx(domain)).records
+        except DnsTemporary as error:
+            raise mx.dns_trouble(error) from None
+        except NoSuchDomain:
+            raise mx.no_such_domain(domain) from None
+        hosts = mx.usable(domain, records, self._shuffle)
+        exchangers = await asyncio.gather(*map(self._exchanger, hosts))
+        return mx.servers(domain, exchangers, self._terms, self._shuffle)
+
+    async def _exchanger(self, record: Mx) -> mx.Exchanger:
+        try:
+            found = await self._resolver.addresses(record.host)
+        except DnsError as error:
+            return mx.Exchanger(record.host, record.preference, error)
+        return mx.Exchanger(record.host, record.preference, found.records)
+
+
+def _pattern_key(pattern: str) -> str:
+    if pattern == _ANY:
+        return pattern
+    return "." + domain_key(pattern[1:]) if pattern.startswith(".") else domain_key(pattern)
+
+
+def _bracketed(route: Route) -> IpAddress:
+    """The address of `[192.0.2.1]`, `[IPv6:2001:db8::1]` or, as people write it, `[2001:db8::1]`."""
+    text = route.host[1:-1]
+    try:
+        return ip_address(text[5:] if text[:5].lower() == "ipv6:" else text)
+    except ValueError:
+        raise _misrouted(route, "the address can't be read") from None
+
+
+def _misrouted(route: Route, why: str) -> NoWay:
+    """The operator's mistake is temporary: mail waits until the setting is right, and is not returned."""
+    return NoWay(f"the route to {route.host}: {why}", status="4.3.5", permanent=False)

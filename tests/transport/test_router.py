@@ -1,0 +1,205 @@
+"""The router: the operator's routes first, then literals, then the MX of the domain."""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from waypost.config.settings import Outbound, Route, RouteTls
+from waypost.dns import Answer, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver, StubResolver
+from waypost.lab.names import NameServer
+from waypost.transport.router import Router
+from waypost.transport.ways import NoWay, TlsPolicy, Way
+
+SECRET = Path("/etc/waypost/secret")
+
+
+class Names(Resolver):
+    """DNS as a table; what is not in it does not exist, and what it raises is raised."""
+
+    def __init__(self, mx: Mapping[str, Any], hosts: Mapping[str, Any]) -> None:
+        self._mx = mx
+        self._hosts = hosts
+        self.asked: list[str] = []
+
+    async def mx(self, domain: str) -> Answer[Mx]:
+        return self._answer(domain, self._mx)
+
+    async def addresses(self, host: str) -> Answer[IpAddress]:
+        answer: Answer[str] = self._answer(host, self._hosts)
+        return Answer(host, tuple(map(ip_address, answer.records)), False, 60)
+
+    async def txt(self, name: str) -> Answer[bytes]:
+        raise AssertionError("the router asks for no TXT")
+
+    def _answer(self, name: str, table: Mapping[str, Any]) -> Answer[Any]:
+        self.asked.append(name)
+        found = table.get(name, NoSuchDomain(name))
+        if isinstance(found, DnsError):
+            raise found
+        return Answer(name, tuple(found), False, 60)
+
+
+NAMES = {
+    "example.test": [Mx(20, "mx2.example.test"), Mx(10, "mx1.example.test")],
+    "plain.test": [],
+    "nothing.test": [],
+    "silent.test": DnsTemporary("MX of silent.test: no answer"),
+    "null.test": [Mx(0, "")],
+    "inside.test": [Mx(10, "inside.test")],
+    "xn--bcher-kva.test": [Mx(10, "mx1.example.test")],
+}
+HOSTS = {
+    "mx1.example.test": ["1.1.1.1"],
+    "mx2.example.test": ["1.1.1.2"],
+    "plain.test": ["1.1.1.3"],
+    "nothing.test": [],
+    "inside.test": ["10.0.0.1"],
+    "smart.test": ["2600::1", "10.0.0.2"],
+    "empty.test": [],
+    "flaky.test": DnsTemporary("no answer"),
+}
+
+
+def router(routes: Sequence[Route] = (), outbound: Outbound | None = None, names: Resolver | None = None) -> Router:
+    return Router(
+        routes=routes,
+        outbound=outbound or Outbound(),
+        resolver=names or Names(NAMES, HOSTS),
+        hostname="us.test",
+        own_addresses=[ip_address("9.9.9.9")],
+        passwords={SECRET: "sesame"},
+        shuffle=lambda items: None,
+    )
+
+
+def shown(way: Way) -> list[str]:
+    return [str(server) for server in way.servers]
+
+
+async def test_the_mx_of_a_domain_is_the_usual_way() -> None:
+    way = await router().way("example.test")
+    assert shown(way) == ["mx1.example.test 1.1.1.1:25", "mx2.example.test 1.1.1.2:25"]
+    assert (way.tls, way.lmtp, way.username, way.password) == (TlsPolicy.OPPORTUNISTIC, False, None, None)
+
+
+async def test_names_are_asked_for_in_their_key_form() -> None:
+    assert await router().way("EXAMPLE.test") == await router().way("example.test")
+    assert shown(await router().way("b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.test"))
+
+
+async def test_without_mx_the_domain_is_its_own_server() -> None:
+    assert shown(await router().way("plain.test")) == ["plain.test 1.1.1.3:25"]
+
+
+async def test_laboratories_use_another_port_and_private_networks() -> None:
+    laboratory = Outbound(port=2525, allow_private_addresses=True)
+    assert shown(await router(outbound=laboratory).way("inside.test")) == ["inside.test 10.0.0.1:2525"]
+
+
+@pytest.mark.parametrize(
+    ("destination", "status", "permanent"),
+    [
+        ("unknown.test", "5.1.2", True),
+        ("nothing.test", "5.1.2", True),
+        ("null.test", "5.1.10", True),
+        ("silent.test", "4.4.3", False),
+        ("inside.test", "5.4.4", True),
+        ("[10.0.0.1]", "5.4.4", True),
+        ("[ipv6:::1]", "5.4.4", True),
+        ("[9.9.9.9]", "5.4.6", True),
+        ("[x400:a]", "5.1.2", True),
+        ("[local", "5.1.2", True),
+        ("", "5.1.2", True),
+    ],
+)
+async def test_where_there_is_no_way_the_reason_has_its_status(destination: str, status: str, permanent: bool) -> None:
+    with pytest.raises(NoWay) as caught:
+        await router().way(destination)
+    assert (caught.value.status, caught.value.permanent) == (status, permanent)
+
+
+async def test_an_address_literal_is_gone_to_directly() -> None:
+    names = Names({}, {})
+    assert shown(await router(names=names).way("[1.1.1.9]")) == ["1.1.1.9:25"]
+    assert shown(await router(names=names).way("[IPv6:2600::9]")) == ["[2600::9]:25"]
+    assert names.asked == []
+
+
+ROUTES = [
+    Route(("*",), "smart.test", 587, tls=RouteTls.REQUIRED, username="us", password_file=SECRET),
+    Route((".example.test",), "[10.0.0.5]", 24, lmtp=True, tls=RouteTls.NONE),
+    Route((".deep.example.test", "B\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.test"), "[IPv6:fd00::1]"),
+    Route(("one.deep.example.test", "[192.0.2.9]"), "[fd00::2]", tls=RouteTls.IMPLICIT),
+]
+
+
+@pytest.mark.parametrize(
+    ("destination", "first"),
+    [
+        ("one.deep.example.test", "[fd00::2]:25"),
+        ("two.deep.example.test", "[fd00::1]:25"),
+        ("xn--bcher-kva.test", "[fd00::1]:25"),
+        ("a.example.test", "10.0.0.5:24"),
+        ("a.b.example.test", "10.0.0.5:24"),
+        ("example.test", "smart.test [2600::1]:587"),
+        ("notexample.test", "smart.test [2600::1]:587"),
+        ("[192.0.2.9]", "[fd00::2]:25"),
+        ("[1.1.1.1]", "smart.test [2600::1]:587"),
+    ],
+)
+async def test_the_nearest_route_is_taken(destination: str, first: str) -> None:
+    assert shown(await router(ROUTES).way(destination))[0] == first
+
+
+async def test_a_smart_host_is_logged_in_to_and_may_be_private() -> None:
+    way = await router(ROUTES).way("anywhere.test")
+    assert shown(way) == ["smart.test [2600::1]:587", "smart.test 10.0.0.2:587"]
+    assert (way.tls, way.username, way.password) == (TlsPolicy.REQUIRED, "us", "sesame")
+
+
+async def test_a_route_may_speak_lmtp() -> None:
+    way = await router(ROUTES).way("a.example.test")
+    assert (way.lmtp, way.tls, way.username) == (True, TlsPolicy.NONE, None)
+
+
+@pytest.mark.parametrize(
+    ("route", "status"),
+    [
+        (Route(("*",), "gone.test"), "4.3.5"),
+        (Route(("*",), "empty.test"), "4.3.5"),
+        (Route(("*",), "[1.2.3]"), "4.3.5"),
+        (Route(("*",), "flaky.test"), "4.4.3"),
+        (Route(("*",), "smart.test", username="us"), "4.3.5"),
+        (Route(("*",), "smart.test", username="us", password_file=Path("/other")), "4.3.5"),
+    ],
+)
+async def test_an_operators_mistake_returns_no_mail(route: Route, status: str) -> None:
+    with pytest.raises(NoWay) as caught:
+        await router([route]).way("example.test")
+    assert (caught.value.status, caught.value.permanent) == (status, False)
+
+
+async def test_the_road_through_real_dns() -> None:
+    zones = {
+        "builder.test": "@ IN MX 10 mx\n@ IN MX 20 old\nmx IN A 127.0.0.12\nold IN CNAME mx2\nmx2 IN A 127.0.0.13",
+        "nomail.test": "@ IN MX 0 .",
+        "web.test": "www IN CNAME mx.builder.test.",
+    }
+    names = NameServer(zones)
+    port = await names.start("127.0.0.1", 0)
+    resolver = StubResolver([(IPv4Address("127.0.0.1"), port)], timeout=30)
+    laboratory = router(outbound=Outbound(allow_private_addresses=True), names=resolver)
+    assert shown(await laboratory.way("builder.test")) == [
+        "mx.builder.test 127.0.0.12:25",
+        "old.builder.test 127.0.0.13:25",
+    ]
+    assert shown(await laboratory.way("www.web.test")) == ["www.web.test 127.0.0.12:25"]
+    for destination, status in (("nomail.test", "5.1.10"), ("nowhere.test", "5.1.2")):
+        with pytest.raises(NoWay) as caught:
+            await laboratory.way(destination)
+        assert caught.value.status == status
+    await resolver.close()
+    await names.stop()
