@@ -1,0 +1,247 @@
+"""`waypost fetch`: a mailbox read by POP3: its list, one message, files of its messages, and their removal."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from waypost.cli.frame import confirm, fail, json_option, print_json, print_table, printable
+from waypost.cli.mail_server import password_source, server_options, trust
+
+if TYPE_CHECKING:
+    from waypost.client.maildrop import Maildrop
+    from waypost.client.places import Place
+
+_ALL = "all"
+_WIDEST = 60  # columns of a subject or a sender in the list
+
+
+@click.command()
+@click.argument("url")
+@click.argument("action", type=click.Choice(["list", "show", "save", "delete"]), default="list")
+@click.argument("words", nargs=-1, metavar="[N|N-M|all]... [FILE|DIRECTORY]")
+@server_options
+@json_option
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+def fetch(
+    url: str,
+    action: str,
+    words: tuple[str, ...],
+    ca: Path | None,
+    insecure: bool,
+    password_file: Path | None,
+    as_json: bool,
+    yes: bool,
+) -> None:
+    """Read the mailbox at URL: pop3s://USER@HOST, or pop3://USER@HOST, which uses TLS, too.
+
+    \b
+      list                     what is there (also without an action)
+      show N                   one message, made readable
+      save N... DIRECTORY      messages as .eml files, exactly as they are; N may be `all` or a range 2-5
+      save N FILE              one message into one file; - is standard output
+      delete N...              remove messages, after a question
+
+    The password comes from --password-file, $WAYPOST_PASSWORD, or a prompt.
+    """
+    from waypost.client.errors import ClientError
+    from waypost.client.maildrop import Maildrop
+    from waypost.client.places import POP3, parse_place
+
+    try:
+        place = parse_place(url, POP3)
+        if place.user is None:
+            raise ClientError(f"{url}: whose mailbox? Write {place.scheme}://USER@{place.host}")
+        allowed = insecure and _is_loopback(place)
+        with Maildrop(
+            place, trust(ca, insecure), password_source(place, password_file), plain_text_allowed=allowed
+        ) as box:
+            if action == "list":
+                _list(box, as_json)
+            elif action == "show":
+                _show(box, words, as_json)
+            elif action == "save":
+                _save(box, words)
+            else:
+                numbers = _delete(box, words, yes)
+            box.quit()
+            if action == "delete":  # only now it is true
+                click.echo(f"Deleted {len(numbers)}.")
+    except ClientError as error:
+        fail(str(error))
+
+
+def _is_loopback(place: Place) -> bool:
+    try:
+        return ip_address(place.host).is_loopback
+    except ValueError:
+        return place.host == "localhost"
+
+
+# -- list -----------------------------------------------------------------------------------------------------
+
+
+def _list(box: Maildrop, as_json: bool) -> None:
+    from waypost.client.reading import summarize
+
+    numbers = sorted(box.sizes)
+    ids = box.unique_ids()
+    messages = [(number, summarize(header)) for number, header in box.headers(numbers)]
+    if as_json:
+        print_json(
+            [
+                {
+                    "number": number,
+                    "id": ids.get(number),
+                    "date": message.date.isoformat() if message.date else None,
+                    "from": message.sender,
+                    "subject": message.subject,
+                    "size": box.sizes[number],
+                }
+                for number, message in messages
+            ]
+        )
+    elif not messages:
+        click.echo("The mailbox is empty.")
+    else:
+        print_table(
+            ("number", "date", "from", "subject", "size"),
+            [
+                (
+                    number,
+                    message.date.astimezone().strftime("%Y-%m-%d %H:%M") if message.date else None,
+                    _cut(message.sender),
+                    _cut(message.subject),
+                    box.sizes[number],
+                )
+                for number, message in messages
+            ],
+        )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+# -- show -----------------------------------------------------------------------------------------------------
+
+
+def _show(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
+    from waypost.client.reading import read_message
+
+    if len(words) != 1 or not words[0].isascii() or not words[0].isdigit():
+        fail("show which message? For example: show 1")
+    [number] = _numbers(words, box.sizes)
+    message = read_message(b"".join(box.retrieve(number)))
+    if as_json:
+        shown: dict[str, Any] = {name.lower(): value for name, value in message.fields}
+        print_json(shown | {"text": message.text, "attachments": message.attachments})
+        return
+    for name, value in message.fields:
+        click.echo(f"{name}: {printable(value)}")
+    click.echo()
+    if message.problem:
+        click.echo(f"({message.problem})\n")
+    for line in message.text.split("\n"):
+        click.echo(printable(line.rstrip("\r").expandtabs()))
+    for attachment in message.attachments:
+        click.echo(f"Attached: {printable(attachment)}")
+
+
+# -- save -----------------------------------------------------------------------------------------------------
+
+
+def _save(box: Maildrop, words: Sequence[str]) -> None:
+    chosen = [word for word in words if _is_number(word)]
+    rest = list(words[len(chosen) :])
+    if not chosen or list(words[: len(chosen)]) != chosen or len(rest) > 1:
+        fail("save what, and where? For example: save 1 letter.eml, or save all DIRECTORY")
+    numbers = _numbers(chosen, box.sizes)
+    place = rest[0] if rest else "."
+    if place == "-":
+        for number in numbers:
+            box.save(number, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    elif Path(place).is_dir() or place.endswith("/") or chosen == [_ALL] or len(numbers) > 1:
+        _save_into(box, numbers, Path(place))
+    else:
+        _write(box, numbers[0], Path(place))
+
+
+def _save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> None:
+    """Each message gets a file of its own name, by its unique id: what was saved before is not fetched again."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"{folder}: {error.strerror}")
+    ids = box.unique_ids()
+    for number in numbers:
+        path = folder / f"{quote(ids.get(number, str(number)), safe='')}.eml"
+        if number in ids and path.exists():
+            click.echo(f"{number}: {path} is there already")
+        else:
+            _write(box, number, path)
+
+
+def _write(box: Maildrop, number: int, path: Path) -> None:
+    """Write a new file; what is not whole does not stay."""
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        fail(f"{path}: there is such a file, and it stays as it is")
+    except OSError as error:
+        fail(f"{path}: {error.strerror}")
+    try:
+        with file:
+            box.save(number, file)
+    except BaseException as error:
+        path.unlink()
+        if isinstance(error, OSError):
+            fail(f"{path}: {error.strerror}")
+        raise
+    click.echo(f"{number}: {path}")
+
+
+# -- delete ---------------------------------------------------------------------------------------------------
+
+
+def _delete(box: Maildrop, words: Sequence[str], yes: bool) -> list[int]:
+    """Mark messages; they go when the session ends."""
+    numbers = _numbers(words, box.sizes)
+    if not numbers:
+        fail("delete which messages? For example: delete 1 3-5")
+    confirm(f"Delete {'message' if len(numbers) == 1 else 'messages'} {', '.join(map(str, numbers))}?", yes)
+    for number in numbers:
+        box.delete(number)
+    return numbers
+
+
+# -- numbers --------------------------------------------------------------------------------------------------
+
+
+def _is_number(word: str) -> bool:
+    return word == _ALL or re.fullmatch(r"[0-9]{1,9}(-[0-9]{1,9})?", word) is not None
+
+
+def _numbers(words: Sequence[str], there: Collection[int]) -> list[int]:
+    """The messages that are meant, in order; fails for one that is not there."""
+    numbers: set[int] = set()
+    for word in words:
+        if not _is_number(word):
+            fail(f"{word!r} is no number of a message, no range such as 2-5, and not 'all'")
+        if word == _ALL:
+            numbers.update(there)
+            continue
+        first, _, last = word.partition("-")
+        chosen = [number for number in there if int(first) <= number <= int(last or first)]
+        if not chosen:
+            fail(f"there is no message {word}: the mailbox has {len(there)}")
+        numbers.update(chosen)
+    return sorted(numbers)

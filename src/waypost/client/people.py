@@ -1,0 +1,49 @@
+"""People of a message: an address, and the name that stands before it (RFC 5322 3.4)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.utils import getaddresses
+
+from waypost.client.errors import ClientError
+from waypost.message.address import Address, AddressError
+from waypost.message.address_list import AddressListError, mailboxes_of
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A mailbox with a name, "" where there is none."""
+
+    name: str
+    address: Address
+
+    @property
+    def written(self) -> str:
+        """The address as it stands in a header: in ASCII unless its local part needs SMTPUTF8 (RFC 6532)."""
+        if not self.address.local.isascii():
+            return str(self.address)
+        return str(Address(self.address.local, self.address.domain_key if self.address.domain else ""))
+
+
+def parse_people(texts: Iterable[str]) -> tuple[Person, ...]:
+    """Read address lists such as `Alice <alice@example.org>, bob@example.org`. Raises `ClientError`."""
+    return tuple(person for text in texts if text.strip() for person in _parse(text))
+
+
+def parse_person(text: str) -> Person:
+    """Read exactly one address with or without a name. Raises `ClientError`."""
+    people = parse_people([text])
+    if len(people) != 1:
+        raise ClientError(f"{text!r}: one address is wanted, as alice@example.org or Alice <alice@example.org>")
+    return people[0]
+
+
+def _parse(text: str) -> list[Person]:
+    try:
+        strict = mailboxes_of(text.encode())
+        # The strict reader decides what the addresses are; the lenient one is asked for names only.
+        pairs = [pair for pair in getaddresses([text]) if pair[1]]
+        if [address for _, address in pairs] != strict:
+            pairs = [("", address) for address in strict]
+        return [Person(" ".join(name.split()), Address.parse(address)) for name, address in pairs]
+    except (AddressListError, AddressError, UnicodeEncodeError) as error:
+        raise ClientError(f"{text!r} is no address: {error}") from None

@@ -1,0 +1,74 @@
+"""Where a mail program connects to: `submissions://alice%40example.org@mail.example.org:465` and the like."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import unquote, urlsplit
+
+from waypost.client.errors import ClientError
+from waypost.message.address import AddressError, domain_key
+
+
+class Security(Enum):
+    """When TLS begins."""
+
+    NONE = auto()
+    STARTTLS = auto()  # after the server's 220 or +OK; without it nothing is sent
+    IMPLICIT = auto()  # from the first octet (RFC 8314 section 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A server, and who logs in there. `host` is a name in A-labels or an IP address without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+    security: Security
+    user: str | None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+_SCHEMES = {
+    "submission": (587, Security.STARTTLS),
+    "submissions": (465, Security.IMPLICIT),
+    "smtp": (25, Security.NONE),
+    "pop3": (110, Security.STARTTLS),
+    "pop3s": (995, Security.IMPLICIT),
+}
+SUBMISSION = ("submissions", "submission", "smtp")
+"""The schemes by which mail is sent."""
+POP3 = ("pop3s", "pop3")
+"""The schemes by which mail is fetched."""
+
+
+def parse_place(url: str, schemes: Collection[str]) -> Place:
+    """Read a URL of one of `schemes`. Raises `ClientError`."""
+    example = f"write for example {next(iter(schemes))}://alice%40example.org@mail.example.org"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        host = parts.hostname or ""
+        host = host if ":" in host else domain_key(host)
+    except (ValueError, AddressError) as error:
+        raise ClientError(f"{_without_password(url)}: {error}; {example}") from None
+    if parts.scheme not in schemes:
+        raise ClientError(f"{_without_password(url)}: it begins with none of {', '.join(schemes)}; {example}")
+    if not host or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ClientError(f"{_without_password(url)}: it is more or less than a server; {example}")
+    if parts.password is not None:
+        raise ClientError("a password does not belong into a URL, where others can see it: set $WAYPOST_PASSWORD")
+    usual_port, security = _SCHEMES[parts.scheme]
+    user = unquote(parts.username) if parts.username else None
+    if user is not None and parts.scheme == "smtp":
+        raise ClientError("smtp:// knows no login: use submissions:// or submission://")
+    return Place(parts.scheme, host, port or usual_port, security, user)
+
+
+def _without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    before, at, after = url.rpartition("@")
+    scheme, slashes, login = before.partition("://")
+    return f"{scheme}{slashes}{login.partition(':')[0]}{at}{after}" if at else url

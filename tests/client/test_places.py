@@ -1,0 +1,62 @@
+"""URLs of mail servers, as people write them."""
+
+import pytest
+
+from waypost.client.errors import ClientError
+from waypost.client.places import POP3, SUBMISSION, Place, Security, parse_place
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        (
+            "submissions://alice%40wonderland.test@127.0.0.11:4650",
+            Place("submissions", "127.0.0.11", 4650, Security.IMPLICIT, "alice@wonderland.test"),
+        ),
+        (
+            "submissions://alice@wonderland.test@MX.Wonderland.test",
+            Place("submissions", "mx.wonderland.test", 465, Security.IMPLICIT, "alice@wonderland.test"),
+        ),
+        ("submission://a%2Fb%3Ac@host/", Place("submission", "host", 587, Security.STARTTLS, "a/b:c")),
+        ("smtp://[2001:db8::1]", Place("smtp", "2001:db8::1", 25, Security.NONE, None)),
+        (
+            "submissions://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.test",
+            Place("submissions", "xn--bcher-kva.test", 465, Security.IMPLICIT, None),
+        ),
+    ],
+)
+def test_a_url_names_server_port_security_and_user(url: str, place: Place) -> None:
+    assert parse_place(url, SUBMISSION) == place
+
+
+def test_pop3_has_its_own_schemes() -> None:
+    assert parse_place("pop3s://bob@host", POP3).port == 995
+    assert parse_place("pop3://bob@host", POP3) == Place("pop3", "host", 110, Security.STARTTLS, "bob")
+
+
+def test_a_place_is_shown_with_its_port() -> None:
+    assert str(parse_place("smtp://[2001:db8::1]:2525", SUBMISSION)) == "[2001:db8::1]:2525"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("", "begins with none of submissions, submission, smtp; write for example submissions://alice"),
+        ("mail.example.org", "begins with none"),
+        ("pop3s://bob@host", "begins with none"),
+        ("submissions://", "more or less than a server"),
+        ("submissions://host/inbox", "more or less than a server"),
+        ("submissions://host?x=1", "more or less than a server"),
+        ("submissions://host:port", "write for example"),
+        ("submissions://host:99999", "write for example"),
+        ("submissions://[::1", "write for example"),
+        ("smtp://alice@host", "smtp:// knows no login"),
+        ("submissions://alice:secret@host", "does not belong into a URL"),
+        ("imap://alice:secret@host", "begins with none"),
+    ],
+)
+def test_what_is_wrong_is_said_without_showing_a_password(url: str, words: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        parse_place(url, SUBMISSION)
+    assert words in str(caught.value)
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,132 @@
+"""Messages as a person reads them: whatever is in them, something can be shown."""
+
+import time
+from email.message import EmailMessage
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waypost.client import reading
+from waypost.client.reading import read_message, summarize
+
+
+def composed(text: str | None = "Dear Bob,\ndo come.\n", html: str | None = None) -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = "Mad Hätter <hatter@wonderland.test>"
+    message["Subject"] = "Tea für zwei"
+    message["Date"] = "Tue, 24 Nov 2026 12:00:00 +0000"
+    if text is not None:
+        message.set_content(text)
+    if html is not None:
+        message.add_alternative(html, subtype="html") if text else message.set_content(html, subtype="html")
+    return message
+
+
+def wire(message: EmailMessage) -> bytes:
+    return message.as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def test_a_list_shows_when_who_and_what() -> None:
+    summary = summarize(wire(composed()))
+    assert (summary.sender, summary.subject) == ("Mad Hätter <hatter@wonderland.test>", "Tea für zwei")
+    assert summary.date is not None and summary.date.isoformat() == "2026-11-24T12:00:00+00:00"
+    assert summarize(b"\r\n").date is None and summarize(b"").subject == ""
+
+
+def test_the_text_and_the_names_of_the_attachments_are_read() -> None:
+    message = composed("Grüße\n", "<p>Grüße</p>")
+    message.add_attachment(b"12345", maintype="image", subtype="png", filename="tässe.png")
+    message.add_attachment("not the text", filename="notes.txt")
+    read = read_message(wire(message))
+    assert read.fields == (
+        ("From", "Mad Hätter <hatter@wonderland.test>"),
+        ("Date", "Tue, 24 Nov 2026 12:00:00 +0000"),
+        ("Subject", "Tea für zwei"),
+    )
+    assert read.text == "Grüße\n" and read.problem is None
+    assert read.attachments == ("tässe.png (image/png, 5 octets)", "notes.txt (text/plain, 14 octets)")
+
+
+def test_html_alone_is_read_as_text() -> None:
+    html = "<head><title>no</title><style>p {}</style></head><p>Dear  <b>Bob</b>,</p><script>evil()</script>do<br>come"
+    read = read_message(wire(composed(None, html)))
+    assert read.text == "Dear Bob,\ndo\ncome\n"
+    assert read.problem and "only HTML" in read.problem
+
+
+@pytest.mark.parametrize(
+    ("charset", "octets", "text"),
+    [
+        ("iso-8859-1", b"Gr\xfc\xdfe", "Grüße"),
+        ("utf-8", b"Gr\xfc", "Gr\N{REPLACEMENT CHARACTER}"),
+        ("x-unknown", "Grüße".encode(), "Grüße"),
+        ("hex", b"62", "62"),
+        ("idna", b"xn--", "xn--"),
+        ("", b"a", "a"),
+    ],
+)
+def test_any_charset_gives_some_text(charset: str, octets: bytes, text: str) -> None:
+    message = b"Content-Type: text/plain; charset=" + charset.encode() + b"\r\n\r\n" + octets
+    assert read_message(message).text == text
+
+
+def test_reports_show_their_human_part_and_name_the_rest() -> None:
+    report = (
+        b"Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\n\r\nIt came back.\r\n--b\r\n"
+        b"Content-Type: message/delivery-status\r\n\r\nAction: failed\r\n\r\n--b\r\n"
+        b"Content-Type: message/rfc822\r\n\r\nSubject: lost\r\n\r\nhidden\r\n--b--\r\n"
+    )
+    read = read_message(report)
+    assert read.text == "It came back."
+    assert len(read.attachments) == 2 and "message/rfc822" in read.attachments[1]
+
+
+def test_a_message_that_breaks_the_parser_is_shown_as_it_is() -> None:
+    depth = 3000
+    opening = b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (level, level) for level in range(depth)
+    )
+    began = time.process_time()
+    read = read_message(b"Subject: bomb\r\n" + opening + b"\r\ntext")
+    assert read.fields == (("Subject", "bomb"),) and read.text
+    assert time.process_time() - began < 20, "it ends"
+
+
+def test_of_a_very_large_message_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST_OCTETS", 100)
+    read = read_message(b"Subject: large\r\n\r\n" + b"x" * 1000)
+    assert read.problem == "the message is longer than 100 octets" and len(read.text) < 100
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *[
+                    b"Content-Type: ",
+                    b"multipart/mixed; boundary=b",
+                    b"text/plain; charset=",
+                    b"text/html",
+                    b"\r\n\r\n",
+                ],
+                *[
+                    b"--b\r\n",
+                    b"--b--\r\n",
+                    b"Content-Transfer-Encoding: ",
+                    b"base64\r\n",
+                    b"uuencode\r\n",
+                    b"name*0*=",
+                ],
+                *[b"Content-Disposition: attachment; filename*=", b"utf-8''%ff", b"message/rfc822\r\n", b"<p>&#1;<"],
+                *[b"=?utf-8?b?/w==?=", b"\xff\0", b"begin 644 x\r\n", b";", b'"', b"=", b"<![CDATA[", b"<!-"],
+            ]
+        )
+        | st.binary(max_size=6),
+        max_size=40,
+    )
+)
+def test_no_message_crashes_the_reader(pieces: list[bytes]) -> None:
+    read = read_message(b"".join(pieces))
+    assert isinstance(read.text, str)
+    summarize(b"".join(pieces))
