@@ -11,6 +11,7 @@ from waypost.message.address import Address
 from waypost.message.envelope import BodyType, Notify, Ret
 from waypost.protocol.reply import Reply, reply
 from waypost.protocol.smtp import replies
+from waypost.protocol.smtp.content import is_clean
 from waypost.protocol.smtp.events import (
     AuthResponse,
     AuthStarted,
@@ -372,6 +373,56 @@ def test_a_greeting_may_refuse() -> None:
 
 def test_the_command_table_names_its_sections() -> None:
     assert all(command.section.startswith("RFC ") for command in COMMANDS.values())
+
+
+def test_a_reply_is_cut_to_what_a_client_must_take() -> None:
+    owner = Owner()
+    owner.send(HELLO)
+    written = owner.send(b"MAIL FROM:<a@x.test> " + b"X" * 3000 + b"\r\n")
+    assert written.startswith(b"555 5.5.4") and len(written) <= 512
+
+
+def test_a_reply_is_outside_ascii_only_where_the_transaction_is() -> None:
+    owner = Owner()
+    owner.send(HELLO + b"MAIL FROM:<>\r\n")
+    owner.refuse[RecipientOffered] = reply(550, "5.1.1", "no bøb here")
+    assert owner.send(b"RCPT TO:<b@x.test>\r\n") == b"550 5.1.1 no b\\xf8b here\r\n"
+    owner.send(b"RSET\r\nMAIL FROM:<> SMTPUTF8\r\n")
+    assert owner.send(b"RCPT TO:<b@x.test>\r\n") == "550 5.1.1 no bøb here\r\n".encode()
+
+
+def test_a_chunk_of_no_octets_is_whole_at_once() -> None:
+    owner = Owner()
+    owner.send(HELLO + ENVELOPE + b"BDAT 3\r\nabc")
+    assert owner.send(b"BDAT 0\r\n").startswith(b"250")
+    assert owner.send(b"BDAT 0 LAST\r\n").startswith(b"250") and owner.messages == [b"abc"]
+
+
+def test_the_mechanisms_are_those_of_the_tls_connection() -> None:
+    owner = Owner(starttls=True, mechanisms=("PLAIN",))
+    owner.send(HELLO + b"STARTTLS\r\n")
+    owner.engine.tls_started(("SCRAM-SHA-256-PLUS", "PLAIN"))
+    assert b"AUTH SCRAM-SHA-256-PLUS PLAIN\r\n" in owner.send(HELLO)
+
+
+def test_the_owner_can_see_what_the_engine_waits_for() -> None:
+    engine = SmtpServer(ServerOptions("mx.server.test"), now=lambda: NOW)
+    engine.greet()
+    engine.receive(HELLO)
+    assert engine.has_input and not engine.asks and not engine.reads_content and not engine.closed
+    assert isinstance(engine.next_event(), Hello) and engine.asks
+    engine.answer(replies.OK)
+    assert not engine.asks and not engine.has_input
+    for _ in range(100):
+        engine.receive(b"NOOP\r\n")
+        assert engine.next_event() is None
+    assert engine.says_much and engine.take_output() and not engine.says_much
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"\0", b"x", b"."]), max_size=20).map(b"".join))
+def test_clean_is_what_has_only_whole_line_ends_and_no_nul(piece: bytes) -> None:
+    rest = piece.replace(b"\r\n", b"")
+    assert is_clean(piece) == (not set(rest) & set(b"\r\n\0"))
 
 
 SESSION = (

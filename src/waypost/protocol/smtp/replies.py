@@ -45,10 +45,13 @@ AUTH_NEEDS_TLS = reply(538, "5.7.11", "Encryption required: say STARTTLS first")
 AUTH_FAILED = reply(535, "5.7.8", "Wrong user name or password")
 AUTH_CANCELLED = reply(501, "5.7.0", "Authentication cancelled")
 AUTH_BASE64 = reply(501, "5.5.2", "That was no base64")
+AUTH_MALFORMED = reply(501, "5.5.2", "The login can't be read: it is not what the mechanism asks for")
 AUTH_MECHANISM = reply(504, "5.5.4", "Mechanism not offered")
 AUTH_DONE = reply(503, "5.5.1", "You are logged in already")
 AUTH_TEMPORARY = reply(454, "4.7.0", "Logging in is not possible for the moment")
+ACCOUNT_CLOSED = reply(525, "5.7.13", "This account is closed")
 RELAY_DENIED = reply(550, "5.7.1", "Relaying denied: this server hosts no such domain")
+NOT_QUALIFIED = reply(554, "5.1.2", "Write the domain in full, such as example.org")
 NO_SUCH_USER = reply(550, "5.1.1", "No such user here")
 MAILBOX_DISABLED = reply(550, "5.2.1", "This mailbox is closed")
 MAILBOX_FULL = reply(452, "4.2.2", "The mailbox is full")
@@ -68,6 +71,11 @@ TLS_FAILED = reply(454, "4.7.0", "TLS is not available for the moment")
 def queued(trace: str) -> Reply:
     """Return the acceptance of a message; the trace id is its last word."""
     return reply(250, "2.0.0", f"Ok: queued as {trace}")
+
+
+def queued_with_priority(priority: int, trace: str) -> Reply:
+    """Return the acceptance of a message whose priority was changed: the new one comes first (RFC 6710, RFC 5248)."""
+    return reply(250, "2.3.6", f"{priority} is the new priority; queued as {trace}")
 
 
 def syntax(problem: str) -> Reply:

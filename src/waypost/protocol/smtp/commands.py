@@ -1,0 +1,321 @@
+"""The commands of an SMTP or LMTP server as one table, and what each does (RFC 5321 4.1.1, RFC 2033).
+
+To add a command is to write its function and its line in `COMMANDS`; to add a parameter of MAIL or RCPT, see
+`parameters.py`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from waypost.message.envelope import BodyType
+from waypost.protocol.reply import Reply
+from waypost.protocol.smtp import replies
+from waypost.protocol.smtp.content import ChunkReader, DotReader
+from waypost.protocol.smtp.dialogue import Dialogue, State
+from waypost.protocol.smtp.events import (
+    AuthStarted,
+    DataStarted,
+    Hello,
+    MailOffered,
+    RecipientOffered,
+    StartTls,
+    TransactionReset,
+)
+from waypost.protocol.smtp.incoming import auth_answered, decode_base64
+from waypost.protocol.smtp.parameters import Refused, decode_line, parse_mail, parse_rcpt
+
+_HTTP = frozenset({b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH"})
+_HELLOS = (b"LHLO", b"EHLO", b"HELO")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: who runs it, in which states it is legal, where it is defined, whether it has an argument."""
+
+    run: Callable[[Dialogue, bytes], None]
+    states: frozenset[State]
+    section: str
+    argument: bool = True
+
+
+def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/accept
+    """Run one command line, which has no CRLF any more."""
+    verb, _, argument = line.partition(b" ")
+    verb = verb.upper()
+    command = COMMANDS.get(verb)
+    if command is None:
+        if verb in _HTTP:  # a browser was lured here (ALPACA and its kin): nothing else will come
+            session.say(replies.NOT_HERE)
+            session.close("HTTP on a mail port")
+        else:
+            session.error(replies.UNKNOWN_COMMAND)
+    elif (verb == b"LHLO") != session.options.lmtp and verb in _HELLOS:
+        session.error(replies.UNKNOWN_COMMAND)  # RFC 2033 4.1
+    elif session.state not in command.states:
+        if verb == b"BDAT":
+            _skip_chunk(session, argument)
+        session.error(replies.SAY_HELLO if session.state is State.START else _out_of_order(session, verb))
+    elif not command.argument and argument.strip():
+        session.error(replies.NO_ARGUMENT)
+    else:
+        try:
+            command.run(session, argument.strip())
+        except Refused as refused:
+            session.error(refused.reply)
+
+
+def _out_of_order(session: Dialogue, verb: bytes) -> Reply:
+    if verb in (b"DATA", b"BDAT") and session.state is State.MAIL:
+        return replies.NO_VALID_RECIPIENTS
+    return replies.DATA_OR_BDAT if session.state is State.BDAT else replies.BAD_SEQUENCE
+
+
+def _skip_chunk(session: Dialogue, argument: bytes) -> None:
+    """A BDAT that is refused: its octets follow all the same (RFC 3030 section 2)."""
+    words = argument.split()
+    if words and words[0].isdigit() and len(words[0]) <= 18:
+        session.discarding = int(words[0])
+
+
+# Who and what.
+
+
+def _hello(session: Dialogue, argument: bytes, *, extended: bool) -> None:
+    name = decode_line(argument)
+    if not name or not name.isprintable():
+        raise Refused(replies.syntax("Say who you are: EHLO your.name"))
+
+    def answered(reply: Reply) -> None:
+        if not reply.positive:
+            session.error(reply)
+            return
+        if session.envelope is not None:
+            session.events.append(TransactionReset())
+        session.forget_envelope()
+        session.state = State.READY
+        session.extended = extended
+        lines = _capabilities(session) if extended else ()
+        session.say(Reply(250, None, (session.options.hostname, *lines)))
+
+    session.ask(Hello(name, extended), answered)
+
+
+def _ehlo(session: Dialogue, argument: bytes) -> None:
+    _hello(session, argument, extended=True)
+
+
+def _helo(session: Dialogue, argument: bytes) -> None:
+    _hello(session, argument, extended=False)
+
+
+def _capabilities(session: Dialogue) -> tuple[str, ...]:
+    options = session.options
+    lines = ["PIPELINING", f"SIZE {options.max_message_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"]
+    lines += ["SMTPUTF8", "CHUNKING", "BINARYMIME"]
+    lines.append(f"LIMITS MAILMAX={options.max_transactions} RCPTMAX={options.max_recipients}")  # RFC 9422
+    if options.submission:
+        until = (session.now() // 1_000_000) + options.max_hold
+        lines += [f"FUTURERELEASE {options.max_hold} {_utc(until)}", "DELIVERBY 0", "MT-PRIORITY MIXER"]
+    if options.starttls and not session.tls:
+        lines.append("STARTTLS")
+    if options.mechanisms and session.tls and not session.auth_done:
+        lines.append("AUTH " + " ".join(options.mechanisms))
+    return tuple(lines)
+
+
+def _utc(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _starttls(session: Dialogue, argument: bytes) -> None:
+    if session.tls:
+        raise Refused(replies.TLS_ACTIVE)
+    if not session.options.starttls:
+        raise Refused(replies.NOT_IMPLEMENTED)
+
+    def answered(reply: Reply) -> None:
+        if reply.positive:
+            # What was pipelined behind STARTTLS came in plain text: it is never run (RFC 3207 section 6).
+            session.drop_input()
+            session.say(reply)
+        else:
+            session.error(reply)
+
+    session.ask(StartTls(), answered)
+
+
+def _auth(session: Dialogue, argument: bytes) -> None:
+    options = session.options
+    if not options.mechanisms:
+        raise Refused(replies.NOT_IMPLEMENTED)
+    if not session.tls:
+        raise Refused(replies.AUTH_NEEDS_TLS)
+    if session.auth_done:
+        raise Refused(replies.AUTH_DONE)
+    words = argument.split()
+    if not 1 <= len(words) <= 2:
+        raise Refused(replies.SYNTAX)
+    mechanism = decode_line(words[0]).upper()
+    if mechanism not in options.mechanisms:
+        raise Refused(replies.AUTH_MECHANISM)
+    initial: bytes | None = None
+    if len(words) == 2:
+        initial = b"" if words[1] == b"=" else decode_base64(words[1])
+        if initial is None:
+            raise Refused(replies.AUTH_BASE64)
+    session.ask(AuthStarted(mechanism, initial), lambda reply: auth_answered(session, reply))
+
+
+# The transaction.
+
+
+def _mail(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
+    options = session.options
+    if options.auth_required and not session.auth_done:
+        raise Refused(replies.AUTH_REQUIRED)
+    if session.transactions >= options.max_transactions:
+        session.say(replies.TOO_MANY_TRANSACTIONS)
+        session.close("enough transactions")
+        return
+    envelope = parse_mail(
+        _after(argument, b"FROM:"),
+        smtputf8=session.extended,
+        submission=options.submission,
+        max_hold=options.max_hold,
+        now=session.now(),
+    )
+    if envelope.size is not None and envelope.size > options.max_message_size:
+        raise Refused(replies.too_large(options.max_message_size))
+
+    def answered(reply: Reply) -> None:
+        if reply.positive:
+            session.transactions += 1
+            session.envelope = envelope
+            session.state = State.MAIL
+            session.say(reply)
+        else:
+            session.error(reply)
+
+    session.ask(MailOffered(envelope), answered)
+
+
+def _rcpt(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
+    envelope = session.envelope
+    assert envelope is not None
+    recipient = parse_rcpt(_after(argument, b"TO:"), smtputf8=envelope.smtputf8)
+    if len(envelope.recipients) >= session.options.max_recipients:
+        raise Refused(replies.TOO_MANY_RECIPIENTS)
+
+    def answered(reply: Reply) -> None:
+        if reply.positive:
+            session.envelope = envelope.to((*envelope.recipients, recipient))
+            session.state = State.RCPT
+            session.say(reply)
+        else:
+            session.error(reply)
+
+    session.ask(RecipientOffered(recipient), answered)
+
+
+def _after(argument: bytes, prefix: bytes) -> str:
+    if argument[: len(prefix)].upper() != prefix:
+        raise Refused(replies.syntax(f"The argument begins with {prefix.decode()}<address>"))
+    return decode_line(argument[len(prefix) :]).lstrip()
+
+
+def _data(session: Dialogue, argument: bytes) -> None:
+    assert session.envelope is not None
+    if session.envelope.body is BodyType.BINARY:
+        raise Refused(replies.USE_BDAT)
+
+    def answered(reply: Reply) -> None:
+        if reply.positive:
+            session.say(replies.GO_AHEAD)
+            session.content = DotReader()
+            session.state = State.CONTENT
+        else:
+            session.error(reply)
+            session.end_transaction()
+
+    session.ask(DataStarted(chunked=False), answered)
+
+
+def _bdat(session: Dialogue, argument: bytes) -> None:
+    words = argument.upper().split()
+    if not words or not words[0].isdigit() or len(words[0]) > 18 or words[1:] not in ([], [b"LAST"]):
+        # Without a size, what follows can't be told from commands (RFC 3030 section 2).
+        session.say(replies.syntax("BDAT is BDAT octets, or BDAT octets LAST"))
+        session.close("a BDAT without a size")
+        return
+    size, session.last_chunk = int(words[0]), len(words) > 1
+    assert session.envelope is not None
+    if session.chunks is not None:
+        session.chunks.left = size
+        session.state = State.CHUNK
+        return
+    session.chunks = ChunkReader(binary=session.envelope.body is BodyType.BINARY)
+    session.chunks.left = size
+
+    def answered(reply: Reply) -> None:
+        if not reply.positive:
+            session.refusal = reply
+        session.state = State.CHUNK
+
+    session.ask(DataStarted(chunked=True), answered)
+
+
+def _rset(session: Dialogue, argument: bytes) -> None:
+    if session.envelope is not None:
+        session.events.append(TransactionReset())
+    session.forget_envelope()
+    if session.state is not State.START:
+        session.state = State.READY
+    session.say(replies.RESET)
+
+
+# The rest.
+
+
+def _noop(session: Dialogue, argument: bytes) -> None:
+    session.say(replies.OK)
+
+
+def _help(session: Dialogue, argument: bytes) -> None:
+    session.say(replies.HELP)
+
+
+def _vrfy(session: Dialogue, argument: bytes) -> None:
+    session.say(replies.CANNOT_VERIFY if argument else replies.SYNTAX)
+
+
+def _expn(session: Dialogue, argument: bytes) -> None:
+    session.error(replies.NOT_IMPLEMENTED)
+
+
+def _quit(session: Dialogue, argument: bytes) -> None:
+    session.say(replies.BYE)
+    session.close("quit")
+
+
+_READY = frozenset({State.READY})
+_MAIL = frozenset({State.MAIL, State.RCPT})
+_ANY = frozenset({State.START, State.READY, State.MAIL, State.RCPT, State.BDAT})
+
+COMMANDS = {
+    b"EHLO": Command(_ehlo, _ANY, "RFC 5321 4.1.1.1"),
+    b"HELO": Command(_helo, _ANY, "RFC 5321 4.1.1.1"),
+    b"LHLO": Command(_ehlo, _ANY, "RFC 2033 4.1"),
+    b"MAIL": Command(_mail, _READY, "RFC 5321 4.1.1.2"),
+    b"RCPT": Command(_rcpt, _MAIL, "RFC 5321 4.1.1.3"),
+    b"DATA": Command(_data, frozenset({State.RCPT}), "RFC 5321 4.1.1.4", argument=False),
+    b"BDAT": Command(_bdat, frozenset({State.RCPT, State.BDAT}), "RFC 3030 2"),
+    b"RSET": Command(_rset, _ANY, "RFC 5321 4.1.1.5", argument=False),
+    b"VRFY": Command(_vrfy, _ANY, "RFC 5321 4.1.1.6"),
+    b"EXPN": Command(_expn, _ANY, "RFC 5321 4.1.1.7"),
+    b"HELP": Command(_help, _ANY, "RFC 5321 4.1.1.8"),
+    b"NOOP": Command(_noop, _ANY, "RFC 5321 4.1.1.9"),
+    b"QUIT": Command(_quit, _ANY, "RFC 5321 4.1.1.10", argument=False),
+    b"STARTTLS": Command(_starttls, frozenset({State.START, State.READY}), "RFC 3207 4", argument=False),
+    b"AUTH": Command(_auth, _READY, "RFC 4954 4"),
+}

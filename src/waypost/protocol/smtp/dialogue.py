@@ -1,0 +1,204 @@
+"""What one server session knows and says: its options, state, input buffer, replies, and the question that is open.
+
+`commands.py` and `incoming.py` are functions over this; `server.py` drives them and is what an owner sees.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache
+
+from waypost.message.envelope import Envelope
+from waypost.message.trace import Micros
+from waypost.protocol.reply import Reply
+from waypost.protocol.smtp import replies
+from waypost.protocol.smtp.content import ChunkReader, DotReader
+from waypost.protocol.smtp.events import Closed, ServerEvent
+
+_MAX_REPLY_LINE = 510  # octets, without the CRLF
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What a server session offers and how much it bears. Times are seconds, sizes octets."""
+
+    hostname: str
+    lmtp: bool = False
+    submission: bool = False  # FUTURERELEASE, DELIVERBY, MT-PRIORITY and AUTH are offered
+    starttls: bool = False  # offered until TLS is on
+    mechanisms: tuple[str, ...] = ()  # AUTH mechanisms, offered over TLS only
+    auth_required: bool = False  # MAIL before AUTH is answered 530 5.7.0
+    max_message_size: int = 50 * 1024 * 1024
+    max_recipients: int = 1000
+    max_command_line: int = 4096
+    max_transactions: int = 1000
+    max_errors: int = 20
+    max_hold: int = 30 * 86400  # FUTURERELEASE: seconds into the future
+    greeting: str = "ESMTP"
+
+
+class State(Enum):
+    """Where a session stands. CONTENT, CHUNK and AUTH read something else than commands."""
+
+    START = auto()  # no EHLO yet
+    READY = auto()
+    MAIL = auto()
+    RCPT = auto()
+    CONTENT = auto()
+    CHUNK = auto()
+    BDAT = auto()  # between two BDAT commands of one message
+    AUTH = auto()
+    CLOSED = auto()
+
+
+class Dialogue:
+    """The state of one session. Everything here is the engine's own; no owner touches it."""
+
+    __slots__ = (
+        "auth_done",
+        "buffer",
+        "chunks",
+        "closed",
+        "content",
+        "discarding",
+        "envelope",
+        "errors",
+        "events",
+        "extended",
+        "last_chunk",
+        "now",
+        "options",
+        "output",
+        "position",
+        "question",
+        "refusal",
+        "state",
+        "tls",
+        "transactions",
+    )
+
+    def __init__(self, options: ServerOptions, *, now: Callable[[], Micros], tls: bool) -> None:
+        self.options = options
+        self.now = now
+        self.tls = tls
+        self.buffer = b""
+        self.position = 0  # what stands before it in the buffer is done with
+        self.output: list[bytes] = []
+        self.events: deque[ServerEvent] = deque()
+        self.question: Callable[[Reply], None] | None = None  # what the owner's answer is given to
+        self.state = State.START
+        self.closed = False  # as state says; asked for often
+        self.envelope: Envelope | None = None
+        self.extended = False
+        self.auth_done = False
+        self.content: DotReader | None = None
+        self.chunks: ChunkReader | None = None
+        self.last_chunk = False
+        self.discarding = 0  # octets of a refused BDAT that still come
+        self.refusal: Reply | None = None  # what the content's end will be answered with
+        self.errors = 0
+        self.transactions = 0
+
+    # Input.
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+        rest = self.buffer[self.position :]
+        self.buffer = rest + data if rest else data
+        self.position = 0
+
+    def drop_input(self) -> None:
+        """Forget what was received and not handled."""
+        self.buffer, self.position = b"", 0
+
+    def line(self, limit: int) -> bytes | None:  # hot: bench/accept
+        """Return the next line without its CRLF; None when there is none (or the session was closed for it)."""
+        while True:
+            buffer, position = self.buffer, self.position
+            end = buffer.find(b"\r\n", position)
+            if end < 0:
+                self._unended(limit)
+                return None
+            line = buffer[position:end]
+            self.position = end + 2
+            if self.position == len(buffer):
+                self.drop_input()
+            if b"\n" in line or b"\r" in line or b"\0" in line:
+                self.say(replies.BARE_LINE_END)
+                self.close("a bare CR, bare LF or NUL in a command")
+                return None
+            if len(line) <= limit - 2:
+                return line
+            self.error(replies.LINE_TOO_LONG)
+            if self.closed:
+                return None
+
+    def _unended(self, limit: int) -> None:
+        """Look at a line that is not whole yet."""
+        if len(self.buffer) - self.position > limit:
+            # What follows can't be told from commands: the session ends (RFC 5321 4.5.3.1.4).
+            self.say(replies.LINE_TOO_LONG)
+            self.close("a line without an end")
+        elif self.buffer.find(b"\n", self.position) >= 0:
+            self.say(replies.BARE_LINE_END)
+            self.close("a bare LF in a command")
+
+    # Output.
+
+    def ask(self, event: ServerEvent, answered: Callable[[Reply], None]) -> None:
+        """Put a question to the owner; nothing more is read until it is answered."""
+        self.events.append(event)
+        self.question = answered
+
+    def say(self, reply: Reply) -> None:
+        """Write a reply; it is outside ASCII only where the transaction is (RFC 6531 3.7.4)."""
+        self.output.append(_octets(reply, self.envelope is not None and self.envelope.smtputf8))
+
+    def error(self, reply: Reply) -> None:
+        """Write a refusal, and count it; too many end the session."""
+        self.say(reply)
+        self.errors += 1
+        if reply.code == 421:
+            self.close(str(reply))
+        elif self.errors > self.options.max_errors:
+            self.say(replies.TOO_MANY_ERRORS)
+            self.close("too many errors")
+
+    def close(self, reason: str) -> None:
+        """End the session; the owner writes what is left and closes."""
+        if not self.closed:
+            self.state = State.CLOSED
+            self.closed = True
+            self.drop_input()
+            self.events.append(Closed(reason))
+
+    # The transaction.
+
+    def end_transaction(self) -> None:
+        """Forget the envelope and wait for the next MAIL."""
+        self.forget_envelope()
+        if not self.closed:
+            self.state = State.READY
+
+    def forget_envelope(self) -> None:
+        """Forget all that belongs to a transaction."""
+        self.envelope = None
+        self.content = None
+        self.chunks = None
+        self.refusal = None
+
+
+@lru_cache(maxsize=256)
+def _octets(reply: Reply, utf8: bool) -> bytes:
+    """Return a reply as it stands on the wire, its lines cut to what a client must take (RFC 5321 4.5.3.1.5)."""
+    status = f"{reply.enhanced} " if reply.enhanced else ""
+    last = len(reply.lines) - 1
+    lines = []
+    for number, line in enumerate(reply.lines):
+        text = f"{reply.code}{' ' if number == last else '-'}{status}{line}"
+        octets = text.encode() if utf8 else text.encode("ascii", "backslashreplace")
+        if len(octets) > _MAX_REPLY_LINE:
+            octets = octets[:_MAX_REPLY_LINE].decode(errors="ignore").encode()
+        lines.append(octets + b"\r\n")
+    return b"".join(lines)
