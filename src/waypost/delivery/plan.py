@@ -3,77 +3,100 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from waypost.delivery.resolve import AddressBook, Reached
+from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook, Reached
 from waypost.message.address import Address
-from waypost.message.envelope import Envelope, Recipient
+from waypost.message.envelope import Envelope, Notify, OriginalRecipient, Recipient
 from waypost.message.trace import Micros
 from waypost.storage import Account, MailboxDelivery, NewEntry
+
+__all__ = ["LOCAL_DESTINATION", "Plan", "Planner"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What one commit writes for the recipients of a message.
 
-    `delivered` tells which recipient went into which accounts (for the journal and for success reports).
+    `delivered` tells which recipient went into which accounts (for the journal). A report of success is wanted and due
+    with this commit for `succeeded`, who are all in mailboxes, and `expanded`, groups whose message goes on from here
+    (RFC 3461 5.2.3 and 5.2.7.3).
     """
 
     deliveries: tuple[MailboxDelivery, ...] = ()
     entries: tuple[NewEntry, ...] = ()
     delivered: tuple[tuple[Recipient, Account], ...] = ()
+    succeeded: tuple[Recipient, ...] = ()
+    expanded: tuple[Recipient, ...] = ()
 
 
 class Planner:
-    """Plans over the address book."""
+    """Plans what the recipients of a message, whose way is known, mean for storage."""
 
     def __init__(self, book: AddressBook) -> None:
         self._book = book
 
-    async def plan(self, recipients: Sequence[Recipient], envelope: Envelope, now: Micros) -> Plan:
-        """Return where a message goes; recipients that lead to nobody are left out.
-
-        A message that is to be held (RFC 4865) waits in the queue for its local recipients too.
-        """
-        reached = [
-            (recipient, await self._book.resolve(recipient.address) if self._hosted(recipient) else None)
-            for recipient in recipients
-        ]
-        return self.arrange(reached, envelope, now)
-
-    def _hosted(self, recipient: Recipient) -> bool:
-        return self._book.hosts(recipient.address)
-
     def arrange(self, reached: Sequence[tuple[Recipient, Reached | None]], envelope: Envelope, now: Micros) -> Plan:
-        """Return where a message goes for recipients whose way is known; None stands for an address elsewhere."""
+        """Return where a message goes; None stands for an address elsewhere.
+
+        A message that is to be held (RFC 4865) waits in the queue for its local recipients too. So it does for the
+        members of a group who have no room while others have: they may make some, and else the sender hears of it.
+        Recipients that lead to nobody are left out.
+        """
         path = envelope.reverse_path
-        return_path = f"Return-Path: <{path or ''}>\r\n".encode()
+        return_path = f"Return-Path: <{path or ''}>\r\n"
         held = envelope.hold_until is not None and envelope.hold_until > now
         boxes: dict[int, MailboxDelivery] = {}
-        waiting: dict[str, list[Recipient]] = {}
+        waiting: dict[str, dict[Address, Recipient]] = {}
         delivered: list[tuple[Recipient, Account]] = []
+        succeeded: list[Recipient] = []
+        expanded: list[Recipient] = []
         for recipient, found in reached:
             if found is None or (held and found.somebody):
-                self._wait(waiting, recipient)
+                _wait(waiting, self._book.destination(recipient.address), recipient)
                 continue
             for account in found.accounts:
                 if account.inbox not in boxes:
                     # RFC 9228: the address by which it came, so that loops and subaddresses can be told.
-                    head = return_path + f"Delivered-To: {account.address}\r\n".encode()
-                    boxes[account.inbox] = MailboxDelivery(account.inbox, head)
+                    head = return_path + f"Delivered-To: {account.address}\r\n"
+                    boxes[account.inbox] = MailboxDelivery(account.inbox, head.encode())
                 delivered.append((recipient, account))
-            for target in found.forwards:
-                self._wait(waiting, replace(recipient, address=target))
+            _pass_on(waiting, recipient, found)
+            if recipient.notify and recipient.notify & Notify.SUCCESS:
+                if found.goes_on and found.group:
+                    expanded.append(recipient)
+                elif found.accounts:
+                    succeeded.append(recipient)
         next_attempt = envelope.hold_until if held and envelope.hold_until is not None else now
         entries = tuple(
-            NewEntry(destination, tuple(waiting_for), next_attempt, envelope.priority)
+            NewEntry(destination, tuple(waiting_for.values()), next_attempt, envelope.priority)
             for destination, waiting_for in waiting.items()
         )
-        return Plan(tuple(boxes.values()), entries, tuple(delivered))
-
-    @staticmethod
-    def _wait(waiting: dict[str, list[Recipient]], recipient: Recipient) -> None:
-        waiting.setdefault(destination_of(recipient.address), []).append(recipient)
+        return Plan(tuple(boxes.values()), entries, tuple(delivered), tuple(succeeded), tuple(expanded))
 
 
-def destination_of(address: Address) -> str:
-    """Return the queue's destination for an address: its domain key."""
-    return address.domain_key
+def _pass_on(waiting: dict[str, dict[Address, Recipient]], recipient: Recipient, found: Reached) -> None:
+    for target in found.forwards:
+        _wait(waiting, target.domain_key, _forwarded(recipient, target, found))
+    if found.somebody:
+        for full in found.full:
+            _wait(waiting, LOCAL_DESTINATION, _forwarded(recipient, Address.parse(full), found))
+
+
+def _forwarded(recipient: Recipient, target: Address, found: Reached) -> Recipient:
+    """Return the recipient under the address that an alias stands for.
+
+    Every report names the address that the sender wrote (RFC 3461 5.2.7.2). An alias of one address passes the
+    sender's wishes on. A group is where the message arrives: success is reported for it once, by us, and its
+    members are not asked for more (RFC 3461 5.2.7.3).
+    """
+    if not found.expanded:
+        return replace(recipient, address=target)
+    notify = recipient.notify
+    if notify is not None and found.group:
+        notify &= ~Notify.SUCCESS
+    kind = "rfc822" if recipient.address.is_ascii else "utf-8"  # RFC 6533 section 3
+    original = recipient.original or OriginalRecipient(kind, str(recipient.address))
+    return Recipient(target, notify, original)
+
+
+def _wait(waiting: dict[str, dict[Address, Recipient]], destination: str, recipient: Recipient) -> None:
+    waiting.setdefault(destination, {}).setdefault(recipient.address, recipient)

@@ -4,14 +4,18 @@ Asked at RCPT, so that unknown recipients are refused and never bounced later; a
 domain leaves the queue.
 """
 
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from waypost.message.address import Address, AddressError, domain_key
 from waypost.storage import Account, Alias, Directory
 
-_MOST_TARGETS = 1000
+LOCAL_DESTINATION = "[local]"
+"""The queue's destination of entries that end in mailboxes here: no domain can have this name."""
+
 _ALWAYS = ("postmaster", "abuse")  # RFC 5321 4.5.1, RFC 2142
+_ROUTING = frozenset("%!@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,8 @@ class Reached:
     """What an address leads to. Everything empty: there is nobody.
 
     `forwards` are addresses elsewhere; `disabled` and `full` name accounts that can't take the message;
-    `expanded` is true when the address stands for others (an alias or group).
+    `expanded` is true when the address stands for others (an alias or group), `always` for postmaster and abuse, who
+    are never refused for a quota or for a closed account: somebody must hear them.
     """
 
     accounts: tuple[Account, ...] = ()
@@ -27,23 +32,56 @@ class Reached:
     disabled: tuple[str, ...] = ()
     full: tuple[str, ...] = ()
     expanded: bool = False
+    always: bool = False
 
     @property
     def somebody(self) -> bool:
         """True when at least one mailbox or address elsewhere is reached."""
         return bool(self.accounts or self.forwards)
 
+    @property
+    def group(self) -> bool:
+        """True when the address stands for several others (RFC 3461 5.2.7.3)."""
+        return self.expanded and len(self.accounts) + len(self.forwards) + len(self.full) > 1
+
+    @property
+    def goes_on(self) -> bool:
+        """True when not all that it leads to is a mailbox which takes the message at once."""
+        return bool(self.forwards or (self.accounts and self.full))
+
+    def has_room(self, size: int) -> bool:
+        """True unless the address leads to mailboxes only, and `size` octets fit into none of them."""
+        return self.always or bool(self.forwards) or any(_fits(account, size) for account in self.accounts)
+
 
 @dataclass(slots=True)
 class _Walk:
-    """Where one resolution has been: aliases may form groups and cycles."""
+    """Where one resolution has been and goes: aliases may form groups and cycles, and every address is met once."""
 
+    ahead: deque[Address] = field(default_factory=deque)
     seen: set[str] = field(default_factory=set)
     accounts: dict[int, Account] = field(default_factory=dict)
     forwards: dict[str, Address] = field(default_factory=dict)
     disabled: list[str] = field(default_factory=list)
     full: list[str] = field(default_factory=list)
     expanded: bool = False
+    always: bool = False
+
+    @property
+    def somebody(self) -> bool:
+        """True when a mailbox or an address elsewhere was found."""
+        return bool(self.accounts or self.forwards)
+
+    def reached(self) -> Reached:
+        """Return what was found."""
+        return Reached(
+            tuple(self.accounts.values()),
+            tuple(self.forwards.values()),
+            tuple(self.disabled),
+            tuple(self.full),
+            self.expanded,
+            self.always,
+        )
 
 
 class AddressBook:
@@ -68,6 +106,7 @@ class AddressBook:
         self._routed = frozenset(routed)
         self._separator = separator
         self._postmaster = postmaster
+        self._first_accounts: dict[str, str] = {}  # "@domain" -> the account that hears what postmaster@ gets
 
     def hosts(self, address: Address) -> bool:
         """True when the address is of a hosted domain, or must be reached on this host anyway.
@@ -86,85 +125,121 @@ class AddressBook:
         """True when the address's domain is hosted partly elsewhere, by a route."""
         return bool(address.domain) and address.domain_key in self._routed
 
-    async def resolve(self, address: Address, size: int = 0) -> Reached:
-        """Return what an address of ours leads to; `size` octets must fit into a mailbox's quota."""
-        walk = _Walk()
-        await self._visit(address, walk, size)
-        if not (walk.accounts or walk.forwards or walk.disabled or walk.full):
-            if address.local.lower() in _ALWAYS:
-                await self._visit_postmaster(address, walk, size)
-            elif self.routed(address):
-                walk.forwards[address.key] = address
-        return Reached(
-            tuple(walk.accounts.values()),
-            tuple(walk.forwards.values()),
-            tuple(walk.disabled),
-            tuple(walk.full),
-            walk.expanded,
-        )
+    def destination(self, address: Address) -> str:
+        """Return the queue's destination for mail to this address: its domain key, or `LOCAL_DESTINATION`.
+
+        An address of a domain that is hosted partly elsewhere is local too: whoever delivers finds out.
+        """
+        return LOCAL_DESTINATION if self.hosts(address) else address.domain_key
+
+    async def resolve(self, address: Address, size: int = 0) -> Reached:  # hot: bench/accept
+        """Return what an address of ours leads to; `size` octets must fit into a mailbox's quota.
+
+        A local part that reads like a route (`user%other`, `other!user`, `"user@other"`) leads to a mailbox or alias
+        of exactly that name, or nowhere: neither a catch-all nor a route gets it, for whoever is behind them may
+        follow it.
+        """
+        walk = _Walk(always=address.local.lower() in _ALWAYS)
+        await self._walk(address, walk, size)
+        if walk.always and not walk.somebody:
+            account = await self._first_account("@" + address.domain_key)
+            if account is not None:
+                walk.accounts[account.id] = account
+        return walk.reached()
 
     async def may_send_as(self, account: Account, address: Address) -> bool:
-        """True when an address is the account's own: itself, a subaddress of it, or an alias that leads to it."""
+        """True when an address is the account's own: itself, a subaddress of it, or an alias that leads to it.
+
+        Who hears what comes to postmaster@ and abuse@ may answer as them; a catch-all makes nobody an owner.
+        """
         try:
             key = address.key
         except AddressError:
             return False
-        if key == account.address or self._without_detail(key) == account.address:
+        if account.address in (key, self._without_detail(key)):
             return True
-        reached = await self.resolve(address) if self.hosts(address) else Reached()
-        owners = {found.id for found in reached.accounts}
-        # A catch-all makes nobody the owner of every address.
-        return account.id in owners and not await self._only_by_catch_all(key)
+        if not address.domain or not self.hosts(address):
+            return False
+        if address.local.lower() not in _ALWAYS and await self._named(key) is None:
+            return False
+        reached = await self.resolve(address)
+        return account.address in reached.full or any(found.id == account.id for found in reached.accounts)
 
-    async def _visit(self, address: Address, walk: _Walk, size: int) -> None:
-        key = address.key if address.domain else f"{address.local.lower()}@{self._hostname}"
-        if key in walk.seen or len(walk.seen) >= _MOST_TARGETS:
-            return
-        walk.seen.add(key)
-        if not self.hosts(address):
-            walk.forwards[key] = address
-            return
-        found = await self._look_up(key)
-        if isinstance(found, Account):
-            if found.disabled:
-                walk.disabled.append(found.address)
-            elif found.quota and found.usage + size > found.quota:
-                walk.full.append(found.address)
-            else:
-                walk.accounts[found.id] = found
-        elif found is not None:
-            walk.expanded = True
-            for target in found.targets:
-                await self._visit(Address.parse(target), walk, size)
+    async def _walk(self, address: Address, walk: _Walk, size: int) -> None:
+        walk.ahead.append(address)
+        while walk.ahead:
+            address = walk.ahead.popleft()
+            key = address.key if address.domain else f"{address.local.lower()}@{self._hostname}"
+            if key in walk.seen:
+                continue
+            walk.seen.add(key)
+            if not self.hosts(address):
+                walk.forwards[key] = address
+                continue
+            found = await self._look_up(key)
+            if isinstance(found, Account):
+                self._meet(found, walk, size)
+            elif found is not None:
+                walk.expanded = True
+                walk.ahead.extend(map(Address.parse, found.targets))
+            elif not walk.always and self.routed(address) and not _reads_like_a_route(address.local):
+                walk.forwards[key] = address
+
+    @staticmethod
+    def _meet(account: Account, walk: _Walk, size: int) -> None:
+        if account.disabled:
+            walk.disabled.append(account.address)
+        elif walk.always or _fits(account, size):
+            walk.accounts[account.id] = account
+        else:
+            walk.full.append(account.address)
 
     async def _look_up(self, key: str) -> Account | Alias | None:
-        """Exact account, exact alias, both without the detail, then the catch-all."""
+        """Exact account, exact alias, both without the detail, the configured postmaster, then the catch-all."""
+        found = await self._named(key)
+        if found is not None:
+            return found
+        local, _, domain = key.rpartition("@")
+        if self._postmaster is not None and local in _ALWAYS:
+            return Alias(key, (self._postmaster,))
+        return None if _reads_like_a_route(local) else await self._directory.alias("@" + domain)
+
+    async def _named(self, key: str) -> Account | Alias | None:
         plain = self._without_detail(key)
         for name in (key,) if plain == key else (key, plain):
+            if name.startswith("@"):  # an empty local part is no catch-all
+                continue
             found = await self._directory.account(name) or await self._directory.alias(name)
             if found is not None:
                 return found
-        return await self._directory.alias("@" + key.rpartition("@")[2])
-
-    async def _only_by_catch_all(self, key: str) -> bool:
-        for name in (key, self._without_detail(key)):
-            if await self._directory.account(name) or await self._directory.alias(name):
-                return False
-        return True
+        return None
 
     def _without_detail(self, key: str) -> str:
         local, _, domain = key.rpartition("@")
         user, separator, _ = local.partition(self._separator) if self._separator else (local, "", "")
         return f"{user}@{domain}" if separator and user else key
 
-    async def _visit_postmaster(self, address: Address, walk: _Walk, size: int) -> None:
-        if self._postmaster is not None:
-            await self._visit(Address.parse(self._postmaster), walk, size)
-            return
+    async def _first_account(self, domain: str) -> Account | None:
+        """Return the oldest account of a domain that is not disabled, or else the oldest of all.
+
+        It is remembered and looked at again each time, so that nobody can make us read the whole directory often.
+        """
+        known = self._first_accounts.get(domain)
+        account = await self._directory.account(known) if known else None
+        if account is not None and not account.disabled:
+            return account
         accounts = [account for account in await self._directory.accounts() if not account.disabled]
-        domain = "@" + address.domain_key if address.domain else ""
         own = [account for account in accounts if account.address.endswith(domain)] or accounts
-        if own:
-            # Never refused for a quota: somebody must hear it.
-            first = min(own, key=lambda account: account.id)
-            walk.accounts[first.id] = first
+        if not own:
+            return None
+        first = min(own, key=lambda account: account.id)
+        self._first_accounts[domain] = first.address
+        return first
+
+
+def _fits(account: Account, size: int) -> bool:
+    return not account.quota or account.usage + size <= account.quota
+
+
+def _reads_like_a_route(local: str) -> bool:
+    return not _ROUTING.isdisjoint(local)

@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 from waypost.message.address import Address
 from waypost.message.headers import HeaderBlock
@@ -40,7 +41,12 @@ def with_protocol(*, extended: bool, tls: bool, authenticated: bool, lmtp: bool 
 
 def date_text(now: Micros) -> str:
     """Return a date-time of RFC 5322 3.3 in UTC: `Tue, 24 Nov 2026 16:57:26 +0000`."""
-    moment = time.gmtime(now // 1_000_000)
+    return _date_text(now // 1_000_000)
+
+
+@lru_cache(maxsize=4)
+def _date_text(seconds: int) -> str:
+    moment = time.gmtime(seconds)
     return (
         f"{_DAYS[moment.tm_wday]}, {moment.tm_mday} {_MONTHS[moment.tm_mon - 1]} {moment.tm_year} "
         f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} +0000"

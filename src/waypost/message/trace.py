@@ -16,6 +16,7 @@ Micros = int
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)} | {"i": 1, "l": 1, "o": 0}
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _LENGTH = 13
 _MAKER_BITS = 10
 
@@ -43,11 +44,8 @@ class TraceIdMaker:
 def format_trace_id(trace: TraceId) -> str:
     """Return the 13 characters that people see, such as `03afpkd2vvg00`."""
     value = int(trace)
-    characters = []
-    for _ in range(_LENGTH):
-        characters.append(_ALPHABET[value & 31])
-        value >>= 5
-    return "".join(reversed(characters))
+    pairs = [_PAIRS[value >> shift & 1023] for shift in (50, 40, 30, 20, 10, 0)]
+    return _ALPHABET[value >> 60 & 31] + "".join(pairs)
 
 
 def parse_trace_id(text: str) -> TraceId:
@@ -65,3 +63,8 @@ def parse_trace_id(text: str) -> TraceId:
 def time_of(trace: TraceId) -> Micros:
     """Return about when the id was made, in microseconds since 1970."""
     return int(trace) >> _MAKER_BITS
+
+
+def earliest_id(time: Micros) -> TraceId:
+    """Return the smallest id that is made at `time` or later."""
+    return TraceId(time << _MAKER_BITS)

@@ -1,0 +1,5 @@
+"""Reception: mail from other servers, for the domains that are hosted here (the MX of RFC 5598)."""
+
+from waypost.reception.policy import ReceptionPolicy
+
+__all__ = ["ReceptionPolicy"]

@@ -1,0 +1,104 @@
+"""The content of one message while it arrives: its header block apart, the rest on its way to storage.
+
+The header is held back, because fields are put in front of it and submission edits it; what follows is written as it
+comes and never touched again. A digest of every octet is made on the way (decision 0005).
+"""
+
+import hashlib
+from collections.abc import Callable
+
+from waypost.message.headers import find_header_end
+from waypost.protocol.reply import Reply
+from waypost.protocol.smtp import replies
+from waypost.storage import Body
+
+_SMALL = 2048
+_GATHERED = 16 * 1024  # octets; a client that sends few at a time can't make us keep an object for each
+
+
+class Content:
+    """Takes the octets of one message.
+
+    `header` is complete after `finish`, and `size` counts all octets. `failure` is what the message is to be answered
+    with when something went wrong meanwhile: what follows is not kept.
+    """
+
+    __slots__ = ("_arriving", "_gathered", "_hasher", "_limit", "body", "failure", "header", "size")
+
+    def __init__(self, new_body: Callable[[], Body], header_limit: int) -> None:
+        self.body = new_body()
+        self.header: bytes | None = None
+        self.size = 0
+        self.failure: Reply | None = None
+        self._limit = header_limit
+        self._hasher = hashlib.sha256()
+        self._arriving = bytearray()  # of a header whose end is not there yet
+        self._gathered = bytearray()  # small pieces that wait to be written together
+
+    async def write(self, data: bytes) -> None:  # hot: bench/accept
+        """Take octets. Raises `StorageFull`, `StorageError`."""
+        if self.failure is not None:
+            return
+        self.size += len(data)
+        self._hasher.update(data)
+        if self.header is None:
+            data = self._take_header(data)
+        if len(data) < _SMALL or self._gathered:
+            self._gathered += data
+            if len(self._gathered) < _GATHERED:
+                return
+            data = self._take_gathered()
+        await self.body.write(data)
+
+    def _take_header(self, data: bytes) -> bytes:
+        """Return what follows the header in these octets."""
+        if self._arriving:
+            searched = len(self._arriving)
+            self._arriving += data
+            end = find_header_end(self._arriving, searched)
+            arrived = len(self._arriving)
+        else:
+            end = find_header_end(data)
+            arrived = len(data)
+        if (end or arrived) > self._limit:
+            self.fail(replies.HEADER_TOO_LARGE)
+            return b""
+        if end is None:
+            if not self._arriving:
+                self._arriving += data
+            return b""
+        if not self._arriving:
+            self.header = data[:end]
+            return data[end:]
+        self.header, rest = bytes(self._arriving[:end]), bytes(self._arriving[end:])
+        self._arriving = bytearray()
+        return rest
+
+    def _take_gathered(self) -> bytes:
+        data, self._gathered = bytes(self._gathered), bytearray()
+        return data
+
+    async def finish(self) -> None:
+        """The content is whole. Raises `StorageFull`, `StorageError`."""
+        if self.failure is not None:
+            return
+        if self.header is None:  # it is all header
+            self.header, self._arriving = bytes(self._arriving), bytearray()
+        if self._gathered:
+            await self.body.write(self._take_gathered())
+
+    def digest(self, envelope: str) -> str:
+        """Return the digest of these octets under an envelope: the same again is a retransmission."""
+        hasher = self._hasher.copy()
+        hasher.update(f"\n{self.size}\n{envelope}".encode())
+        return hasher.hexdigest()[:32]
+
+    def fail(self, reply: Reply) -> None:
+        """The message will be answered with `reply`; what is kept of it goes at once."""
+        self.failure = reply
+        self.discard()
+
+    def discard(self) -> None:
+        """Forget the octets; may be called twice, and after the message was stored."""
+        self._arriving, self._gathered = bytearray(), bytearray()
+        self.body.discard()

@@ -1,0 +1,34 @@
+"""What each way in offers, from the settings (RFC 5321, RFC 2033, RFC 6409)."""
+
+from waypost.config.settings import ListenerProtocol, Settings
+from waypost.protocol.smtp.server import ServerOptions
+
+_BEFORE_TLS = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+
+
+def server_options(
+    settings: Settings, protocol: ListenerProtocol, *, mechanisms: tuple[str, ...] = _BEFORE_TLS
+) -> ServerOptions:
+    """Return what a session of this protocol offers. Raises `ValueError` for a protocol that is no way in.
+
+    `mechanisms` matter for submission only. Before TLS they are why AUTH is answered 538 instead of 502; over TLS
+    the login desk names those that the connection allows.
+    """
+    submission = protocol in (ListenerProtocol.SUBMISSION, ListenerProtocol.SUBMISSIONS)
+    lmtp = protocol is ListenerProtocol.LMTP
+    if not submission and not lmtp and protocol is not ListenerProtocol.SMTP:
+        raise ValueError(f"{protocol} takes no mail in")
+    limits = settings.limits
+    return ServerOptions(
+        hostname=settings.hostname,
+        lmtp=lmtp,
+        submission=submission,
+        starttls=settings.tls is not None and protocol in (ListenerProtocol.SMTP, ListenerProtocol.SUBMISSION),
+        mechanisms=mechanisms if submission else (),
+        auth_required=submission,
+        max_message_size=limits.message_size,
+        max_recipients=limits.recipients,
+        max_transactions=limits.transactions,
+        max_errors=limits.errors,
+        greeting="LMTP" if lmtp else "ESMTP",
+    )

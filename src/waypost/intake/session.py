@@ -1,0 +1,348 @@
+"""One SMTP or LMTP session: the engine joined with a policy, the login desk and storage (RFC 5321, RFC 2033).
+
+Bytes come in by `receive`, `advance` handles them, `take_output` gives what to write. Errors of the disk and of our own
+are answered here, so that the session goes on; whatever it holds is given back in `closed`, on every path.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from waypost.config.settings import SECOND, Limits
+from waypost.delivery.resolve import Reached
+from waypost.intake.acceptance import Acceptance, Arrival, Decision
+from waypost.intake.client import Client
+from waypost.intake.content import Content
+from waypost.intake.login import Login
+from waypost.intake.policy import Policy
+from waypost.login.desk import LoginDesk
+from waypost.message.trace import Micros
+from waypost.protocol.reply import Reply
+from waypost.protocol.session import Next, Peer, TlsInfo
+from waypost.protocol.smtp import replies
+from waypost.protocol.smtp.events import (
+    AuthCancelled,
+    AuthResponse,
+    AuthStarted,
+    Closed,
+    DataStarted,
+    Hello,
+    MailOffered,
+    MessageChunk,
+    MessageEnded,
+    MessageRefused,
+    RecipientOffered,
+    ServerEvent,
+    StartTls,
+    TransactionReset,
+)
+from waypost.protocol.smtp.server import ServerOptions, SmtpServer
+from waypost.storage import Spool, StorageError, StorageFull
+from waypost.storage.queue import reverse_path_text
+
+log = logging.getLogger(__name__)
+
+_CONTENT_TIMEOUT = 180.0
+"""Seconds between two pieces of content: a client gives up on a block after three minutes (RFC 5321 4.5.3.2.5)."""
+
+_NOBODY = Peer("", 0, "", 0)
+
+
+class SmtpSession:
+    """Implements `protocol.session.Session` for one connection.
+
+    `desk` is None where AUTH is not offered. `greeting_delay` is in seconds: a client that speaks in this time, before
+    it was greeted, is no mail server and is sent away.
+    """
+
+    __slots__ = (
+        "_acceptance",
+        "_answered",
+        "_client",
+        "_content",
+        "_engine",
+        "_greeting_delay",
+        "_limits",
+        "_lmtp",
+        "_login",
+        "_policy",
+        "_reached",
+        "_shown",
+        "_spool",
+        "_tls_wanted",
+        "_too_early",
+        "drain",
+    )
+
+    def __init__(
+        self,
+        *,
+        options: ServerOptions,
+        policy: Policy,
+        acceptance: Acceptance,
+        desk: LoginDesk | None,
+        spool: Spool,
+        now: Callable[[], Micros],
+        limits: Limits,
+        greeting_delay: float = 0.0,
+    ) -> None:
+        self.drain: Callable[[], Awaitable[None]] | None = None
+        self._engine = SmtpServer(options, now=now)
+        self._lmtp = options.lmtp
+        self._policy = policy
+        self._acceptance = acceptance
+        self._login = Login(desk)
+        self._spool = spool
+        self._limits = limits
+        self._greeting_delay = greeting_delay
+        self._client = Client(_NOBODY)
+        self._too_early: asyncio.Event | None = None  # set by what ends the wait before the greeting
+        self._reached: list[Reached | None] = []
+        self._content: Content | None = None
+        self._tls_wanted = False
+        self._answered: list[str] = []  # digests whose 250 is not written yet
+        self._shown: list[str] = []  # digests whose 250 is written: the client's next octets confirm them
+
+    async def start(self, peer: Peer) -> Next:
+        """Greet, or wait with the greeting and see who can't."""
+        self._client = Client(peer)
+        if peer.tls is not None:
+            self._engine.tls_started(self._login.mechanisms(peer.tls))
+        early = self._greeting_delay > 0 and await self._speaks_early()
+        if not self._engine.closed:
+            self._engine.greet(replies.EARLY_TALKER if early else None)
+            if early:
+                log.info("early talker refused", extra={"fields": self._client.facts})
+        return self._next()
+
+    async def _speaks_early(self) -> bool:
+        self._too_early = asyncio.Event()
+        try:
+            async with asyncio.timeout(self._greeting_delay):
+                await self._too_early.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._too_early = None
+        return self._engine.has_input
+
+    def receive(self, data: bytes) -> None:
+        """Take input; when it comes after our 250 was written, the client has seen it (decision 0005)."""
+        if self._shown:
+            self._confirm()
+        self._engine.receive(data)
+        if self._too_early is not None:
+            self._too_early.set()
+
+    def _confirm(self) -> None:
+        for digest in self._shown:
+            self._spool.confirm(digest)
+        self._shown.clear()
+
+    def receive_eof(self) -> None:
+        """The peer will send no more."""
+        self._engine.receive_eof()
+        if self._too_early is not None:
+            self._too_early.set()
+
+    @property
+    def wants_input(self) -> bool:
+        """False while enough input is buffered."""
+        return self._engine.wants_input
+
+    async def advance(self) -> Next:  # hot: bench/accept
+        """Handle what was received until more input is needed."""
+        engine = self._engine
+        while (event := engine.next_event()) is not None:
+            try:
+                await _HANDLERS[type(event)](self, event)
+            except StorageError as error:
+                self._fail(event, error)
+            except Exception:
+                log.exception("a bug in an SMTP session", extra={"fields": self._client.facts})
+                self._answer_failure(event, replies.INTERNAL)
+            if self._tls_wanted:
+                return Next.START_TLS
+            if engine.says_much and self.drain is not None:
+                await self.drain()
+        return self._next()
+
+    def _next(self) -> Next:
+        return Next.CLOSE if self._engine.closed else Next.READ
+
+    def _fail(self, event: ServerEvent, error: StorageError) -> None:
+        reply = replies.STORAGE_FULL if isinstance(error, StorageFull) else replies.INTERNAL
+        log.error("storage trouble", extra={"fields": {**self._client.facts, "error": str(error), "reply": str(reply)}})
+        self._answer_failure(event, reply)
+
+    def _answer_failure(self, event: ServerEvent, reply: Reply) -> None:
+        """Answer for what went wrong on our side: now, or when the message is whole."""
+        if isinstance(event, MessageChunk):
+            if self._content is not None:
+                self._content.fail(reply)
+        elif isinstance(event, MessageEnded):
+            self._finish([Decision(reply)] * len(self._reached))
+        else:
+            self._answer(reply)
+
+    def _answer(self, reply: Reply) -> None:
+        if self._engine.asks:  # not so when the session was shut down while we asked others
+            self._engine.answer(reply)
+
+    def take_output(self) -> bytes:
+        """Return and forget the bytes to write."""
+        output = self._engine.take_output()
+        if self._answered and output:
+            self._shown += self._answered
+            self._answered.clear()
+        return output
+
+    def tls_started(self, tls: TlsInfo) -> None:
+        """The handshake is done: who the client said it was is forgotten (RFC 3207 4.2)."""
+        self._tls_wanted = False
+        self._client = Client(replace(self._client.peer, tls=tls))
+        self._engine.tls_started(self._login.mechanisms(tls))
+
+    @property
+    def busy(self) -> bool:
+        """True between MAIL and the answer to its message."""
+        return self._engine.envelope is not None and not self._engine.closed
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that the peer may stay silent (RFC 5321 4.5.3.2)."""
+        seconds = self._limits.command_timeout / SECOND
+        return min(seconds, _CONTENT_TIMEOUT) if self._engine.reads_content else seconds
+
+    def shut_down(self, timed_out: bool) -> None:
+        """Say 421: the client was silent, or the service stops."""
+        self._engine.shut_down(replies.TIMED_OUT if timed_out else replies.SHUTTING_DOWN)
+        if self._too_early is not None:
+            self._too_early.set()
+
+    def closed(self) -> None:
+        """The connection is gone: give back the message that was arriving."""
+        self._drop_content()
+        self._login.cancel()
+        self._reached = []
+
+    # Events.
+
+    async def _hello(self, event: Hello) -> None:
+        self._client.helo, self._client.extended = event.name, event.extended
+        self._answer(self._policy.hello(self._client))
+
+    async def _starttls(self, event: StartTls) -> None:
+        self._answer(replies.START_TLS)
+        self._tls_wanted = True
+
+    async def _mail(self, event: MailOffered) -> None:
+        reply = await self._policy.mail(self._client, event.envelope)
+        self._reached = []
+        if not reply.positive:
+            self._log_refusal("sender refused", reply, sender=reverse_path_text(event.envelope.reverse_path))
+        self._answer(reply)
+
+    async def _recipient(self, event: RecipientOffered) -> None:
+        envelope = self._engine.envelope
+        assert envelope is not None
+        verdict = await self._policy.recipient(self._client, envelope, event.recipient)
+        if isinstance(verdict, Reply):
+            sender = reverse_path_text(envelope.reverse_path)
+            self._log_refusal("recipient refused", verdict, sender=sender, recipient=str(event.recipient.address))
+            self._answer(verdict)
+        else:
+            self._reached.append(verdict.reached)
+            self._answer(replies.RECIPIENT_OK)
+
+    def _log_refusal(self, what: str, reply: Reply, **facts: str) -> None:
+        log.info(what, extra={"fields": {**self._client.facts, **facts, "reply": str(reply)}})
+
+    async def _data(self, event: DataStarted) -> None:
+        self._content = Content(self._spool.new_body, self._limits.header_size)
+        self._answer(replies.GO_AHEAD)
+
+    async def _chunk(self, event: MessageChunk) -> None:  # hot: bench/accept
+        assert self._content is not None
+        await self._content.write(event.data)
+
+    async def _ended(self, event: MessageEnded) -> None:
+        content, envelope = self._content, self._engine.envelope
+        assert content is not None
+        assert envelope is not None
+        await content.finish()
+        if content.failure is not None:
+            self._log_refusal("content refused", content.failure)
+            self._finish([Decision(content.failure)] * len(self._reached))
+            return
+        arrival = Arrival(self._client, envelope, self._reached, content, (*self._shown, *self._answered))
+        if self._lmtp:
+            self._finish(await self._acceptance.accept_each(arrival, self._policy))
+        else:
+            self._finish([await self._acceptance.accept(arrival, self._policy)])
+
+    def _finish(self, decisions: list[Decision]) -> None:
+        """Answer the end of a message: LMTP by one reply a recipient, SMTP by one for all."""
+        self._drop_content()
+        if not self._engine.asks:
+            return  # shut down meanwhile: the client hears 421, sends again, and is recognised
+        self._answered += {decision.digest for decision in decisions if decision.digest}
+        if self._lmtp:
+            self._engine.answer_each([decision.reply for decision in decisions])
+        else:
+            self._engine.answer(decisions[0].reply)
+
+    async def _refused(self, event: MessageRefused) -> None:
+        self._drop_content()
+        log.info("content refused", extra={"fields": {**self._client.facts, "reason": event.reason}})
+
+    async def _reset(self, event: TransactionReset) -> None:
+        self._drop_content()
+
+    def _drop_content(self) -> None:
+        if self._content is not None:
+            self._content.discard()
+            self._content = None
+
+    async def _closed(self, event: Closed) -> None:
+        self._drop_content()
+        if event.reason == "quit":  # its octets may have come with the message's: QUIT all the same ends what it saw
+            self._shown += self._answered
+            self._answered.clear()
+            self._confirm()
+
+    # Logging in.
+
+    async def _auth_started(self, event: AuthStarted) -> None:
+        self._go_on(await self._login.begin(self._client, event.mechanism, event.initial))
+
+    async def _auth_response(self, event: AuthResponse) -> None:
+        self._go_on(await self._login.step(self._client, event.data))
+
+    def _go_on(self, said: bytes | Reply) -> None:
+        if isinstance(said, Reply):
+            self._answer(said)
+        elif self._engine.asks:
+            self._engine.challenge(said)
+
+    async def _auth_cancelled(self, event: AuthCancelled) -> None:
+        self._login.cancel()
+
+
+_HANDLERS: dict[type, Callable[[SmtpSession, Any], Awaitable[None]]] = {
+    Hello: SmtpSession._hello,
+    StartTls: SmtpSession._starttls,
+    AuthStarted: SmtpSession._auth_started,
+    AuthResponse: SmtpSession._auth_response,
+    AuthCancelled: SmtpSession._auth_cancelled,
+    MailOffered: SmtpSession._mail,
+    RecipientOffered: SmtpSession._recipient,
+    DataStarted: SmtpSession._data,
+    MessageChunk: SmtpSession._chunk,
+    MessageEnded: SmtpSession._ended,
+    MessageRefused: SmtpSession._refused,
+    TransactionReset: SmtpSession._reset,
+    Closed: SmtpSession._closed,
+}

@@ -1,0 +1,63 @@
+"""The policy of port 25 and of LMTP: mail for hosted domains only, and only for who exists (RFC 5321 3.6).
+
+Nothing is relayed for anybody here, whatever form the address has. What leaves again are an alias's addresses
+elsewhere, as the operator wrote them, with the sender's reverse-path (it is not rewritten yet), and what a route of a
+domain hosted partly elsewhere takes.
+"""
+
+import ipaddress
+
+from waypost.delivery.resolve import AddressBook
+from waypost.intake import Admitted, Client, Examined
+from waypost.intake.policy import admit
+from waypost.message.address import Address, literal_address
+from waypost.message.envelope import Envelope, Recipient
+from waypost.message.headers import HeaderBlock, message_id_of
+from waypost.message.trace import Micros, TraceId
+from waypost.protocol.reply import Reply
+from waypost.protocol.smtp import replies
+
+_POSTMASTER = Address("postmaster", "")
+
+
+class ReceptionPolicy:
+    """Implements `intake.Policy` for ports without a login."""
+
+    def __init__(self, *, book: AddressBook) -> None:
+        self._book = book
+
+    def hello(self, client: Client) -> Reply:
+        """Any name does (RFC 5321 4.1.4 forbids to refuse one that can't be verified)."""
+        return replies.OK
+
+    async def mail(self, client: Client, envelope: Envelope) -> Reply:
+        """Any sender may write to us."""
+        return replies.SENDER_OK
+
+    async def recipient(self, client: Client, envelope: Envelope, recipient: Recipient) -> Reply | Admitted:
+        """Take addresses of ours that lead to somebody."""
+        address = recipient.address
+        if _is_postmaster_of(client, address):
+            address = _POSTMASTER
+        if not self._book.hosts(address):
+            return replies.RELAY_DENIED
+        return admit(await self._book.resolve(address, envelope.size or 0))
+
+    async def examine(
+        self, client: Client, envelope: Envelope, headers: HeaderBlock, trace: TraceId, now: Micros
+    ) -> Reply | Examined:
+        """Take the header as it came (RFC 5321 6.4: a message in transit is not mended)."""
+        return Examined(headers.data, envelope, message_id_of(headers))
+
+    async def withdraw(self, client: Client, envelope: Envelope, now: Micros) -> None:
+        """Nothing was counted."""
+
+
+def _is_postmaster_of(client: Client, address: Address) -> bool:
+    """True for postmaster at the very IP address that the client reached us by (RFC 5321 4.5.1)."""
+    if not address.domain.startswith("[") or address.local.lower() != "postmaster":
+        return False
+    try:
+        return literal_address(address.domain) == ipaddress.ip_address(client.peer.local_address)
+    except ValueError:  # a listener that is no IP socket
+        return False

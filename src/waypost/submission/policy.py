@@ -1,0 +1,92 @@
+"""The policy of submission: only who is logged in, only as oneself, within limits, and complete (RFC 6409)."""
+
+from dataclasses import replace
+
+from waypost.config.settings import Submission
+from waypost.delivery.resolve import AddressBook
+from waypost.intake import Admitted, Client, Examined
+from waypost.intake.policy import admit
+from waypost.message.envelope import Envelope, Recipient
+from waypost.message.headers import HeaderBlock
+from waypost.message.trace import Micros, TraceId
+from waypost.protocol.reply import Reply
+from waypost.protocol.smtp import replies
+from waypost.storage import Account, Directory
+from waypost.submission.completion import Malformed, complete, read_originators
+from waypost.submission.senders import Senders
+from waypost.submission.spending import Budget
+
+_PRIORITIES = (-4, 4)
+"""The least and the greatest priority that a user may ask for: from "non-urgent" to "urgent" of the MIXER policy
+(RFC 6710). What is beyond is for operators: it is lowered or raised to these, and the reply says so."""
+
+
+class SubmissionPolicy:
+    """Implements `intake.Policy` for ports 587 and 465. The engine has seen to it that the client is logged in."""
+
+    def __init__(self, *, book: AddressBook, directory: Directory, settings: Submission, hostname: str) -> None:
+        """Raises `AddressError` for a sender in the settings that is no address."""
+        self._book = book
+        self._directory = directory
+        self._senders = Senders(book, settings.send_as)
+        self._budget = Budget(directory, settings)
+        self._hostname = hostname
+
+    def hello(self, client: Client) -> Reply:
+        """Any name does: it is a laptop's, mostly."""
+        return replies.OK
+
+    async def mail(self, client: Client, envelope: Envelope) -> Reply:
+        """Take an account's own addresses. `<>` is taken, too: notifications that were read (RFC 8098) need it, and
+        their From: is checked like any other."""
+        account = await self._account(client)
+        if account is None:
+            return replies.ACCOUNT_CLOSED
+        path = envelope.reverse_path
+        if path is not None and not await self._senders.may_send_as(account, path):
+            return replies.not_your_address(account.address, str(path))
+        hold, by = envelope.hold_until, envelope.deliver_by
+        if hold is not None and by is not None and by.deadline <= hold:
+            return replies.syntax("BY asks for delivery before the message may leave (HOLDFOR, HOLDUNTIL)")
+        return replies.SENDER_OK
+
+    async def _account(self, client: Client) -> Account | None:
+        """Return the client's account as it is now; None when it was closed since the login."""
+        assert client.account is not None, "the engine asks for a login first"
+        account = await self._directory.account(client.account.address)
+        return None if account is None or account.disabled else account
+
+    async def recipient(self, client: Client, envelope: Envelope, recipient: Recipient) -> Reply | Admitted:
+        """Take recipients anywhere; those here must exist, and those elsewhere be named in full (RFC 6409 4.2)."""
+        if not self._book.hosts(recipient.address):
+            domain = recipient.address.domain_key
+            return Admitted(None) if "." in domain or domain.startswith("[") else replies.NOT_QUALIFIED
+        return admit(await self._book.resolve(recipient.address, envelope.size or 0))
+
+    async def examine(
+        self, client: Client, envelope: Envelope, headers: HeaderBlock, trace: TraceId, now: Micros
+    ) -> Reply | Examined:
+        """Check and complete the header, then count the message."""
+        account = client.account
+        assert account is not None
+        try:
+            originators = read_originators(headers, smtputf8=envelope.smtputf8)
+        except Malformed as problem:
+            return replies.malformed_message(str(problem))
+        for address in originators:
+            if not await self._senders.may_send_as(account, address):
+                return replies.not_your_address(account.address, str(address))
+        spent = await self._budget.spend(account.address, len(envelope.recipients), now)
+        if spent is not None:
+            return spent
+        header, message_id = complete(headers, trace=trace, hostname=self._hostname, now=now)
+        least, greatest = _PRIORITIES
+        priority = max(least, min(envelope.priority, greatest))
+        if priority != envelope.priority:
+            envelope = replace(envelope, priority=priority)
+        return Examined(header, envelope, message_id)
+
+    async def withdraw(self, client: Client, envelope: Envelope, now: Micros) -> None:
+        """Give back what `examine` counted."""
+        assert client.account is not None
+        await self._budget.give_back(client.account.address, len(envelope.recipients), now)

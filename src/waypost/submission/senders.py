@@ -1,0 +1,30 @@
+"""Who may send as whom: one's own addresses, aliases that lead to oneself, and what the operator allows."""
+
+from waypost.delivery.resolve import AddressBook
+from waypost.message.address import Address, AddressError, domain_key
+from waypost.storage import Account
+
+
+class Senders:
+    """Decides over the address book and `submission.send_as` of the settings: account -> addresses and "@domain"s."""
+
+    def __init__(self, book: AddressBook, send_as: tuple[tuple[str, tuple[str, ...]], ...]) -> None:
+        """Raises `AddressError` for a setting that is no address."""
+        self._book = book
+        self._allowed = {Address.parse(account).key: frozenset(map(_key, senders)) for account, senders in send_as}
+
+    async def may_send_as(self, account: Account, address: Address) -> bool:
+        """True when the account may use the address as a sender. Raises `StorageError`."""
+        if await self._book.may_send_as(account, address):
+            return True
+        allowed = self._allowed.get(account.address)
+        if not allowed:
+            return False
+        try:
+            return address.key in allowed or f"@{address.domain_key}" in allowed
+        except AddressError:
+            return False
+
+
+def _key(sender: str) -> str:
+    return f"@{domain_key(sender[1:])}" if sender.startswith("@") else Address.parse(sender).key

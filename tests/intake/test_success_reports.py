@@ -1,0 +1,68 @@
+"""Reports of success for recipients whose message is in a mailbox with its acceptance (RFC 3461 5.2.3)."""
+
+from tests.intake.conversation import House, trace_of
+
+from waypost.storage import Station, StorageFull
+
+
+async def report(house: House) -> str:
+    """Return the only report that waits."""
+    (entry,) = [entry for entry in await house.queued() if entry.envelope.reverse_path is None]
+    return (await house.stored(entry.trace)).decode()
+
+
+async def test_success_is_reported_in_the_same_commit(house: House) -> None:
+    talk = await house.reception()
+    reply = await talk.message("x@there.test", "<bob@here.test> NOTIFY=SUCCESS ORCPT=rfc822;b@here.test")
+    (entry,) = await house.queued()
+    assert entry.destination == "there.test" and entry.envelope.reverse_path is None
+    assert [str(one.address) for one in entry.recipients] == ["x@there.test"]
+    dsn = await report(house)
+    assert "Action: delivered" in dsn and "rfc822;bob@here.test" in dsn.replace(" ", "")
+    assert "Original-Recipient: rfc822;b@here.test" in dsn.replace("rfc822; ", "rfc822;")
+    generated = await house.storage.journal.of(entry.trace)
+    assert generated[0].station is Station.GENERATED
+    assert generated[0].details == {"kind": "delivered", "about": reply.split()[-1], "recipients": ["bob@here.test"]}
+    assert [event.station for event in await house.events(reply)] == [Station.RECEIVED, Station.DELIVERED]
+
+
+async def test_nobody_hears_of_success_who_did_not_ask_or_can_not(house: House) -> None:
+    talk = await house.reception()
+    await talk.message("x@there.test", "<bob@here.test> NOTIFY=FAILURE,DELAY", "alice@here.test")
+    await talk.message("", "<bob@here.test> NOTIFY=SUCCESS")
+    assert await house.queued() == []
+
+
+async def test_a_group_is_reported_once_under_the_name_that_the_sender_wrote(house: House) -> None:
+    await house.alias("all@here.test", "alice@here.test", "bob@here.test", "z@away.test")
+    talk = await house.reception()
+    await talk.message("x@there.test", "<all@here.test> NOTIFY=SUCCESS,FAILURE")
+    dsn = await report(house)
+    assert (
+        dsn.count("Action: expanded") == dsn.count("Action: ") == 1
+        and "all@here.test" in dsn
+        and "z@away.test" not in dsn
+    )
+    (forwarded,) = [entry for entry in await house.queued() if entry.destination == "away.test"]
+    assert forwarded.recipients[0].notify is not None and forwarded.recipients[0].notify.name == "FAILURE"
+
+
+async def test_a_report_to_a_user_of_ours_waits_for_local_delivery(house: House) -> None:
+    talk = await house.submission("alice@here.test")
+    await talk.message("alice@here.test", "<bob@here.test> NOTIFY=SUCCESS")
+    (entry,) = await house.queued()
+    assert entry.destination == "[local]" and str(entry.recipients[0].address) == "alice@here.test"
+
+
+async def test_a_retransmission_is_not_reported_again(house: House) -> None:
+    for _ in range(2):
+        reply = await (await house.reception()).message("x@there.test", "<bob@here.test> NOTIFY=SUCCESS")
+    assert len(await house.queued()) == 1 and await house.stored(trace_of(reply))
+
+
+async def test_no_octets_are_left_behind_by_reports(house: House) -> None:
+    spool = house.watch_spool()
+    await (await house.reception()).message("x@there.test", "<bob@here.test> NOTIFY=SUCCESS")
+    spool.accept_error = StorageFull("no space")
+    await (await house.reception()).message("y@there.test", "<bob@here.test> NOTIFY=SUCCESS")
+    assert len(spool.made) == 4 and not spool.in_use

@@ -1,0 +1,264 @@
+"""Submission: only as oneself, within limits, and complete (RFC 6409)."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+from tests.intake.conversation import MESSAGE, NOW, SECOND, House, trace_of
+
+from waypost.config.settings import Submission
+from waypost.message.address import AddressError
+from waypost.storage import StorageFull
+from waypost.submission import SubmissionPolicy
+
+ALICE = "alice@here.test"
+ELSEWHERE = "x@there.test"
+
+
+def limited(house: House, **changes: int) -> None:
+    house.settings = replace(house.settings, submission=replace(house.settings.submission, **changes))  # type: ignore[arg-type]
+
+
+def written(sender: str, *, more: str = "") -> str:
+    return f"From: {sender}\r\n{more}Subject: x\r\n\r\nhello\r\n"
+
+
+# Who may send as whom.
+
+
+@pytest.mark.parametrize("sender", [ALICE, "ALICE@HERE.test", "alice+news@here.test", "sales@here.test", ""])
+async def test_the_reverse_path_is_ones_own_address_or_empty(house: House, sender: str) -> None:
+    await house.alias("sales@here.test", ALICE, "x@away.test")
+    talk = await house.submission(ALICE)
+    assert (await talk.message(sender, ELSEWHERE)).startswith("250 2.0.0")
+
+
+@pytest.mark.parametrize("sender", ["bob@here.test", "ceo@there.test", "team@here.test", "alice@there.test"])
+async def test_nobody_sends_as_another(house: House, sender: str) -> None:
+    await house.alias("team@here.test", "bob@here.test")
+    talk = await house.submission(ALICE)
+    reply = await talk.message(sender, ELSEWHERE)
+    assert reply == f"553 5.7.1 {ALICE} may not send as {sender}"
+    reply = await talk.message(ALICE, ELSEWHERE, content=written(sender))
+    assert reply == f"553 5.7.1 {ALICE} may not send as {sender}"
+    reply = await talk.message("", ELSEWHERE, content=written(sender))
+    assert reply.startswith("553 5.7.1"), "the null reverse-path makes nobody another"
+    reply = await talk.message(ALICE, ELSEWHERE, content=written(ALICE, more=f"Sender: {sender}\r\n"))
+    assert reply.startswith("553 5.7.1")
+    reply = await talk.message(ALICE, ELSEWHERE, content=written(f"{ALICE}, {sender}", more=f"Sender: {ALICE}\r\n"))
+    assert reply.startswith("553 5.7.1")
+    assert await house.queued() == []
+
+
+async def test_the_configuration_allows_more_senders(house: House) -> None:
+    send_as = (("Alice@here.test", ("ceo@there.test", "@Exämple.test")),)
+    house.settings = replace(house.settings, submission=Submission(send_as=send_as))
+    talk = await house.submission(ALICE)
+    for sender in ("ceo@there.test", "anybody@xn--exmple-cua.test"):
+        assert (await talk.message(sender, ELSEWHERE, content=written(sender))).startswith("250")
+    assert (await talk.message("cfo@there.test", ELSEWHERE)).startswith("553 5.7.1")
+    bob = await house.submission("bob@here.test")
+    assert (await bob.message("ceo@there.test", ELSEWHERE)).startswith("553 5.7.1")
+
+
+def test_a_sender_in_the_settings_that_is_no_address_is_an_error(house: House) -> None:
+    settings = Submission(send_as=((ALICE, ("not an address",)),))
+    with pytest.raises(AddressError):
+        SubmissionPolicy(
+            book=house.book(), directory=house.storage.directory, settings=settings, hostname="mx.here.test"
+        )
+
+
+async def test_an_account_that_is_closed_meanwhile_sends_no_more(house: House) -> None:
+    talk = await house.submission(ALICE)
+    assert (await talk.message(ALICE, ELSEWHERE)).startswith("250")
+    await house.storage.directory.set_disabled(ALICE, True)
+    assert (await talk.message(ALICE, ELSEWHERE)).startswith("525 5.7.13")
+    await house.storage.directory.remove_account(ALICE)
+    assert (await talk.message(ALICE, ELSEWHERE)).startswith("525 5.7.13")
+
+
+# To whom.
+
+
+async def test_recipients_may_be_anywhere_and_those_here_must_exist(house: House) -> None:
+    await house.storage.directory.set_disabled("bob@here.test", True)
+    talk = await house.submission(ALICE)
+    await talk.say(f"MAIL FROM:<{ALICE}>")
+    assert (await talk.say("RCPT TO:<x@there.test>")).startswith("250")
+    assert (await talk.say("RCPT TO:<nobody@here.test>")).startswith("550 5.1.1")
+    assert (await talk.say("RCPT TO:<bob@here.test>")).startswith("550 5.2.1")
+    assert (await talk.say("RCPT TO:<postmaster>")).startswith("250")
+    assert (await talk.say("RCPT TO:<x@[192.0.2.1]>")).startswith("250")
+    assert (await talk.say("RCPT TO:<x@printer>")).startswith("554 5.1.2")
+    assert (await talk.say("RCPT TO:<x%there.test@here.test>")).startswith("550 5.1.1")
+
+
+# What becomes of the message.
+
+
+async def test_a_message_is_completed_and_the_body_is_untouched(house: House) -> None:
+    talk = await house.submission(ALICE)
+    body = "\r\nBcc: this is text\r\n.\r\n" + "x" * 2000 + "\r\n"
+    content = f"Bcc: z@there.test\r\nFrom: Alice <{ALICE}>\r\n" + body
+    reply = await talk.message(ALICE, ELSEWHERE, content=content)
+    trace = reply.split()[-1]
+    stored = (await house.stored(trace_of(reply))).decode()
+    received, _, rest = stored.partition("+0000\r\n")
+    assert "with ESMTPSA (TLSv1.3" in received and "192.0.2.7" not in received
+    assert rest == (
+        f"Date: Tue, 24 Nov 2026 06:00:00 +0000\r\nMessage-ID: <{trace}@mx.here.test>\r\n"
+        f"From: Alice <{ALICE}>\r\n" + body
+    )
+    assert await house.storage.journal.find_message_id(f"<{trace}@mx.here.test>") == [trace_of(reply)]
+
+
+async def test_a_large_message_is_completed_as_well(house: House) -> None:
+    house.settings = replace(house.settings, limits=replace(house.settings.limits, memory_per_message=50_000))
+    talk = await house.submission(ALICE)
+    body = ("x" * 70 + "\r\n") * 10_000
+    reply = await talk.message(ALICE, ELSEWHERE, content=f"Bcc: z@there.test\r\nFrom: {ALICE}\r\n\r\n{body}")
+    stored = (await house.stored(trace_of(reply))).decode()
+    assert stored.endswith(f"From: {ALICE}\r\n\r\n{body}") and "Bcc" not in stored
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("Subject: x\r\n\r\nhello\r\n", "There is no From: field"),
+        ("\r\nhello\r\n", "There is no From: field"),
+        ("hello\r\n", "This line of the header is no field: 'hello'"),
+        (written(f"{ALICE}\r\nFrom: {ALICE}"), "There is more than one From: field"),
+    ],
+)
+async def test_structural_errors_are_answered_in_clear_text(house: House, content: str, words: str) -> None:
+    talk = await house.submission(ALICE)
+    assert await talk.message(ALICE, ELSEWHERE, content=content) == f"554 5.6.0 {words}"
+    assert await house.queued() == []
+
+
+async def test_internationalised_mail_must_say_so(house: House) -> None:
+    talk = await house.submission(ALICE)
+    content = written(ALICE, more="To: Bjørn <bjørn@there.test>\r\n").encode()
+    assert (await talk.message(ALICE, ELSEWHERE, content=content)).startswith("554 5.6.0 The header has characters")
+    await talk.say(f"MAIL FROM:<{ALICE}>")
+    assert (await talk.say("RCPT TO:<bjørn@there.test>")).startswith("553 5.6.7")
+    await talk.say("RSET")
+    reply = await talk.message(ALICE, "bjørn@there.test", content=content, parameters="SMTPUTF8")
+    assert reply.startswith("250")
+    (entry,) = await house.queued()
+    assert entry.envelope.smtputf8 and b"with UTF8SMTPSA" in await house.stored(entry.trace)
+
+
+async def test_extensions_are_kept_in_the_envelope(house: House) -> None:
+    talk = await house.submission(ALICE)
+    parameters = "BY=3600;R RET=HDRS ENVID=abc MT-PRIORITY=3 HOLDFOR=60"
+    assert (await talk.message(ALICE, ELSEWHERE, parameters=parameters)).startswith("250 2.0.0 Ok: queued as")
+    (entry,) = await house.queued()
+    assert entry.envelope.deliver_by and entry.envelope.deliver_by.deadline == NOW + 3600 * SECOND
+    assert (entry.envelope.envid, str(entry.envelope.ret), entry.priority) == ("abc", "HDRS", 3)
+    assert entry.next_attempt == NOW + 60 * SECOND and entry.account == ALICE
+
+
+async def test_delivery_before_the_release_is_a_contradiction(house: House) -> None:
+    talk = await house.submission(ALICE)
+    assert (await talk.say(f"MAIL FROM:<{ALICE}> HOLDFOR=60 BY=60;R")).startswith("501 5.5.4")
+    assert (await talk.say(f"MAIL FROM:<{ALICE}> HOLDFOR=60 BY=61;R")).startswith("250")
+
+
+@pytest.mark.parametrize(("asked", "given"), [(9, 4), (-9, -4)])
+async def test_a_priority_beyond_what_users_may_ask_for_is_changed_and_the_reply_says_so(
+    house: House, asked: int, given: int
+) -> None:
+    talk = await house.submission(ALICE)
+    reply = await talk.message(ALICE, ELSEWHERE, parameters=f"MT-PRIORITY={asked}")
+    assert reply.startswith(f"250 2.3.6 {given} is the new priority; queued as ")
+    (entry,) = await house.queued()
+    assert entry.priority == entry.envelope.priority == given and trace_of(reply) == entry.trace
+
+
+# Limits.
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [("messages_per_hour", "2 messages an hour"), ("messages_per_day", "2 messages a day")],
+)
+async def test_messages_are_counted_by_hour_and_day(
+    house: House, limit: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    limited(house, **{limit: 2})
+    talk = await house.submission(ALICE)
+    for _ in range(2):
+        assert (await talk.message(ALICE, ELSEWHERE)).startswith("250")
+    reply = await talk.message(ALICE, ELSEWHERE)
+    assert reply == f"452 4.7.1 You have reached the limit of {words}; please try later"
+    assert "sending limit reached" in caplog.messages and len(await house.queued()) == 2
+    bob = await house.submission("bob@here.test")
+    assert (await bob.message("bob@here.test", ELSEWHERE, content=written("bob@here.test"))).startswith("250")
+    house.clock.now += 3600 * SECOND
+    after_an_hour = await talk.message(ALICE, ELSEWHERE)
+    house.clock.now += 24 * 3600 * SECOND
+    after_a_day = await talk.message(ALICE, ELSEWHERE)
+    assert after_an_hour.startswith("250" if "hour" in limit else "452") and after_a_day.startswith("250")
+
+
+@pytest.mark.parametrize("limit", ["recipients_per_hour", "recipients_per_day"])
+async def test_recipients_are_counted_too(house: House, limit: str) -> None:
+    limited(house, **{limit: 3})
+    talk = await house.submission(ALICE)
+    assert (await talk.message(ALICE, "a@x.test", "b@x.test")).startswith("250")
+    assert (await talk.message(ALICE, "a@x.test", "b@x.test")).startswith("452 4.7.1 You have reached the limit of 3 r")
+    assert (await talk.message(ALICE, "a@x.test")).startswith("250"), "what was refused was not counted"
+    assert (await talk.message(ALICE, "a@x.test")).startswith("452")
+
+
+async def test_what_is_refused_for_another_reason_costs_nothing(house: House) -> None:
+    limited(house, messages_per_hour=1)
+    spool = house.watch_spool()
+    talk = await house.submission(ALICE)
+    assert (await talk.message(ALICE, ELSEWHERE, content="\r\nno header\r\n")).startswith("554")
+    assert (await talk.message(ALICE, ELSEWHERE, content=written("bob@here.test"))).startswith("553")
+    spool.accept_error = StorageFull("no space")
+    assert (await talk.message(ALICE, ELSEWHERE)).startswith("452 4.3.1")
+    spool.accept_error = None
+    assert (await talk.message(ALICE, ELSEWHERE)).startswith("250")
+    assert (await talk.message(ALICE, ELSEWHERE)).startswith("452 4.7.1")
+
+
+async def test_a_retransmission_costs_nothing(house: House) -> None:
+    limited(house, messages_per_hour=2)
+    for _ in range(2):
+        assert (await (await house.submission(ALICE)).message(ALICE, ELSEWHERE)).startswith("250")
+    talk = await house.submission(ALICE)
+    assert (await talk.message(ALICE, ELSEWHERE, content=MESSAGE + "p.s.\r\n")).startswith("250")
+    assert (await talk.message(ALICE, ELSEWHERE, content=MESSAGE + "p.p.s.\r\n")).startswith("452 4.7.1")
+
+
+async def test_a_count_that_can_not_be_taken_back_is_logged_and_the_answer_stays(
+    house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = house.watch_spool()
+    spool.accept_error = StorageFull("no space")
+    spend = house.storage.directory.spend
+
+    async def fail_to_give_back(account: str, *, messages: int, recipients: int, now: int) -> object:
+        if messages < 0:
+            raise StorageFull("no space")
+        return await spend(account, messages=messages, recipients=recipients, now=now)
+
+    monkeypatch.setattr(house.storage.directory, "spend", fail_to_give_back)
+    talk = await house.submission(ALICE)
+    assert (await talk.message(ALICE, ELSEWHERE)).startswith("452 4.3.1")
+    assert "a message that was not stored stays counted" in caplog.messages
+
+
+async def test_a_disk_that_fails_before_the_count_is_answered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise StorageFull("no space")
+
+    monkeypatch.setattr(house.storage.directory, "spend", fail)
+    talk = await house.submission(ALICE)
+    assert (await talk.message(ALICE, ELSEWHERE)).startswith("452 4.3.1")
+    assert await house.queued() == []
