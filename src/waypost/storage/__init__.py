@@ -9,7 +9,7 @@ from waypost.storage.bus import Bus, Notice
 from waypost.storage.directory import Account, Alias, Credentials, Directory, Spending
 from waypost.storage.errors import Conflict, NotFound, StorageError, StorageFull
 from waypost.storage.journal import Event, Journal, Station
-from waypost.storage.mailboxes import Mailbox, Mailboxes, MailboxMessage
+from waypost.storage.mailboxes import Mailbox, Mailboxes, MailboxLock, MailboxMessage
 from waypost.storage.queue import (
     Deferral,
     DestinationStats,
@@ -40,6 +40,7 @@ __all__ = [
     "Journal",
     "Mailbox",
     "MailboxDelivery",
+    "MailboxLock",
     "MailboxMessage",
     "Mailboxes",
     "NewEntry",

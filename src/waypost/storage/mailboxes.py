@@ -37,6 +37,14 @@ class MailboxMessage:
     flags: frozenset[str]
 
 
+class MailboxLock(Protocol):
+    """An exclusive session's hold on a mailbox (RFC 1939 section 4). It ends with its process at the latest."""
+
+    def release(self) -> None:
+        """Give it back; may be called twice."""
+        ...
+
+
 class Mailboxes(Protocol):
     """Reads and changes mailboxes. Deliveries go through `Spool.accept`, in the message's own commit."""
 
@@ -66,6 +74,10 @@ class Mailboxes(Protocol):
 
     async def expunge(self, mailbox: int, uids: Sequence[int]) -> int:
         """Remove messages; their bytes go when nothing else needs them. Returns how many there were."""
+        ...
+
+    async def lock(self, mailbox: int) -> MailboxLock:
+        """Hold a mailbox against other exclusive sessions, of every process. Deliveries go on. Raises `Conflict`."""
         ...
 
     async def usage(self, account: int) -> int:

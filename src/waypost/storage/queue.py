@@ -156,7 +156,9 @@ class Queue(Protocol):
         ...
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Write outcomes in one group commit; a settled entry that is gone already is no error."""
+        """Write outcomes in one group commit. An entry that is gone already is no error: then what a peer did is told
+        in the journal, and nothing is delivered, forwarded or reported.
+        """
         ...
 
     async def get(self, entry: EntryId) -> QueueEntry:

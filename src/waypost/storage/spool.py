@@ -3,7 +3,7 @@
 A message is stored once, whatever its number of recipients, and never rewritten.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,7 +25,9 @@ class Body(Protocol):
         ...
 
     def discard(self) -> None:
-        """Forget the bytes and free their place; may be called twice, and after `Spool.accept`."""
+        """Forget the bytes and free their place; may be called twice, after `Spool.accept`, and while it is on its way
+        (what it commits stays whole).
+        """
         ...
 
 
@@ -53,7 +55,7 @@ class NewMessage:
     """Everything that one acceptance writes. `head` goes in front of the body: Received, added fields.
 
     `account` is the address of the logged-in submitter, or None. Deliveries and entries may both be
-    empty only when the message is discarded on purpose.
+    empty only when the message is discarded on purpose: then only the journal tells of it.
     """
 
     trace: TraceId
@@ -93,8 +95,9 @@ class Spool(Protocol):
         """Return an empty body."""
         ...
 
-    async def accept(self, message: NewMessage) -> TraceId:
-        """Store bytes, envelope, entries, mailbox rows and events in one group commit.
+    async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> TraceId:
+        """Store bytes, envelope, entries, mailbox rows and events in one group commit, with the `reports` (success
+        DSNs of RFC 3461) that its delivery causes; they are left out when the message is a retransmission.
 
         Returns when all is durable: the message's trace id, or that of the first copy when the same digest was
         accepted before and never confirmed. Raises `StorageFull` or `StorageError`: then nothing is stored.

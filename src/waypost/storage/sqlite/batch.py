@@ -3,19 +3,21 @@
 Operations add rows; `flush` writes them. Order inside a flush is fixed, so that every row finds what it refers to.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import apsw
 
 from waypost.message.trace import Micros, TraceId
-from waypost.storage.errors import NotFound
+from waypost.storage.errors import NotFound, StorageError
 from waypost.storage.journal import Event
 from waypost.storage.queue import reverse_path_text
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
 from waypost.storage.sqlite.bodies import SqliteBody
 from waypost.storage.sqlite.rows import encode, envelope_text, events_text, latin, recipients_text, text
-from waypost.storage.sqlite.segments import Location, OpenSegment
+from waypost.storage.sqlite.segments import Location
 
 _INSERT_MESSAGES = """
 INSERT INTO message (id, segment, offset, length, crc, head, refs, received_at, reverse_path, envelope, account)
@@ -24,8 +26,9 @@ SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->
 FROM json_each(?)"""
 
 _GROW_SEGMENTS = """
-UPDATE segment SET size = max(segment.size, grown.size), live = segment.live + grown.live
-FROM (SELECT value->>0 AS id, value->>1 AS size, value->>2 AS live FROM json_each(?)) AS grown
+UPDATE segment SET size = max(segment.size, grown.size), live = segment.live + grown.live,
+       sealed = max(segment.sealed, grown.sealed)
+FROM (SELECT value->>0 AS id, value->>1 AS size, value->>2 AS live, value->>3 AS sealed FROM json_each(?)) AS grown
 WHERE segment.id = grown.id"""
 
 _INSERT_ENTRIES = """
@@ -67,6 +70,8 @@ _INSERT_UNCONFIRMED = """
 INSERT OR REPLACE INTO unconfirmed (digest, message, time)
 SELECT value->>0, value->>1, value->>2 FROM json_each(?)"""
 
+_DELETE_CONFIRMED = "DELETE FROM unconfirmed WHERE digest IN (SELECT value FROM json_each(?))"
+
 _FIND_UNCONFIRMED = """
 SELECT digest, message FROM unconfirmed WHERE digest IN (SELECT value FROM json_each(?))"""
 
@@ -86,19 +91,23 @@ _DELETE_MESSAGES = """
 DELETE FROM message WHERE id IN (SELECT value->>0 FROM json_each(?)) AND refs <= 0 RETURNING segment, length"""
 
 
-class Batch:
-    """Rows that wait for their group's commit."""
+@dataclass(slots=True)
+class _Growth:
+    """What a commit changes of a segment."""
 
-    def __init__(
-        self,
-        connection: apsw.Connection,
-        segment_for: Callable[[int, bool], OpenSegment | int],
-    ) -> None:
+    size: int = 0
+    live: int = 0
+    sealed: bool = False
+
+
+class Batch:
+    """Rows that wait for their group's commit. `locations` says where octets are, by id() of their message."""
+
+    def __init__(self, connection: apsw.Connection, locations: Mapping[int, Location] = MappingProxyType({})) -> None:
         self.connection = connection
-        self._segment_for = segment_for
-        self._records: list[tuple[NewMessage, SqliteBody]] = []
-        self._locations: dict[TraceId, Location] = {}
-        self._known: dict[str | None, int] = {}
+        self.stored: list[NewMessage] = []
+        self._locations = locations
+        self._known: dict[str, int] = {}
         self._messages: list[list[Any]] = []
         self._entries: list[list[Any]] = []
         self._wakes: dict[str, Micros] = {}
@@ -109,42 +118,19 @@ class Batch:
         self._updates: list[list[Any]] = []
         self._deletes: list[int] = []
         self._refs: dict[int, int] = {}
-        self._segments: dict[int, list[int]] = {}
+        self._segments: dict[int, _Growth] = {}
 
-    def add_bytes(self, message: NewMessage) -> None:
-        """Take a message whose octets are to be written before the rows."""
-        body = message.body
-        assert isinstance(body, SqliteBody), "a body comes from this engine's own spool"
-        self._records.append((message, body))
+    def recognise(self, messages: Sequence[NewMessage], confirmed: Sequence[str]) -> None:
+        """Forget confirmed digests; then look up which messages we have that were never confirmed.
 
-    def write_bytes(self) -> None:
-        """Write all octets durably: those in memory together, spilled ones each in their own file."""
-        together: list[tuple[NewMessage, SqliteBody]] = []
-        for message, body in self._records:
-            if body.spilled:
-                number = self._segment_for(body.size, True)
-                assert isinstance(number, int)
-                location = body.finish(message.trace, number)
-                self._locations[message.trace] = location
-                self._grow(location, location.offset + location.length)
-            else:
-                together.append((message, body))
-        if together:
-            segment = self._segment_for(0, False)
-            assert isinstance(segment, OpenSegment)
-            found = segment.append([(message.trace, [message.head, *body.parts]) for message, body in together])
-            for (message, _), location in zip(together, found, strict=True):
-                self._locations[message.trace] = location
-                self._grow(location, location.offset + location.length)
-
-    def _grow(self, location: Location, size: int) -> None:
-        grown = self._segments.setdefault(location.segment, [0, 0])
-        grown[0] = max(grown[0], size)
-        grown[1] += location.length
-
-    def recognise(self) -> None:
-        """Look up, for all messages at once, which of them we have and were never confirmed."""
-        digests = [message.digest for message, _ in self._records if message.digest]
+        The octets of all of them are in segments by now, needed or not.
+        """
+        for message in messages:
+            location = self._locations[id(message)]
+            self.grow(location.segment, size=location.offset + location.length, sealed=_spilled(message))
+        if confirmed:
+            self.connection.execute(_DELETE_CONFIRMED, (_json(list(confirmed)),)).fetchall()
+        digests = [message.digest for message in messages if message.digest]
         if digests:
             self._known = dict(self.connection.execute(_FIND_UNCONFIRMED, (_json(digests),)).fetchall())
 
@@ -153,16 +139,32 @@ class Batch:
         found = self._known.get(message.digest) if message.digest else None
         return None if found is None else TraceId(found)
 
-    def forget(self, message: NewMessage) -> None:
-        """The octets of this message turned out not to be needed: they are dead space in the segment."""
-        location = self._locations.pop(message.trace)
-        self._segments[location.segment][1] -= location.length
+    def has_entry(self, entry: int) -> bool:
+        """True when a queue entry is there, and no operation of this batch takes it away."""
+        if entry in self._deletes:
+            return False
+        return self.connection.execute("SELECT 1 FROM entry WHERE id = ?", (entry,)).get is not None
+
+    def grow(self, segment: int, *, size: int = 0, live: int = 0, sealed: bool = False) -> None:
+        """Note that a segment is at least `size` octets, of which `live` more are needed; sealed: it grows no more."""
+        growth = self._segments.setdefault(segment, _Growth())
+        growth.size = max(growth.size, size)
+        growth.live += live
+        growth.sealed = growth.sealed or sealed
 
     def message(self, message: NewMessage) -> None:
-        """Add a new message with all that belongs to it."""
-        location = self._locations[message.trace]
-        body = message.body
-        spilled = isinstance(body, SqliteBody) and body.spilled
+        """Add a new message with all that belongs to it. Where it goes nowhere, only the journal tells of it."""
+        if message.entries or message.deliveries:
+            self._message(message)
+        self.events(list(message.events))
+        if message.message_id:
+            self._names.append([message.message_id, message.trace])
+        if message.digest:
+            self._unconfirmed.append([message.digest, message.trace, message.received_at])
+
+    def _message(self, message: NewMessage) -> None:
+        location = self._locations[id(message)]
+        spilled = _spilled(message)
         self._messages.append(
             [
                 message.trace,
@@ -178,14 +180,11 @@ class Batch:
                 message.account,
             ]
         )
+        self.stored.append(message)
+        self.grow(location.segment, live=location.length)
         size = location.length + (len(message.head) if spilled else 0)
         self.entries(message.trace, message.entries, message.received_at)
         self.deliveries(message.trace, message.deliveries, size, message.received_at)
-        self.events(list(message.events))
-        if message.message_id:
-            self._names.append([message.message_id, message.trace])
-        if message.digest:
-            self._unconfirmed.append([message.digest, message.trace, message.received_at])
 
     def entries(self, trace: TraceId, entries: tuple[NewEntry, ...], now: Micros) -> None:
         """Add queue entries of a message."""
@@ -243,7 +242,7 @@ class Batch:
         if self._messages:
             run(_INSERT_MESSAGES, (_json(self._messages),))
         if self._segments:
-            run(_GROW_SEGMENTS, (_json([[k, *v] for k, v in self._segments.items()]),))
+            self._flush_segments()
         if self._entries:
             run(_INSERT_ENTRIES, (_json(self._entries),))
             run(_WAKE_DESTINATIONS, (_json([[k, v] for k, v in self._wakes.items()]),))
@@ -271,7 +270,6 @@ class Batch:
             more.clear()
         self._wakes.clear()
         self._refs.clear()
-        self._segments.clear()
 
     def _flush_deliveries(self) -> None:
         rows = _json(self._deliveries)
@@ -281,14 +279,24 @@ class Batch:
         self.connection.execute(_GROW_MAILBOXES, (rows,))
         self.connection.execute(_GROW_USAGE, (rows,))
 
+    def _flush_segments(self) -> None:
+        rows = [[segment, grown.size, grown.live, int(grown.sealed)] for segment, grown in self._segments.items()]
+        self._segments.clear()
+        self.connection.execute(_GROW_SEGMENTS, (_json(rows),))
+        if self.connection.changes() != len(rows):  # its octets would be swept away
+            raise StorageError("the row of a segment is gone from the database: run `waypost storage check`")
+
     def _flush_refs(self) -> None:
         rows = _json([[k, v] for k, v in self._refs.items()])
         self.connection.execute(_ADD_REFS, (rows,))
-        freed: dict[int, int] = {}
-        for segment, length in self.connection.execute(_DELETE_MESSAGES, (rows,)):
-            freed[segment] = freed.get(segment, 0) - length
-        if freed:
-            self.connection.execute(_GROW_SEGMENTS, (_json([[k, 0, v] for k, v in freed.items()]),))
+        for segment, length in self.connection.execute(_DELETE_MESSAGES, (rows,)).fetchall():
+            self.grow(segment, live=-length)
+        if self._segments:
+            self._flush_segments()
+
+
+def _spilled(message: NewMessage) -> bool:
+    return isinstance(message.body, SqliteBody) and message.body.spilled
 
 
 def _json(rows: Any) -> str:

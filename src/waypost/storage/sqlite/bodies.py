@@ -1,103 +1,102 @@
-"""Bodies: message bytes while they arrive, in memory up to a threshold and in a segment of their own past it."""
+"""Bodies: message bytes while they arrive, in memory up to a threshold and in a segment of their own past it.
+
+A body is used by the event loop, by a thread that spills it, and by the writer's thread. It is lent to them: what its
+owner discards meanwhile goes when they are done.
+"""
 
 import asyncio
-import contextlib
-import os
 import zlib
 from pathlib import Path
 
 from waypost.message.trace import TraceId
-from waypost.storage.sqlite.segments import (
-    HEADER,
-    Location,
-    record_header,
-    segment_path,
-    storage_error,
-    sync_folder,
-)
+from waypost.storage.sqlite.arriving import ArrivingFile
+from waypost.storage.sqlite.segments import HEADER, Location, record_header
+from waypost.storage.sqlite.space import Space
 
 _WRITE_SIZE = 256 * 1024
 
 
 class SqliteBody:
-    """A body of this engine. The writer thread takes `parts` or, when it spilled, `finish`es the file."""
+    """A body of this engine. The writer takes `parts` or, when it spilled, the `file`."""
 
-    __slots__ = ("_buffered", "_crc", "_fd", "_folder", "_threshold", "_written", "parts", "path", "size")
+    __slots__ = ("_buffered", "_crc", "_discarded", "_folder", "_lent", "_space", "_threshold", "file", "parts", "size")
 
-    def __init__(self, folder: Path, threshold: int) -> None:
+    def __init__(self, folder: Path, threshold: int, space: Space) -> None:
         self._folder = folder
         self._threshold = threshold
-        self._fd = -1
+        self._space = space
         self._crc = 0
-        self._written = 0
         self._buffered = 0
+        self._lent = 0
+        self._discarded = False
         self.parts: list[bytes] = []
-        self.path: Path | None = None
+        self.file: ArrivingFile | None = None
         self.size = 0
 
     @property
     def spilled(self) -> bool:
         """True when the octets are in a file of their own."""
-        return self._fd >= 0
+        return self.file is not None
 
     async def write(self, data: bytes) -> None:
-        """Append octets. Raises `StorageFull`, `StorageError`."""
+        """Append octets. Raises `StorageFull`, `StorageError`: then only `discard` is left to do."""
         self.parts.append(data)
         self.size += len(data)
         self._buffered += len(data)
         if self.size > self._threshold and self._buffered >= min(_WRITE_SIZE, self._threshold):
-            await asyncio.get_running_loop().run_in_executor(None, self._spill)
+            await self._spill_in_thread()
 
-    def _spill(self) -> None:
-        try:
-            if self._fd < 0:
-                # No segment number yet: numbers are given at acceptance, and the file is renamed to it.
-                self.path = self._folder / f"arriving-{os.getpid()}-{id(self):x}"
-                flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC
-                self._fd = os.open(self.path, flags, 0o600)
-                os.pwrite(self._fd, bytes(HEADER.size), 0)
-            data = b"".join(self.parts)
-            view = memoryview(data)
-            while view:
-                done = os.pwrite(self._fd, view, HEADER.size + self._written)
-                self._written += done
-                view = view[done:]
-            self._crc = zlib.crc32(data, self._crc)
-        except OSError as error:
-            raise storage_error(error, "a message that arrives could not be written") from error
+    async def _spill_in_thread(self) -> None:
+        if self.file is None:
+            self.file = ArrivingFile(self._folder)
+        file = self.file
+        file.hold()
+        spilling = asyncio.get_running_loop().run_in_executor(None, self._spill, file)
+        # Whoever waits may be cancelled; the thread goes on, and the file stays open for it.
+        spilling.add_done_callback(lambda _: file.let_go())
+        await asyncio.shield(spilling)
+
+    def _spill(self, file: ArrivingFile) -> None:
+        if self._space.left() < self._buffered:
+            raise self._space.full()
+        if not file.size:
+            file.write(bytes(HEADER.size))
+        data = b"".join(self.parts)
+        file.write(data)
+        self._crc = zlib.crc32(data, self._crc)
         self.parts = []
         self._buffered = 0
 
-    def finish(self, trace: TraceId, segment: int) -> Location:
-        """Write what is left, make file and name durable as `segment`; returns where the octets are.
-
-        Called in the writer thread, once. Raises `StorageFull`, `StorageError`.
-        """
+    def finish(self, file: ArrivingFile, trace: TraceId) -> None:
+        """Write what is left and make the file durable, in the writer's thread. Raises what the file raises."""
         if self.parts:
-            self._spill()
-        assert self.path is not None
-        try:
-            os.pwrite(self._fd, record_header(trace, self.size, self._crc), 0)
-            os.fdatasync(self._fd)
-            target = segment_path(self._folder, segment)
-            self.path.rename(target)
-            sync_folder(self._folder)
-        except OSError as error:
-            raise storage_error(error, "a message that arrived could not be made durable") from error
-        self.path = target
-        return Location(segment, HEADER.size, self.size, self._crc)
+            self._spill(file)
+        file.finish(record_header(trace, self.size, self._crc))
 
-    def kept(self) -> None:
-        """The file belongs to a stored message now: `discard` will leave it."""
-        self.path = None
+    def location(self, file: ArrivingFile) -> Location:
+        """Return where the octets are, once the file has its number."""
+        return Location(file.number, HEADER.size, self.size, self._crc)
+
+    def lend(self) -> None:
+        """The writer's thread reads the octets from now on."""
+        self._lent += 1
+        if self.file is not None:
+            self.file.hold()
+
+    def give_back(self) -> None:
+        """The writer's thread is done."""
+        self._lent -= 1
+        if self.file is not None:
+            self.file.let_go()
+            if self.file.kept:
+                self.file.close()
+        if self._discarded:
+            self.discard()
 
     def discard(self) -> None:
-        """Forget the octets; remove the file unless it was kept."""
-        self.parts = []
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if self.path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
-            self.path = None
+        """Forget the octets; remove the file unless it was kept. May be called twice."""
+        self._discarded = True
+        if not self._lent:
+            self.parts = []
+        if self.file is not None:
+            self.file.close()

@@ -15,6 +15,7 @@ from waypost.storage.sqlite.writer import Writer
 _ACCOUNT = """
 SELECT id, address, argon2, salt, iterations, stored_key, server_key, quota, disabled, created_at, inbox, usage
 FROM account """
+_AT_ONCE = 1000
 _BUCKET = 5 * 60 * 1_000_000
 _HOUR = 3600 * 1_000_000
 _DAY = 24 * _HOUR
@@ -52,11 +53,11 @@ class SqliteDirectory:
 
     async def accounts(self) -> list[Account]:
         """Return all accounts, by address."""
-        return [_account(tuple(row)) for row in self._reading.execute(_ACCOUNT + "ORDER BY address")]
+        return [_account(tuple(row)) for row in self._reading.execute(_ACCOUNT + "ORDER BY address").fetchall()]
 
     async def aliases(self) -> list[Alias]:
         """Return all aliases, by address."""
-        rows = self._reading.execute("SELECT address, targets FROM alias ORDER BY address")
+        rows = self._reading.execute("SELECT address, targets FROM alias ORDER BY address").fetchall()
         return [Alias(address, tuple(decode(targets))) for address, targets in rows]
 
     async def add_account(self, address: str, credentials: Credentials, *, quota: int, now: Micros) -> Account:
@@ -73,7 +74,7 @@ class SqliteDirectory:
                 ).get
             except apsw.ConstraintError:
                 raise Conflict(f"there is an account {address} already") from None
-            inbox = new_mailbox(connection, account, "INBOX")
+            inbox = new_mailbox(connection, account, "INBOX", now)
             connection.execute("UPDATE account SET inbox = ? WHERE id = ?", (inbox, account))
 
         await self._writer.call(add, lambda _: [Notice("directory", address)])
@@ -109,20 +110,35 @@ class SqliteDirectory:
     async def remove_account(self, address: str) -> None:
         """Remove an account with its mailboxes and mail. Raises `NotFound`."""
 
+        account = await self.account(address)
+        if account is None:
+            raise NotFound(f"there is no account {address}")
+        await self._empty(account.id)
+
         def remove(connection: apsw.Connection) -> None:
-            account = connection.execute("DELETE FROM account WHERE address = ? RETURNING id", (address,)).get
-            if account is None:
+            found = connection.execute("DELETE FROM account WHERE id = ? RETURNING id", (account.id,)).get
+            if found is None:
                 raise NotFound(f"there is no account {address}")
-            boxes = connection.execute("DELETE FROM mailbox WHERE account = ? RETURNING id", (account,))
-            for (box,) in boxes.fetchall():
-                rows = connection.execute(
-                    "DELETE FROM mailbox_message WHERE mailbox = ? RETURNING uid, message, size", (box,)
-                ).fetchall()
-                remove_messages(connection, rows)
-                connection.execute("DELETE FROM expunged WHERE mailbox = ?", (box,))
-            connection.execute("DELETE FROM spending WHERE account = ?", (address,))
+            boxes = connection.execute("SELECT id FROM mailbox WHERE account = ?", (account.id,)).fetchall()
+            for (box,) in boxes:
+                remove_messages(connection, box, None)  # what came since
+                connection.execute("DELETE FROM expunged WHERE mailbox = ?", (box,)).fetchall()
+            connection.execute("DELETE FROM mailbox WHERE account = ?", (account.id,)).fetchall()
+            connection.execute("DELETE FROM spending WHERE account = ?", (address,)).fetchall()
 
         await self._writer.call(remove, lambda _: [Notice("directory", address)])
+
+    async def _empty(self, account: int) -> None:
+        """Remove the mail of an account in steps, so that a large one holds nobody up."""
+        boxes = self._reading.execute("SELECT id FROM mailbox WHERE account = ?", (account,)).fetchall()
+        for (box,) in boxes:
+            while (
+                await self._writer.call(
+                    lambda connection, box=box: remove_messages(connection, box, None, _AT_ONCE)  # type: ignore[misc]
+                )
+                == _AT_ONCE
+            ):
+                continue
 
     async def set_alias(self, alias: Alias) -> None:
         """Make or replace an alias. Raises `Conflict`."""

@@ -1,11 +1,22 @@
-"""The journal of the embedded engine."""
+"""The journal of the embedded engine. Its rows stand in the order in which things happened, so old ones stand first."""
 
 import apsw
 
-from waypost.message.trace import Micros, TraceId
+from waypost.message.trace import Micros, TraceId, earliest_id
 from waypost.storage.journal import Event
 from waypost.storage.sqlite.rows import events_from
 from waypost.storage.sqlite.writer import Writer
+
+_DELETE_EVENTS = """
+DELETE FROM journal WHERE id IN (
+    SELECT id FROM journal WHERE id < :end AND time < :before
+    AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = journal.message)
+    ORDER BY id LIMIT :limit)"""
+_DELETE_NAMES = """
+DELETE FROM message_name WHERE (message_id, message) IN (
+    SELECT message_id, message FROM message_name AS old INDEXED BY message_name_of_message
+    WHERE message < :newest AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.message = old.message)
+    LIMIT :limit)"""
 
 
 class SqliteJournal:
@@ -17,28 +28,42 @@ class SqliteJournal:
 
     async def of(self, trace: TraceId) -> list[Event]:
         """Return the events of one message, oldest first."""
-        rows = self._reading.execute("SELECT events FROM journal WHERE message = ? ORDER BY id", (trace,))
+        rows = self._reading.execute("SELECT events FROM journal WHERE message = ? ORDER BY id", (trace,)).fetchall()
         return [event for (events,) in rows for event in events_from(trace, events)]
 
     async def find_message_id(self, message_id: str) -> list[TraceId]:
         """Return the messages with this Message-ID header field, oldest first."""
         rows = self._reading.execute(
             "SELECT message FROM message_name WHERE message_id = ? ORDER BY message", (message_id,)
-        )
+        ).fetchall()
         return [TraceId(trace) for (trace,) in rows]
 
     async def expire(self, before: Micros, limit: int = 10_000) -> int:
-        """Drop old events and names of messages that no longer wait in the queue."""
+        """Drop old events of messages that no longer wait in the queue, and names of messages without events."""
+        values = {"before": before, "limit": limit, "end": self._end(before), "newest": earliest_id(before)}
 
         def expire(connection: apsw.Connection) -> int:
-            # Rows are in the order of time, so the old ones stand first.
-            rows = connection.execute(
-                "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE time < ? AND NOT EXISTS "
-                "(SELECT 1 FROM entry WHERE entry.message = journal.message) ORDER BY id LIMIT ?) "
-                "RETURNING message",
-                (before, limit),
-            ).fetchall()
-            connection.executemany("DELETE FROM message_name WHERE message = ?", rows)
-            return len(rows)
+            connection.execute(_DELETE_EVENTS, values).fetchall()
+            gone = int(connection.changes())
+            connection.execute(_DELETE_NAMES, values).fetchall()
+            return max(gone, int(connection.changes()))
 
         return await self._writer.call(expire)
+
+    def _end(self, before: Micros) -> int:
+        """Return an id behind the old rows, by bisection: no index of times is needed, and no scan of young rows.
+
+        Where the clock stepped, rows are only roughly in order: some are then dropped somewhat later.
+        """
+        low = int(self._reading.execute("SELECT min(id) FROM journal").get or 0)
+        high = int(self._reading.execute("SELECT max(id) FROM journal").get or 0) + 1
+        while low < high:
+            middle = (low + high) // 2
+            found = self._reading.execute(
+                "SELECT id, time FROM journal WHERE id >= ? ORDER BY id LIMIT 1", (middle,)
+            ).fetchone()
+            if found is not None and found[1] < before:
+                low = found[0] + 1
+            else:
+                high = middle
+        return low

@@ -1,16 +1,18 @@
 """Mailboxes of the embedded engine (the data model of RFC 9051 and RFC 7162)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import apsw
 
-from waypost.message.trace import TraceId
+from waypost.message.trace import Micros, TraceId
 from waypost.storage.bus import Notice
 from waypost.storage.errors import Conflict, NotFound
 from waypost.storage.mailboxes import Mailbox, MailboxMessage
 from waypost.storage.spool import StoredMessage
 from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.locks import FileLock, lock_mailbox
 from waypost.storage.sqlite.rows import decode, encode, text
 from waypost.storage.sqlite.spool import SqliteSpool
 from waypost.storage.sqlite.writer import Writer
@@ -19,11 +21,12 @@ _MAILBOX = "SELECT id, account, name, uidvalidity, uidnext, highest_modseq FROM 
 _MESSAGE = "SELECT mailbox, uid, message, size, internal_date, modseq, flags FROM mailbox_message "
 
 
-def new_mailbox(connection: apsw.Connection, account: int, name: str) -> int:
-    """Insert a mailbox with a UIDVALIDITY that was never used; return its id."""
+def new_mailbox(connection: apsw.Connection, account: int, name: str, now: Micros) -> int:
+    """Insert a mailbox with a UIDVALIDITY that was never used (RFC 9051 2.3.1.1); return its id."""
     validity = connection.execute(
-        "INSERT INTO counter (name, value) VALUES ('uidvalidity', unixepoch()) "
-        "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, unixepoch()) RETURNING value"
+        "INSERT INTO counter (name, value) VALUES ('uidvalidity', :now) "
+        "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, :now) RETURNING value",
+        {"now": now // 1_000_000},
     ).get
     return int(
         connection.execute(
@@ -33,25 +36,54 @@ def new_mailbox(connection: apsw.Connection, account: int, name: str) -> int:
     )
 
 
-def remove_messages(connection: apsw.Connection, rows: Sequence[tuple[int, int, int]]) -> None:
-    """Let go of the messages of deleted mailbox rows (uid, message, size)."""
-    batch = Batch(connection, lambda octets, own: 0)
+def remove_messages(connection: apsw.Connection, mailbox: int, uids: Sequence[int] | None, limit: int = -1) -> int:
+    """Delete rows of a mailbox (None: any, up to `limit`), with what only they needed; return how many there were."""
+    chosen = "" if uids is None else "AND uid IN (SELECT value FROM json_each(:uids))"
+    rows = connection.execute(
+        f"DELETE FROM mailbox_message WHERE mailbox = :mailbox AND uid IN "
+        f"(SELECT uid FROM mailbox_message WHERE mailbox = :mailbox {chosen} LIMIT :limit) "
+        "RETURNING uid, message, size",
+        {"mailbox": mailbox, "limit": limit, "uids": _json(uids or ())},
+    ).fetchall()
+    if not rows:
+        return 0
+    account, modseq = connection.execute(
+        "UPDATE mailbox SET highest_modseq = highest_modseq + 1 WHERE id = ? RETURNING account, highest_modseq",
+        (mailbox,),
+    ).fetchone() or (0, 0)
+    connection.execute(
+        "INSERT INTO expunged (mailbox, modseq, uid) SELECT ?, ?, value FROM json_each(?)",
+        (mailbox, modseq, _json([uid for uid, _, _ in rows])),
+    ).fetchall()
+    octets = sum(size for _, _, size in rows)
+    connection.execute("UPDATE account SET usage = usage - ? WHERE id = ?", (octets, account)).fetchall()
+    batch = Batch(connection)
     for _, message, _ in rows:
         batch.add_refs(message, -1)
     batch.flush()
+    return len(rows)
 
 
 class SqliteMailboxes:
     """Reads and changes mailboxes."""
 
-    def __init__(self, writer: Writer, reading: apsw.Connection, spool: SqliteSpool) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        reading: apsw.Connection,
+        spool: SqliteSpool,
+        locks: Path,
+        now: Callable[[], Micros],
+    ) -> None:
+        self._now = now
         self._writer = writer
         self._reading = reading
         self._spool = spool
+        self._locks = locks
 
     async def all(self, account: int) -> list[Mailbox]:
         """Return the mailboxes of an account, by name."""
-        rows = self._reading.execute(_MAILBOX + "WHERE account = ? ORDER BY name", (account,))
+        rows = self._reading.execute(_MAILBOX + "WHERE account = ? ORDER BY name", (account,)).fetchall()
         return [Mailbox(*row) for row in rows]
 
     async def get(self, account: int, name: str = "INBOX") -> Mailbox:
@@ -67,7 +99,7 @@ class SqliteMailboxes:
 
         def create(connection: apsw.Connection) -> None:
             try:
-                new_mailbox(connection, account, name)
+                new_mailbox(connection, account, name, self._now())
             except apsw.ConstraintError:
                 raise Conflict(f"there is a mailbox {name!r} already") from None
 
@@ -78,7 +110,7 @@ class SqliteMailboxes:
 
     async def messages(self, mailbox: int) -> list[MailboxMessage]:
         """Return all messages, by UID."""
-        rows = self._reading.execute(_MESSAGE + "WHERE mailbox = ? ORDER BY uid", (mailbox,))
+        rows = self._reading.execute(_MESSAGE + "WHERE mailbox = ? ORDER BY uid", (mailbox,)).fetchall()
         return [
             MailboxMessage(box, uid, TraceId(message), size, date, modseq, _flags(flags))
             for box, uid, message, size, date, modseq, flags in rows
@@ -110,32 +142,14 @@ class SqliteMailboxes:
 
     async def expunge(self, mailbox: int, uids: Sequence[int]) -> int:
         """Remove messages; returns how many there were."""
-        values = {"mailbox": mailbox, "uids": _json(uids)}
+        return await self._writer.call(
+            lambda connection: remove_messages(connection, mailbox, uids),
+            lambda removed: [Notice("mailbox", str(mailbox))] if removed else [],
+        )
 
-        def expunge(connection: apsw.Connection) -> int:
-            rows = connection.execute(
-                "DELETE FROM mailbox_message "
-                "WHERE mailbox = :mailbox AND uid IN (SELECT value FROM json_each(:uids)) "
-                "RETURNING uid, message, size",
-                values,
-            ).fetchall()
-            if not rows:
-                return 0
-            account, modseq = connection.execute(
-                "UPDATE mailbox SET highest_modseq = highest_modseq + 1 WHERE id = ? RETURNING account, highest_modseq",
-                (mailbox,),
-            ).fetchone() or (0, 0)
-            connection.execute(
-                "INSERT INTO expunged (mailbox, modseq, uid) SELECT ?, ?, value FROM json_each(?)",
-                (mailbox, modseq, _json([uid for uid, _, _ in rows])),
-            )
-            connection.execute(
-                "UPDATE account SET usage = usage - ? WHERE id = ?", (sum(row[2] for row in rows), account)
-            )
-            remove_messages(connection, rows)
-            return len(rows)
-
-        return await self._writer.call(expunge, lambda _: [Notice("mailbox", str(mailbox))])
+    async def lock(self, mailbox: int) -> FileLock:
+        """Hold a mailbox against other exclusive sessions. Raises `Conflict`."""
+        return lock_mailbox(self._locks, mailbox)
 
     async def usage(self, account: int) -> int:
         """Return the octets stored in all mailboxes of an account."""

@@ -1,145 +1,191 @@
-"""Housekeeping of the embedded engine: space of deleted messages comes back, leftovers go, old events are dropped.
+"""Housekeeping: the space of deleted messages comes back, and what a crash left behind goes.
 
 Each step is safe to break off anywhere: rows never point at bytes that are not durable, and a file goes only when no
-row needs it.
+row needs it. It is for one process at a time; the others go on writing.
 """
 
 import asyncio
 import contextlib
 import logging
-import time
+import zlib
 from pathlib import Path
 
 import apsw
 
 from waypost.message.trace import TraceId, format_trace_id
-from waypost.storage.sqlite.segments import OpenSegment, SegmentReader, segment_path
+from waypost.storage.sqlite.arriving import ARRIVING, ArrivingFile
+from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.operation import Operation
+from waypost.storage.sqlite.reader import SegmentReader
+from waypost.storage.sqlite.rows import text
+from waypost.storage.sqlite.segments import (
+    HEADER,
+    abandoned,
+    record_header,
+    segment_number,
+    segment_path,
+)
 from waypost.storage.sqlite.writer import Writer
 
 log = logging.getLogger(__name__)
 
+_EMPTY = "SELECT id FROM segment WHERE sealed = 1 AND live <= 0 LIMIT 1"
+_FORGET_EMPTY = """
+DELETE FROM segment WHERE id IN (SELECT id FROM segment WHERE sealed = 1 AND live <= 0 LIMIT 1000)
+AND NOT EXISTS (SELECT 1 FROM message WHERE message.segment = segment.id) RETURNING id"""
 _HALF_DEAD = """
-SELECT id, live FROM segment
-WHERE sealed = 1 AND live > 0 AND live * 2 < size AND size > ? ORDER BY live LIMIT 8"""
-_STALE_SECONDS = 3600
-_COPY_AT_ONCE = 64
+SELECT id, size, live FROM segment INDEXED BY segment_half_dead
+WHERE sealed = 1 AND live > 0 AND size > live * 2 AND size > :smallest
+AND id NOT IN (SELECT value FROM json_each(:damaged)) ORDER BY live LIMIT 8"""
+_LIVING = "SELECT id, offset, length, crc FROM message WHERE segment = ? ORDER BY offset LIMIT ?"
+_MOVE = """
+UPDATE message SET segment = :fresh, offset = moved.new
+FROM (SELECT value->>0 AS id, value->>1 AS old, value->>2 AS new FROM json_each(:moved)) AS moved
+WHERE message.id = moved.id AND +message.segment = :segment AND message.offset = moved.old
+RETURNING length"""
+_MOVED_AT_ONCE = 10_000
 
-_Moved = tuple[int, int, int, int]  # trace, old offset, new offset, length
+_Row = tuple[int, int, int, int]  # trace, offset, length, crc
+_Moved = tuple[int, int, int]  # trace, old offset, new offset
 
 
-class Compaction:
+class Housekeeping:
     """Gives space back: empty segments are removed, half-empty ones are copied and then removed."""
 
-    def __init__(self, writer: Writer, reading: apsw.Connection, data: Path, worker: int) -> None:
+    def __init__(self, writer: Writer, reading: apsw.Connection, data: Path) -> None:
         self._writer = writer
         self._reading = reading
         self._folder = data / "segments"
-        self._worker = worker
+        self._damaged: set[int] = set()
 
-    async def seal_abandoned(self, live_workers: frozenset[int]) -> None:
-        """Seal segments whose process is gone: nobody appends to them any more."""
-        rows = self._reading.execute("SELECT id, worker FROM segment WHERE sealed = 0").fetchall()
-        abandoned = [segment for segment, worker in rows if worker not in live_workers]
+    async def seal_abandoned(self) -> int:
+        """Seal segments whose process is gone: nobody appends to them any more; returns how many."""
 
-        def seal(connection: apsw.Connection) -> None:
-            for segment in abandoned:
-                path = segment_path(self._folder, segment)
-                size = path.stat().st_size if path.exists() else 0
-                connection.execute("UPDATE segment SET sealed = 1, size = ? WHERE id = ?", (size, segment))
+        def unsealed(connection: apsw.Connection) -> list[int]:
+            rows = connection.execute("SELECT id FROM segment WHERE sealed = 0").fetchall()
+            return [segment for (segment,) in rows if abandoned(segment_path(self._folder, segment))]
 
-        if abandoned:
-            await self._writer.call(seal)
+        def seal(connection: apsw.Connection) -> int:
+            # Asked again with the writers' lock held: a segment gets its row and its locked file under it.
+            found = unsealed(connection)
+            for segment in found:
+                size = 0
+                with contextlib.suppress(FileNotFoundError):
+                    size = segment_path(self._folder, segment).stat().st_size
+                connection.execute("UPDATE segment SET sealed = 1, size = ? WHERE id = ?", (size, segment)).fetchall()
+            return len(found)
+
+        return await self._writer.call(seal) if unsealed(self._reading) else 0
 
     async def remove_empty(self) -> int:
         """Remove sealed segments that no row needs; returns how many."""
 
         def forget(connection: apsw.Connection) -> list[int]:
-            rows = connection.execute(
-                "DELETE FROM segment WHERE sealed = 1 AND live <= 0 AND NOT EXISTS "
-                "(SELECT 1 FROM message WHERE message.segment = segment.id) RETURNING id"
-            ).fetchall()
-            return [segment for (segment,) in rows]
+            return [segment for (segment,) in connection.execute(_FORGET_EMPTY).fetchall()]
 
-        if self._reading.execute("SELECT 1 FROM segment WHERE sealed = 1 AND live <= 0 LIMIT 1").get is None:
-            return 0
-        gone = await self._writer.call(forget)
-        for segment in gone:  # the rows went first: a crash between leaves a file, which `sweep` removes
-            with contextlib.suppress(FileNotFoundError):
-                segment_path(self._folder, segment).unlink()
-        return len(gone)
+        removed = 0
+        while self._reading.execute(_EMPTY).get is not None:
+            gone = await self._writer.call(forget)
+            for segment in gone:  # the rows went first: a crash between leaves a file, which `sweep` removes
+                with contextlib.suppress(FileNotFoundError):
+                    segment_path(self._folder, segment).unlink()
+            removed += len(gone)
+            if not gone:  # its count is wrong, and a message needs it: `storage check` says so
+                break
+        return removed
 
     async def compact(self, *, smallest: int = 1 << 20) -> int:
         """Copy what still lives out of segments that are more than half dead; returns the octets given back."""
         given_back = 0
-        for segment, live in self._reading.execute(_HALF_DEAD, (smallest,)).fetchall():
-            path = segment_path(self._folder, segment)
-            with contextlib.suppress(FileNotFoundError):
-                given_back += path.stat().st_size - live
-            await self._move(segment)
+        values = {"smallest": smallest, "damaged": text(sorted(self._damaged))}
+        for segment, size, live in self._reading.execute(_HALF_DEAD, values).fetchall():
+            if await self._move(segment):
+                given_back += size - live
+            else:
+                self._damaged.add(segment)
         await self.remove_empty()
         return given_back
 
-    async def _move(self, segment: int) -> None:
-        """Copy the live records of a segment into a fresh one, durably; then point the rows at them.
+    async def _move(self, segment: int) -> bool:
+        """Copy the living records of a segment into fresh ones, durably, and point the rows at them.
 
-        Between the two, records may be deleted: only rows that still are where they were are changed.
+        Records may be deleted meanwhile: only rows that still are where they were are changed. Damaged records
+        are left for a person to see: False then.
         """
+        while True:
+            rows: list[_Row] = [
+                tuple(row) for row in self._reading.execute(_LIVING, (segment, _MOVED_AT_ONCE)).fetchall()
+            ]
+            if not rows:
+                return True
+            file = ArrivingFile(self._folder)
+            try:
+                file.hold()
+                copying = asyncio.get_running_loop().run_in_executor(None, self._copy, segment, file, rows)
+                copying.add_done_callback(lambda _, file=file: file.let_go())  # type: ignore[misc]
+                moved = await asyncio.shield(copying)
+                if moved:
+                    await self._writer.write(_moving(segment, file, moved))
+            finally:
+                file.close()
+            if len(moved) < len(rows):
+                return False
 
-        def new_segment(connection: apsw.Connection) -> int:
-            return int(
-                connection.execute(
-                    "INSERT INTO segment (worker, sealed, live) VALUES (?, 1, 1) RETURNING id", (self._worker,)
-                ).get
-            )
-
-        rows = self._reading.execute(
-            "SELECT id, offset, length, crc FROM message WHERE segment = ? ORDER BY offset", (segment,)
-        ).fetchall()
-        fresh = await self._writer.call(new_segment)
-        moved, size = await asyncio.get_running_loop().run_in_executor(None, self._copy, segment, fresh, rows)
-
-        def point(connection: apsw.Connection) -> None:
-            live = 0
-            for trace, old, new, length in moved:
-                connection.execute(
-                    "UPDATE message SET segment = ?, offset = ? WHERE id = ? AND segment = ? AND offset = ?",
-                    (fresh, new, trace, segment, old),
-                )
-                live += length * connection.changes()
-            connection.execute("UPDATE segment SET size = ?, live = ? WHERE id = ?", (size, live, fresh))
-            connection.execute("UPDATE segment SET live = live - ? WHERE id = ?", (live, segment))
-
-        await self._writer.call(point)
-
-    def _copy(self, segment: int, fresh: int, rows: list[tuple[int, int, int, int]]) -> tuple[list[_Moved], int]:
+    def _copy(self, segment: int, file: ArrivingFile, rows: list[_Row]) -> list[_Moved]:
+        """Copy the records that are whole; in another thread."""
         reader = SegmentReader(self._folder, keep=1)
-        target = OpenSegment(self._folder, fresh)
         moved: list[_Moved] = []
         try:
-            for start in range(0, len(rows), _COPY_AT_ONCE):
-                part = rows[start : start + _COPY_AT_ONCE]
-                records = [(TraceId(trace), [reader.pread(segment, offset, size)]) for trace, offset, size, _ in part]
-                for (trace, offset, length, crc), location in zip(part, target.append(records), strict=True):
-                    if (location.length, location.crc) != (length, crc):
-                        # Left where it is: `storage check` names it, and its segment is kept for a person to see.
-                        fields = {"trace": format_trace_id(TraceId(trace)), "segment": segment}
-                        log.error("message damaged on disk", extra={"fields": fields})
-                        continue
-                    moved.append((trace, offset, location.offset, length))
-            return moved, target.size
+            for trace, offset, length, crc in rows:
+                try:
+                    data = reader.read(segment, offset, length)
+                except OSError as error:
+                    _tell_damaged(trace, segment, str(error))
+                    continue
+                if len(data) != length or zlib.crc32(data) != crc:
+                    _tell_damaged(trace, segment, "not the octets that were stored")
+                    continue
+                moved.append((trace, offset, file.size + HEADER.size))
+                file.write(record_header(TraceId(trace), length, crc) + data)
+            if moved:
+                file.finish()
+            return moved
         finally:
             reader.close()
-            target.close()
 
-    def sweep(self) -> int:
-        """Remove files that no row knows: leftovers of a crash, older than an hour; returns how many."""
-        known = {row[0] for row in self._reading.execute("SELECT id FROM segment")}
+    async def sweep(self) -> int:
+        """Remove files that no row knows and no process writes: leftovers of a crash; returns how many."""
+        loop = asyncio.get_running_loop()
+        paths = await loop.run_in_executor(None, lambda: list(self._folder.iterdir()))
+        # Asked after the listing: a segment's row is there before its file has its name.
+        known = {segment for (segment,) in self._reading.execute("SELECT id FROM segment").fetchall()}
         removed = 0
-        for path in self._folder.iterdir():
-            number = path.stem if path.suffix == ".seg" else ""
-            leftover = path.name.startswith("arriving-") or (number.isdigit() and int(number) not in known)
+        for path in paths:
+            number = segment_number(path)
+            leftover = path.name.startswith(ARRIVING) if number is None else number not in known
+            if leftover and number is not None and self._needed(number):
+                continue  # its row was lost, not its messages: `storage check` says so
             with contextlib.suppress(FileNotFoundError):
-                if leftover and time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                if leftover and abandoned(path):
                     path.unlink()
                     removed += 1
         return removed
+
+    def _needed(self, segment: int) -> bool:
+        return self._reading.execute("SELECT 1 FROM message WHERE segment = ? LIMIT 1", (segment,)).get is not None
+
+
+def _moving(segment: int, file: ArrivingFile, moved: list[_Moved]) -> Operation:
+    def point(batch: Batch) -> None:
+        batch.flush()
+        values = {"fresh": file.number, "segment": segment, "moved": text(moved)}
+        live = sum(length for (length,) in batch.connection.execute(_MOVE, values).fetchall())
+        batch.grow(file.number, size=file.size, live=live, sealed=True)
+        batch.grow(segment, live=-live)
+
+    return Operation(point, files=(file,))
+
+
+def _tell_damaged(trace: int, segment: int, problem: str) -> None:
+    fields = {"trace": format_trace_id(TraceId(trace)), "segment": segment, "problem": problem}
+    log.error("message damaged on disk", extra={"fields": fields})

@@ -1,22 +1,28 @@
-"""Schema changes: numbered files, each applied in one transaction, tried on a snapshot first, undone by it.
+"""Schema changes: numbered files, each applied in one transaction, tried on a copy first, undone by a snapshot.
 
-`PRAGMA user_version` holds the number of the last file applied. The snapshot stays under `data/snapshots/`: to go
-back to an older program, put it in the place of the database while the service is stopped.
+`PRAGMA user_version` holds the number of the last file applied. The snapshot of the schema before stays under
+`data/snapshots/`: to go back to an older program, stop the service and put it in the place of the database.
 """
 
 import importlib.resources
 import re
+from functools import cache
 from pathlib import Path
 
 import apsw
 
 from waypost.storage.errors import StorageError
+from waypost.storage.sqlite.segments import sync_folder
 
 DATABASE = "waypost.db"
 
+Step = tuple[int, str, str]
+"""Number, name and SQL of one schema change."""
 
-def migrations() -> list[tuple[int, str, str]]:
-    """Return (number, name, SQL) of every schema change, in order."""
+
+@cache  # a process that gives up root can't always read the program's files any more
+def migrations() -> list[Step]:
+    """Return every schema change, in order."""
     found = []
     for file in importlib.resources.files("waypost.storage.sqlite").joinpath("migrations").iterdir():
         match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
@@ -25,57 +31,86 @@ def migrations() -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
-def migrate(data: Path, steps: list[tuple[int, str, str]] | None = None) -> int:
+def pending(data: Path, steps: list[Step] | None = None) -> list[Step]:
+    """Return the steps that the database in `data` lacks. Raises `StorageError` when it is newer than this program."""
+    steps = migrations() if steps is None else steps
+    version = _version(data / DATABASE)
+    newest = steps[-1][0] if steps else 0
+    if version > newest:
+        raise StorageError(
+            f"{data / DATABASE}: its schema is number {version}, this program knows {newest}: use a newer Waypost, or "
+            f"restore a snapshot from {data / 'snapshots'}"
+        )
+    return [step for step in steps if step[0] > version]
+
+
+def migrate(data: Path, steps: list[Step] | None = None) -> int:
     """Bring the database in `data` to the newest schema; return how many steps were taken.
 
-    Call it with no other process on the database. Raises `StorageError` when a step fails on the snapshot (the
+    Call it with no other process on the database. Raises `StorageError` when a step fails on the copy (the
     database is then untouched), or when the database is newer than this program.
     """
-    steps = migrations() if steps is None else steps
+    wanted = pending(data, steps)
+    if not wanted:
+        return 0
     path = data / DATABASE
     connection = apsw.Connection(str(path))
     try:
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         version = int(connection.execute("PRAGMA user_version").get)
-        newest = steps[-1][0] if steps else 0
-        if version > newest:
-            raise StorageError(
-                f"{path}: its schema is number {version}, this program knows {newest}: use a newer Waypost, or "
-                f"restore a snapshot from {data / 'snapshots'}"
-            )
-        wanted = [step for step in steps if step[0] > version]
-        if wanted and version:
-            _try_on_snapshot(connection, data, version, wanted)
-        for number, name, sql in wanted:
-            _apply(connection, path, number, name, sql)
-        return len(wanted)
+        if version:
+            _try_on_copy(connection, data, version, wanted)
+        for step in wanted:
+            _apply(connection, path, step)
+    finally:
+        connection.close()
+    sync_folder(data)
+    return len(wanted)
+
+
+def _version(path: Path) -> int:
+    if not path.exists():
+        return 0
+    connection = apsw.Connection(str(path))
+    try:
+        return int(connection.execute("PRAGMA user_version").get)
     finally:
         connection.close()
 
 
-def _try_on_snapshot(connection: apsw.Connection, data: Path, version: int, wanted: list[tuple[int, str, str]]) -> None:
+def _try_on_copy(connection: apsw.Connection, data: Path, version: int, wanted: list[Step]) -> None:
+    """Keep a snapshot, and take all steps on a copy of it. Raises `StorageError`."""
     folder = data / "snapshots"
     folder.mkdir(exist_ok=True, mode=0o700)
-    snapshot, trial = folder / f"schema-{version:04}.db", folder / "trial.db"
-    for path in (snapshot, trial):
-        path.unlink(missing_ok=True)
-        connection.execute("VACUUM INTO ?", (str(path),))
-    rehearsal = apsw.Connection(str(trial))
+    snapshot, copy = folder / f"schema-{version:04}.db", folder / "trial.db"
     try:
-        for number, name, sql in wanted:
-            _apply(rehearsal, trial, number, name, sql)
+        for path in (snapshot.with_suffix(".new"), copy):
+            path.unlink(missing_ok=True)
+            connection.execute("VACUUM INTO ?", (str(path),)).fetchall()
+        snapshot.with_suffix(".new").rename(snapshot)
+        sync_folder(folder)
+        trial = apsw.Connection(str(copy))
+        try:
+            for step in wanted:
+                _apply(trial, copy, step)
+        finally:
+            trial.close()
+    except (apsw.FullError, OSError) as error:
+        raise StorageError(
+            f"{folder}: no snapshot of the database could be made, so its schema was left alone: {error}"
+        ) from error
     finally:
-        rehearsal.close()
-        trial.unlink(missing_ok=True)
+        copy.unlink(missing_ok=True)
 
 
-def _apply(connection: apsw.Connection, path: Path, number: int, name: str, sql: str) -> None:
+def _apply(connection: apsw.Connection, path: Path, step: Step) -> None:
+    number, name, sql = step
     try:
         with connection:
-            connection.execute(sql)
+            connection.execute(sql).fetchall()
             problems = connection.execute("PRAGMA integrity_check(1)").get
             if problems != "ok":
-                raise StorageError(f"{path}: after schema change {number}: {problems}")
-            connection.execute(f"PRAGMA user_version={number}")
+                raise StorageError(f"{path}: after schema change {number} ({name}): {problems}")
+            connection.execute(f"PRAGMA user_version={number}").fetchall()
     except apsw.Error as error:
         raise StorageError(f"{path}: schema change {number} ({name}) failed: {error}") from error

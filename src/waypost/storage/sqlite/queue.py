@@ -10,27 +10,17 @@ from waypost.storage.bus import Notice
 from waypost.storage.errors import NotFound
 from waypost.storage.journal import Event, Station
 from waypost.storage.queue import (
-    DestinationStats,
     EntryId,
-    EntryState,
     Filter,
     Outcome,
     QueueEntry,
     QueueStats,
 )
 from waypost.storage.sqlite.batch import Batch
-from waypost.storage.sqlite.rows import encode, envelope_from, recipients_from, recipients_text
-from waypost.storage.sqlite.spool import notices_of
+from waypost.storage.sqlite.listing import COLUMNS, Listing, entry_from
+from waypost.storage.sqlite.rows import encode
+from waypost.storage.sqlite.settle import settling
 from waypost.storage.sqlite.writer import Writer
-
-_STATES = (EntryState.READY, EntryState.HELD)
-_NOBODY = -1
-_PAGE = 500
-
-_COLUMNS = """
-SELECT entry.id, message, destination, recipients, state, priority, queued_at, next_attempt, last_attempt,
-       attempts, waited, delay_notified, last_error, envelope, length + length(head), account
-FROM entry JOIN message ON message.id = entry.message """
 
 _CLAIMABLE = """
 SELECT name FROM destination WHERE owner = -1 AND wake <= :now ORDER BY wake LIMIT :limit"""
@@ -46,6 +36,8 @@ WHERE name IN (SELECT value FROM json_each(:names))"""
 _RENEW = """
 UPDATE destination SET lease_until = :until
 WHERE owner = :owner AND name IN (SELECT value FROM json_each(:names)) RETURNING name"""
+
+_GIVE_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?"
 
 # The earliest attempt of a destination: the index gives it for each priority in use.
 _EARLIEST = """
@@ -66,7 +58,7 @@ WITH RECURSIVE used (priority) AS (
     FROM used WHERE used.priority IS NOT NULL)
 SELECT priority FROM used WHERE priority IS NOT NULL"""
 _DUE = (
-    _COLUMNS
+    COLUMNS
     + """
 WHERE destination = :name AND state = 0 AND priority = :priority AND next_attempt <= :now
   AND entry.id NOT IN (SELECT value FROM json_each(:exclude))
@@ -74,111 +66,15 @@ ORDER BY next_attempt LIMIT :limit"""
 )
 
 
-def entry_from(row: tuple[Any, ...]) -> QueueEntry:
-    """Return the entry of a row of `_COLUMNS`."""
-    return QueueEntry(
-        id=row[0],
-        trace=TraceId(row[1]),
-        destination=row[2],
-        recipients=recipients_from(row[3]),
-        state=_STATES[row[4]],
-        priority=row[5],
-        queued_at=row[6],
-        next_attempt=row[7],
-        last_attempt=row[8],
-        attempts=row[9],
-        waited=row[10],
-        delay_notified=bool(row[11]),
-        last_error=row[12],
-        envelope=envelope_from(row[13]),
-        size=row[14],
-        account=row[15],
-    )
-
-
-def _json(values: Sequence[Any]) -> str:
-    return encode(list(values)).decode()
-
-
-def _where(which: Filter, now: Micros) -> tuple[str, dict[str, Any]]:
-    parts: list[str] = []
-    values: dict[str, Any] = {}
-
-    def add(sql: str, name: str, value: Any) -> None:
-        parts.append(sql)
-        values[name] = value
-
-    if which.entry is not None:
-        add("entry.id = :entry", "entry", which.entry)
-    if which.trace is not None:
-        add("message = :trace", "trace", which.trace)
-    if which.domain is not None:
-        add("destination = :domain", "domain", which.domain)
-    if which.state is not None:
-        add("state = :state", "state", _STATES.index(which.state))
-    if which.older_than is not None:
-        add("queued_at <= :before", "before", now - which.older_than)
-    if which.newer_than is not None:
-        add("queued_at >= :after", "after", now - which.newer_than)
-    if which.error is not None:
-        add("instr(lower(coalesce(last_error, '')), lower(:error))", "error", which.error)
-    if which.sender is not None:
-        if which.sender.startswith("@"):
-            add("reverse_path LIKE '%' || :sender", "sender", which.sender)
-        else:
-            add("reverse_path = :sender COLLATE NOCASE", "sender", which.sender)
-    return " AND ".join(parts) or "true", values
-
-
-class Settle:
-    """One outcome: an operation of a group commit."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        self._outcome = outcome
-
-    def prepare(self, batch: Batch) -> None:
-        """Hand over the octets of the reports."""
-        for report in self._outcome.reports:
-            batch.add_bytes(report)
-
-    def stage(self, batch: Batch) -> None:
-        """Add the rows: first what keeps the message alive, then what lets it go."""
-        outcome = self._outcome
-        for report in outcome.reports:
-            batch.message(report)
-        if outcome.deliveries or outcome.forwards:
-            size, received = batch.connection.execute(
-                "SELECT length + length(head), received_at FROM message WHERE id = ?", (outcome.trace,)
-            ).fetchone() or (0, 0)
-            batch.deliveries(outcome.trace, outcome.deliveries, size, received)
-            batch.entries(outcome.trace, outcome.forwards, received)
-            batch.add_refs(outcome.trace, len(outcome.deliveries) + len(outcome.forwards))
-        deferral = outcome.deferral
-        if deferral is None:
-            batch.delete_entry(outcome.entry)
-        else:
-            batch.update_entry(
-                [
-                    outcome.entry,
-                    recipients_text(deferral.remaining),
-                    deferral.next_attempt,
-                    deferral.waited,
-                    deferral.attempts,
-                    deferral.last_attempt,
-                    deferral.last_error,
-                    int(deferral.delay_notified),
-                ]
-            )
-        batch.events(list(outcome.events))
-
-    def result(self) -> None:
-        """Nothing to return."""
-
-    def notices(self) -> Sequence[Notice]:
-        """Tell who waits for what the reports and forwards made."""
-        notices = [notice for report in self._outcome.reports for notice in notices_of(report)]
-        notices += [Notice("mailbox", str(delivery.mailbox)) for delivery in self._outcome.deliveries]
-        return notices + [Notice("destination", entry.destination) for entry in self._outcome.forwards]
+# After a step of the clock: what is planned too late, but for mail that its sender holds back (RFC 4865).
+_PULL = """
+UPDATE entry SET next_attempt = :now
+WHERE id >= :first AND id < :end AND state = 0 AND next_attempt > :latest AND NOT EXISTS
+    (SELECT 1 FROM message WHERE message.id = entry.message AND envelope->>6 > :now)
+RETURNING destination"""
+_RESTING = "SELECT name FROM destination WHERE not_before > :latest"
+_SHORTEN_LEASES = "UPDATE destination SET lease_until = min(lease_until, ?) WHERE owner >= 0"
+_PULLED_AT_ONCE = 10_000
 
 
 class SqliteQueue:
@@ -187,6 +83,7 @@ class SqliteQueue:
     def __init__(self, writer: Writer, reading: apsw.Connection) -> None:
         self._writer = writer
         self._reading = reading
+        self._listing = Listing(reading)
 
     async def claim_destinations(
         self, owner: int, *, now: Micros, lease: Micros, limit: int, wanted: Sequence[str] = ()
@@ -255,61 +152,28 @@ class SqliteQueue:
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Write outcomes; they share a commit with whatever else waits."""
         if len(outcomes) == 1:
-            await self._writer.write(Settle(outcomes[0]))
+            await self._writer.write(settling(outcomes[0]))
         elif outcomes:
-            await self._writer.write_all([Settle(outcome) for outcome in outcomes])
+            await self._writer.write_all([settling(outcome) for outcome in outcomes])
 
     async def get(self, entry: EntryId) -> QueueEntry:
         """Return one entry. Raises `NotFound`."""
-        row = self._reading.execute(_COLUMNS + "WHERE entry.id = ?", (entry,)).fetchone()
+        row = self._reading.execute(COLUMNS + "WHERE entry.id = ?", (entry,)).fetchone()
         if row is None:
             raise NotFound(f"no queue entry {entry}")
         return entry_from(tuple(row))
 
-    async def entries(self, which: Filter, *, now: Micros) -> AsyncIterator[QueueEntry]:
+    def entries(self, which: Filter, *, now: Micros) -> AsyncIterator[QueueEntry]:
         """Yield matching entries by id, page by page."""
-        where, values = _where(which, now)
-        sql = f"{_COLUMNS} WHERE {where} AND entry.id > :last ORDER BY entry.id LIMIT {_PAGE}"
-        last = 0
-        while True:
-            rows = self._reading.execute(sql, {**values, "last": last}).fetchall()
-            for row in rows:
-                yield entry_from(tuple(row))
-            if len(rows) < _PAGE:
-                return
-            last = rows[-1][0]
+        return self._listing.entries(which, now)
 
     async def count(self, which: Filter, *, now: Micros) -> int:
         """Return how many entries match."""
-        where, values = _where(which, now)
-        join = "JOIN message ON message.id = entry.message" if which.sender else ""
-        return int(self._reading.execute(f"SELECT count(*) FROM entry {join} WHERE {where}", values).get)
+        return self._listing.count(which, now)
 
     async def stats(self, *, now: Micros, largest: int = 20) -> QueueStats:
-        """Return the queue in figures, from indexes alone."""
-        entries, held, due = self._reading.execute(
-            "SELECT count(*), coalesce(sum(state = 1), 0), coalesce(sum(state = 0 AND next_attempt <= ?), 0) "
-            "FROM entry INDEXED BY entry_due",
-            (now,),
-        ).fetchone() or (0, 0, 0)
-        oldest = self._reading.execute("SELECT queued_at FROM entry ORDER BY id LIMIT 1").get
-        destinations = int(self._reading.execute("SELECT count(*) FROM destination").get)
-        rows = self._reading.execute(
-            "SELECT destination, count(*), sum(state) FROM entry INDEXED BY entry_due "
-            "GROUP BY destination ORDER BY 2 DESC, 1 LIMIT ?",
-            (largest,),
-        ).fetchall()
-        return QueueStats(entries, held, due, destinations, oldest, [self._destination_stats(*row) for row in rows])
-
-    def _destination_stats(self, name: str, entries: int, held: int) -> DestinationStats:
-        first = self._reading.execute(
-            "SELECT queued_at, last_error FROM entry WHERE destination = ? ORDER BY state, priority, next_attempt "
-            "LIMIT 1",
-            (name,),
-        ).fetchone()
-        wake = self._reading.execute("SELECT wake FROM destination WHERE name = ?", (name,)).get
-        oldest, error = first or (0, None)
-        return DestinationStats(name, entries, held, oldest, wake, error)
+        """Return the queue in figures."""
+        return self._listing.stats(now, largest)
 
     async def retry(self, entries: Sequence[EntryId], *, now: Micros) -> int:
         """Make ready entries due now."""
@@ -335,7 +199,7 @@ class SqliteQueue:
             for name in names:
                 _set_wake(connection, name, 0, None)
             if action:
-                batch = Batch(connection, lambda octets, own: 0)
+                batch = Batch(connection)
                 batch.events([Event(TraceId(message), now, Station.HELD, {"action": action}) for message, _ in rows])
                 batch.flush()
             return len(rows), names
@@ -351,7 +215,7 @@ class SqliteQueue:
                 "SELECT id, message, destination FROM entry WHERE id IN (SELECT value FROM json_each(?))",
                 (_json(entries),),
             ).fetchall()
-            batch = Batch(connection, lambda octets, own: 0)
+            batch = Batch(connection)
             for entry, message, name in rows:
                 batch.delete_entry(entry)
                 batch.events([Event(TraceId(message), now, Station.DELETED, {"destination": name})])
@@ -363,38 +227,46 @@ class SqliteQueue:
         return await self._writer.call(delete)
 
     async def clock_stepped(self, *, now: Micros, longest_wait: Micros) -> int:
-        """Pull back attempts that are planned later than the schedule explains."""
+        """Pull back attempts that are planned later than the schedule explains; in steps, so that nobody waits long."""
         latest = now + longest_wait
+        values = {"now": now, "latest": latest}
+        newest = int(self._reading.execute("SELECT max(id) FROM entry").get or 0)
+        changed = 0
+        for first in range(0, newest + 1, _PULLED_AT_ONCE):
+            changed += await self._wake_all(_PULL, {**values, "first": first, "end": first + _PULLED_AT_ONCE})
+        await self._wake_all(_RESTING, values)
+        await self._writer.call(lambda connection: connection.execute(_SHORTEN_LEASES, (latest,)).fetchall())
+        return changed
 
-        def pull(connection: apsw.Connection) -> tuple[int, list[str]]:
-            rows = connection.execute(
-                "UPDATE entry SET next_attempt = :now WHERE state = 0 AND next_attempt > :latest AND NOT EXISTS "
-                "(SELECT 1 FROM message WHERE message.id = entry.message AND envelope->>6 > :now) "
-                "RETURNING destination",
-                {"now": now, "latest": latest},
-            ).fetchall()
-            backed_off = connection.execute(
-                "SELECT name FROM destination WHERE not_before > ? OR lease_until > ?", (latest, latest)
-            ).fetchall()
-            connection.execute("UPDATE destination SET lease_until = min(lease_until, ?)", (latest,))
-            names = list(dict.fromkeys([*(name for (name,) in rows), *(name for (name,) in backed_off)]))
+    async def _wake_all(self, sql: str, values: dict[str, Any]) -> int:
+        """Run a statement that returns destinations, and compute anew when each is due; return how many rows."""
+
+        def wake(connection: apsw.Connection) -> tuple[int, list[str]]:
+            rows = connection.execute(sql, values).fetchall()
+            names = list(dict.fromkeys(name for (name,) in rows))
             for name in names:
                 _set_wake(connection, name, 0, None)
             return len(rows), names
 
-        changed, _ = await self._writer.call(pull, lambda done: [Notice("destination", name) for name in done[1]])
+        changed, _ = await self._writer.call(wake, lambda done: [Notice("destination", name) for name in done[1]])
         return changed
 
 
+def _json(values: Sequence[Any]) -> str:
+    return encode(list(values)).decode()
+
+
 def _set_wake(connection: apsw.Connection, name: str, not_before: Micros, owner: int | None) -> None:
-    """Compute when a destination is due next; forget it when nothing waits. `owner` gives its lease back."""
+    """Compute when a destination is due next; forget it when nothing waits. `owner` gives its lease back.
+
+    A destination that somebody owns stays, even with nothing waiting: else another could come to own it, too.
+    """
     if owner is not None:
-        connection.execute(
-            "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?", (name, owner)
-        )
+        connection.execute(_GIVE_BACK, (name, owner)).fetchall()
     earliest = connection.execute(_EARLIEST, {"name": name}).get
     if earliest is None and connection.execute("SELECT 1 FROM entry WHERE destination = ?", (name,)).get is None:
-        connection.execute("DELETE FROM destination WHERE name = ?", (name,))
-        return
+        connection.execute("DELETE FROM destination WHERE name = ? AND owner = -1", (name,)).fetchall()
     wake = None if earliest is None else max(int(earliest), not_before)
-    connection.execute("UPDATE destination SET wake = ?, not_before = ? WHERE name = ?", (wake, not_before, name))
+    connection.execute(
+        "UPDATE destination SET wake = ?, not_before = ? WHERE name = ?", (wake, not_before, name)
+    ).fetchall()

@@ -2,14 +2,15 @@
 
 A record is a fixed header (magic, trace id, length, CRC-32) and then the octets, so that a segment can be checked and
 read without the database. One process appends to one open segment; a large message has a segment of its own, written
-while it arrives. Nothing here knows rows: the writer joins both in one group commit.
+while it arrives. Who writes a segment holds a lock (flock) on it, so that everybody can tell whether its writer lives.
+Nothing here knows rows: the writer joins both in one group commit.
 """
 
-import contextlib
+import errno
+import fcntl
 import os
 import struct
 import zlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from waypost.storage.errors import StorageError, StorageFull
 
 HEADER = struct.Struct("<4sQQI")
 MAGIC = b"WPS1"
-_FULL = frozenset({28, 122, 30, 27})  # ENOSPC, EDQUOT, EROFS, EFBIG
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _IOV_MAX = 1000
 
 
@@ -44,13 +45,33 @@ def segment_path(folder: Path, segment: int) -> Path:
     return folder / f"{segment:012}.seg"
 
 
+def segment_number(path: Path) -> int | None:
+    """Return the number of a segment's file; None when it is no segment."""
+    return int(path.stem) if path.suffix == ".seg" and path.stem.isdigit() else None
+
+
 def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Make names in a folder durable. Raises `OSError`."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def abandoned(path: Path) -> bool:
+    """True when no living process writes this file, or there is no such file. Raises `OSError`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def record_header(trace: TraceId, length: int, crc: int) -> bytes:
@@ -59,23 +80,31 @@ def record_header(trace: TraceId, length: int, crc: int) -> bytes:
 
 
 class OpenSegment:
-    """The segment that one process appends to. Not safe for several threads."""
+    """The segment that one process appends to. Not safe for several threads.
+
+    `trusted` turns false when the kernel may have dropped octets that were written: after a failed fdatasync a second
+    one can succeed although nothing reached the disk, so such a segment is never appended to again.
+    """
 
     def __init__(self, folder: Path, segment: int) -> None:
         """Create the file, durably. Raises `StorageFull`, `StorageError`."""
         self.id = segment
         self.size = 0
-        path = segment_path(folder, segment)
+        self.trusted = True
+        self._path = segment_path(folder, segment)
+        self._fd = -1
         try:
-            self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             sync_folder(folder)
         except OSError as error:
-            raise storage_error(error, f"{path}: could not be made") from error
+            self.close()
+            raise storage_error(error, f"{self._path}: could not be made") from error
 
-    def append(self, records: Sequence[tuple[TraceId, list[bytes]]]) -> list[Location]:
+    def append(self, records: Sequence[tuple[TraceId, list[bytes]]]) -> list[Location]:  # hot: bench/accept
         """Append records and make them durable with one fdatasync; returns where they are.
 
-        Raises `StorageFull` or `StorageError`; nothing is then appended (the tail is cut off again).
+        Raises `StorageFull` or `StorageError`; nothing is then appended.
         """
         locations: list[Location] = []
         pieces: list[bytes] = []
@@ -91,12 +120,14 @@ class OpenSegment:
             position += HEADER.size + length
         try:
             self._write(pieces)
+        except OSError as error:
+            self._cut_back()
+            raise storage_error(error, f"{self._path}: could not be written") from error
+        try:
             os.fdatasync(self._fd)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.size)
-                os.lseek(self._fd, self.size, os.SEEK_SET)
-            raise storage_error(error, f"segment {self.id}: could not be written") from error
+            self.trusted = False
+            raise storage_error(error, f"{self._path}: could not be made durable") from error
         self.size = position
         return locations
 
@@ -110,40 +141,15 @@ class OpenSegment:
                 while rest:
                     rest = rest[os.write(self._fd, rest) :]
 
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
-
-
-class SegmentReader:
-    """Reads octets of segments; keeps some files open."""
-
-    def __init__(self, folder: Path, *, keep: int = 64) -> None:
-        self._folder = folder
-        self._keep = keep
-        self._files: OrderedDict[int, int] = OrderedDict()
-
-    def pread(self, segment: int, offset: int, length: int) -> bytes:
-        """Return octets of a segment. Raises `FileNotFoundError` when it is gone, `OSError` otherwise."""
-        fd = self._files.get(segment)
-        if fd is None:
-            fd = os.open(segment_path(self._folder, segment), os.O_RDONLY | os.O_CLOEXEC)
-            self._files[segment] = fd
-            if len(self._files) > self._keep:
-                _, oldest = self._files.popitem(last=False)
-                os.close(oldest)
-        else:
-            self._files.move_to_end(segment)
-        return os.pread(fd, length, offset)
-
-    def forget(self, segment: int) -> None:
-        """Close a segment's file, if it is open."""
-        fd = self._files.pop(segment, None)
-        if fd is not None:
-            os.close(fd)
+    def _cut_back(self) -> None:
+        try:
+            os.ftruncate(self._fd, self.size)
+            os.lseek(self._fd, self.size, os.SEEK_SET)
+        except OSError:
+            self.trusted = False
 
     def close(self) -> None:
-        """Close all files."""
-        for fd in self._files.values():
-            os.close(fd)
-        self._files.clear()
+        """Close the file; may be called twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

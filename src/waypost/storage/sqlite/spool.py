@@ -1,6 +1,7 @@
 """The spool of the embedded engine: acceptance as one operation of a group commit, and reading bytes back."""
 
 import asyncio
+import logging
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -14,43 +15,38 @@ from waypost.storage.errors import NotFound, StorageError
 from waypost.storage.spool import NewMessage, StoredMessage
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.bodies import SqliteBody
-from waypost.storage.sqlite.segments import SegmentReader, storage_error
+from waypost.storage.sqlite.operation import Operation
+from waypost.storage.sqlite.reader import SegmentReader
+from waypost.storage.sqlite.segments import storage_error
+from waypost.storage.sqlite.space import Space
 from waypost.storage.sqlite.writer import Writer
 
-_SMALL_READ = 128 * 1024  # below it a read comes from the page cache: cheaper than another thread
+log = logging.getLogger(__name__)
+
+_SMALL_READ = 128 * 1024  # octets; below it, what the system holds in memory is read without another thread
 _PLACE = "SELECT segment, offset, length, crc, head FROM message WHERE id = ?"
-_CONFIRM_WITHIN = 0.25  # seconds
+_EXPIRE_UNCONFIRMED = "DELETE FROM unconfirmed WHERE time < ?"
+_CONFIRM_WITHIN = 0.1  # seconds
+_SECOND_LOOK = 1.0  # seconds
+_LET_GO_EVERY = 10.0  # seconds
 
 
-class Accept:
-    """One acceptance: bytes, message, entries, mailbox rows, events, in one commit."""
+def accepting(message: NewMessage, reports: Sequence[NewMessage] = ()) -> Operation:
+    """Return the operation that accepts a message; its result is the trace id under which the message is stored."""
+    messages = (message, *reports)
 
-    def __init__(self, message: NewMessage) -> None:
-        self._message = message
-        self._first: TraceId | None = None
+    def stage(batch: Batch) -> TraceId:
+        first = batch.first_copy(message)
+        if first is not None:  # we have it, and its client never saw our answer
+            return first
+        for new in messages:
+            batch.message(new)
+        return message.trace
 
-    def prepare(self, batch: Batch) -> None:
-        """Hand the octets over."""
-        batch.add_bytes(self._message)
+    def notices(trace: TraceId) -> Sequence[Notice]:
+        return [notice for new in messages for notice in notices_of(new)] if trace == message.trace else ()
 
-    def stage(self, batch: Batch) -> None:
-        """Add the rows, unless this is a message that we have and whose client never saw our answer."""
-        self._first = batch.first_copy(self._message)
-        if self._first is not None:
-            batch.forget(self._message)
-            return
-        batch.message(self._message)
-
-    def result(self) -> TraceId:
-        """Return the trace id under which the message is stored."""
-        body = self._message.body
-        if isinstance(body, SqliteBody) and self._first is None:
-            body.kept()
-        return self._first or self._message.trace
-
-    def notices(self) -> Sequence[Notice]:
-        """Tell who waits for these destinations and mailboxes."""
-        return notices_of(self._message) if self._first is None else ()
+    return Operation(stage, notices, messages=messages, incoming=True)
 
 
 def notices_of(message: NewMessage) -> list[Notice]:
@@ -82,26 +78,26 @@ class SqliteMessage:
         wanted = min(length - len(head), self._length - begin)
         if wanted <= 0:
             return head
-        if wanted <= _SMALL_READ:
-            body = self._pread(begin, wanted)
-        else:
-            body = await asyncio.get_running_loop().run_in_executor(None, self._pread, begin, wanted)
+        body = await self._read(begin, wanted)
         return head + body if head else body
 
-    def _pread(self, begin: int, length: int) -> bytes:
-        reader = self._spool.reader
+    async def _read(self, begin: int, length: int) -> bytes:
         try:
+            data = await self._spool.octets(self._segment, self._offset + begin, length)
+        except FileNotFoundError:  # compaction moved it: the row knows where to
+            self._segment, self._offset = self._spool.place(self._trace)[:2]
             try:
-                data = reader.pread(self._segment, self._offset + begin, length)
-            except FileNotFoundError:  # compaction moved it: the row knows where to
-                place = self._spool.place(self._trace)
-                self._segment, self._offset = place[0], place[1]
-                data = reader.pread(self._segment, self._offset + begin, length)
+                data = await self._spool.octets(self._segment, self._offset + begin, length)
+            except OSError as error:
+                raise self._unreadable(error) from error
         except OSError as error:
-            raise storage_error(error, f"message {format_trace_id(self._trace)}") from error
+            raise self._unreadable(error) from error
         if len(data) != length:
             raise StorageError(f"message {format_trace_id(self._trace)}: segment {self._segment} is cut short")
         return data
+
+    def _unreadable(self, error: OSError) -> StorageError:
+        return storage_error(error, f"message {format_trace_id(self._trace)} in segment {self._segment}")
 
     async def chunks(self, chunk_size: int = 65536) -> AsyncIterator[bytes]:
         """Yield all octets in order; raises `StorageError` at the end when they are not what was stored."""
@@ -109,53 +105,77 @@ class SqliteMessage:
             yield self._head
         crc = 0
         for begin in range(0, self._length, chunk_size):
-            data = await self.read(len(self._head) + begin, min(chunk_size, self._length - begin))
+            data = await self._read(begin, min(chunk_size, self._length - begin))
             crc = zlib.crc32(data, crc)
             if begin + chunk_size >= self._length and crc != self._crc:
-                raise StorageError(f"message {format_trace_id(self._trace)} is damaged on disk")
+                raise StorageError(
+                    f"message {format_trace_id(self._trace)} is damaged on disk, in segment {self._segment}"
+                )
             yield data
 
 
 class SqliteSpool:
     """Takes messages in and reads them back."""
 
-    def __init__(self, writer: Writer, reading: apsw.Connection, data: Path, threshold: int) -> None:
+    def __init__(self, writer: Writer, reading: apsw.Connection, data: Path, threshold: int, space: Space) -> None:
         self._writer = writer
         self._reading = reading
         self._folder = data / "segments"
         self._threshold = threshold
-        self.reader = SegmentReader(self._folder)
+        self._space = space
+        self._reader = SegmentReader(self._folder)
         self._confirmed: list[str] = []
+        self._confirming: asyncio.TimerHandle | None = None
+        self._letting_go: asyncio.TimerHandle | None = None
 
     def new_body(self) -> SqliteBody:
         """Return an empty body."""
-        return SqliteBody(self._folder, self._threshold)
+        return SqliteBody(self._folder, self._threshold, self._space)
 
-    async def accept(self, message: NewMessage) -> TraceId:
-        """Store a message durably; returns the trace id under which it is stored."""
-        trace: TraceId = await self._writer.write(Accept(message))
+    async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> TraceId:
+        """Store a message and its reports durably; returns the trace id under which it is stored."""
+        self._submit_confirmed()
+        trace: TraceId = await self._writer.write(accepting(message, reports))
+        if trace != message.trace:
+            # It looks like a retransmission. But a client that has our answer may send the same octets again at
+            # once, through another process, before the first one's confirmation is committed: so look again.
+            await asyncio.sleep(_SECOND_LOOK)
+            trace = await self._writer.write(accepting(message, reports))
         return trace
 
     def confirm(self, digest: str) -> None:
-        """The client has seen our answer: forget the digest, with a commit soon."""
+        """The client has seen our answer: forget the digest, with the next commit or one soon."""
         self._confirmed.append(digest)
-        if len(self._confirmed) == 1:
-            asyncio.get_running_loop().call_later(_CONFIRM_WITHIN, self._forget_confirmed)
+        if self._confirming is None:
+            self._confirming = asyncio.get_running_loop().call_later(_CONFIRM_WITHIN, self._submit_confirmed)
 
-    def _forget_confirmed(self) -> None:
-        task = asyncio.ensure_future(self.flush_confirmed())
-        task.add_done_callback(_ignore_storage_error)
-
-    async def flush_confirmed(self) -> None:
-        """Forget the digests of confirmed messages now. Raises `StorageError`."""
+    def _submit_confirmed(self) -> asyncio.Future[Any] | None:
+        if self._confirming is not None:
+            self._confirming.cancel()
+            self._confirming = None
+        if not self._confirmed:
+            return None
         digests, self._confirmed = self._confirmed, []
-        if digests:
-            rows = "[" + ",".join(f'"{digest}"' for digest in digests) + "]"
-            await self._writer.call(
-                lambda connection: connection.execute(
-                    "DELETE FROM unconfirmed WHERE digest IN (SELECT value FROM json_each(?))", (rows,)
-                ).fetchall()
-            )
+        done = self._writer.submit(Operation(lambda batch: None, confirms=digests))
+        done.add_done_callback(_tell_unconfirmed)
+        return done
+
+    async def octets(self, segment: int, offset: int, length: int) -> bytes:
+        """Return octets of a segment, without making the event loop wait for the disk. Raises `OSError`."""
+        if self._letting_go is None:
+            self._letting_go = asyncio.get_running_loop().call_later(_LET_GO_EVERY, self._let_go)
+        data = self._reader.read_cached(segment, offset, length) if length <= _SMALL_READ else None
+        if data is not None:
+            return data
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._reader.read, segment, offset, length)
+
+    def _let_go(self) -> None:
+        """Close files that compaction removed, and look again while any is open."""
+        self._reader.forget_removed()
+        self._letting_go = None
+        if self._reader.open_files:
+            self._letting_go = asyncio.get_running_loop().call_later(_LET_GO_EVERY, self._let_go)
 
     async def open(self, trace: TraceId) -> StoredMessage:
         """Open a stored message. Raises `NotFound`."""
@@ -174,15 +194,19 @@ class SqliteSpool:
 
     async def expire_unconfirmed(self, before: Micros) -> None:
         """Forget digests older than `before`: no client tries that long."""
-        await self._writer.call(
-            lambda connection: connection.execute("DELETE FROM unconfirmed WHERE time < ?", (before,)).fetchall()
-        )
+        await self._writer.call(lambda connection: connection.execute(_EXPIRE_UNCONFIRMED, (before,)).fetchall())
+
+    async def close(self) -> None:
+        """Write what is confirmed; then take no more."""
+        done = self._submit_confirmed()
+        if done is not None:
+            await asyncio.wait([done])
+        if self._letting_go is not None:
+            self._letting_go.cancel()
+        self._reader.close()
 
 
-def _ignore_storage_error(task: "asyncio.Future[None]") -> None:
-    # A digest that stays is harmless (only the same octets again would notice), and the disk's trouble is
-    # told to the sessions that need it.
-    if not task.cancelled() and isinstance(task.exception(), StorageError):
-        return
-    if not task.cancelled() and task.exception():
-        raise task.exception() or AssertionError
+def _tell_unconfirmed(done: asyncio.Future[Any]) -> None:
+    # Harmless: only the same octets again would notice, and whoever needs the disk is told of its trouble.
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.warning("confirmations not written", extra={"fields": {"error": str(error)}})

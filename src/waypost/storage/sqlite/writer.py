@@ -11,130 +11,90 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
 from waypost.storage.bus import Notice
 from waypost.storage.errors import StorageError, StorageFull
 from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.checkpoint import Checkpointer
+from waypost.storage.sqlite.connection import connect, translate
 from waypost.storage.sqlite.migrate import DATABASE
-from waypost.storage.sqlite.segments import OpenSegment
+from waypost.storage.sqlite.numbering import Numbering
+from waypost.storage.sqlite.octets import Octets, body_of
+from waypost.storage.sqlite.operation import Operation
+from waypost.storage.sqlite.segments import Location
+from waypost.storage.sqlite.space import Space
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MOST_AT_ONCE = 512
-_WAL_LIMIT = 32 * 1024 * 1024
 
 
-class Operation(Protocol):
-    """Something to write: octets first, then rows; the result is known after the commit."""
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An operation on its way through a group commit."""
 
-    def prepare(self, batch: Batch) -> None:
-        """Hand over octets, with `batch.add_bytes`; before the transaction."""
-        ...
-
-    def stage(self, batch: Batch) -> None:
-        """Add rows to the batch, or run statements on `batch.connection` after `batch.flush()`."""
-        ...
-
-    def result(self) -> Any:
-        """Return what the caller waits for."""
-        ...
-
-    def notices(self) -> Sequence[Notice]:
-        """Return what to publish after the commit."""
-        ...
-
-
-class Call:
-    """An operation that runs a function on the connection."""
-
-    def __init__(
-        self,
-        function: Callable[[apsw.Connection], Any],
-        notices: Callable[[Any], Sequence[Notice]] | None = None,
-    ) -> None:
-        self._function = function
-        self._notices = notices
-        self._result: Any = None
-
-    def prepare(self, batch: Batch) -> None:
-        """Nothing: a function has no octets."""
-
-    def stage(self, batch: Batch) -> None:
-        """Run the function, after everything before it in the group."""
-        batch.flush()
-        self._result = self._function(batch.connection)
-
-    def result(self) -> Any:
-        """Return what the function returned."""
-        return self._result
-
-    def notices(self) -> Sequence[Notice]:
-        """Return the notices that the result asks for."""
-        return self._notices(self._result) if self._notices else ()
-
-
-def connect(path: Path) -> apsw.Connection:
-    """Open the database as every part of this engine does."""
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(30_000)
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "wal_autocheckpoint=0",
-        "cache_size=-16000",
-        "temp_store=MEMORY",
-    ):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    return connection
-
-
-def translate(error: BaseException) -> BaseException:
-    """Return the storage error for what SQLite or the system said; other errors as they are."""
-    if isinstance(error, apsw.FullError | apsw.ReadOnlyError | apsw.CantOpenError):
-        return StorageFull(str(error))
-    if isinstance(error, apsw.Error):
-        return StorageError(f"{type(error).__name__}: {error}")
-    return error
+    operation: Operation
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
 
 
 class Writer:
     """Commits operations in groups, in a thread of its own."""
 
-    def __init__(self, data: Path, *, worker: int, segment_size: int, publish: Callable[[Notice], None]) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        worker: int,
+        segment_size: int,
+        space: Space,
+        publish: Callable[[Notice], None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._data = data
-        self._folder = data / "segments"
-        self._worker = worker
-        self._segment_size = segment_size
         self._publish = publish
-        self._waiting: queue.SimpleQueue[tuple[Operation, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._connection = connect(data / DATABASE)
         self._lock = os.open(data / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        self._segment: OpenSegment | None = None
+        folder = data / "segments"
+        numbering = Numbering(self._connection, folder, worker, self._turn)
+        self._octets = Octets(folder, segment_size=segment_size, space=space, numbering=numbering)
+        self._ended = False
         self.commits = 0
-        self._checkpointer = Checkpointer(data)
+        self._checkpointer = Checkpointer(data, space.log)
         self._thread = threading.Thread(target=self._run, name="waypost-writer", daemon=True)
         self._thread.start()
 
+    def submit(self, operation: Operation) -> asyncio.Future[Any]:
+        """Queue an operation; the future has its result when it is durable, or a `StorageError` or one of its kinds.
+
+        It is committed even when nobody waits any more.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._ended:
+            future.set_exception(StorageError("the storage is closed"))
+            return future
+        for message in operation.messages:
+            body_of(message).lend()
+        for file in operation.files:
+            file.hold()
+        self._waiting.put(_Waiting(operation, future))
+        return future
+
     async def write(self, operation: Operation) -> Any:
         """Commit an operation; returns its result when it is durable. Raises `StorageError` and its kinds."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.put((operation, future))
-        return await future
+        return await self.submit(operation)
 
     async def write_all(self, operations: Sequence[Operation]) -> None:
         """Commit several operations, in one group where they fit; raises the first error, when all are done."""
-        futures: list[asyncio.Future[Any]] = []
-        for operation in operations:
-            future: asyncio.Future[Any] = self._loop.create_future()
-            futures.append(future)
-            self._waiting.put((operation, future))
+        futures = [self.submit(operation) for operation in operations]
         for outcome in await asyncio.gather(*futures, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -144,8 +104,16 @@ class Writer:
         function: Callable[[apsw.Connection], T],
         notices: Callable[[T], Sequence[Notice]] | None = None,
     ) -> T:
-        """Run a function in a write transaction; returns its result when it is durable."""
-        result: T = await self.write(Call(function, notices))
+        """Run a function in a write transaction; returns its result when it is durable.
+
+        It may run twice: the first time is undone when another operation spoils the commit.
+        """
+
+        def stage(batch: Batch) -> T:
+            batch.flush()
+            return function(batch.connection)
+
+        result: T = await self.write(Operation(stage, notices) if notices else Operation(stage))
         return result
 
     async def close(self) -> None:
@@ -153,165 +121,146 @@ class Writer:
         self._waiting.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
         await self._loop.run_in_executor(None, self._checkpointer.close)
-        if self._segment is not None:
-            self._segment.close()
+        self._octets.close()
         self._connection.close()
         os.close(self._lock)
 
+    # In the writer's thread.
+
     def _run(self) -> None:
-        while True:
-            item = self._waiting.get()
-            if item is None:
-                return
-            group, last = [item], False
-            with contextlib.suppress(queue.Empty):
-                while len(group) < _MOST_AT_ONCE:
-                    item = self._waiting.get_nowait()
-                    if item is None:
-                        last = True
-                        break
-                    group.append(item)
-            self._loop.call_soon_threadsafe(self._answer, self._commit_group(group))
-            self._checkpointer.look()
-            if last:
-                return
-
-    def _commit_group(
-        self, group: list[tuple[Operation, asyncio.Future[Any]]]
-    ) -> list[tuple[asyncio.Future[Any], Operation | BaseException]]:
-        """Commit a group; when it fails, each of it alone, so that one never spoils another."""
+        group: list[_Waiting] = []
         try:
-            self._commit([operation for operation, _ in group])
-        except BaseException as error:  # noqa: BLE001  whatever it is, it belongs to who waits for it
+            last = False
+            while not last:
+                group, last = self._take()
+                if group:
+                    self._commit_group(group)
+                    self._loop.call_soon_threadsafe(self._answer, group)
+                    group = []
+                    self._checkpointer.look()
+        except BaseException as error:  # a bug, or no memory: nobody may wait for ever for a thread that is gone
+            log.critical("the storage's writer ended", exc_info=error)
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                self._loop.call_soon_threadsafe(self._end, group)
+
+    def _take(self) -> tuple[list[_Waiting], bool]:
+        """Return what waits, waiting for the first; and whether nothing will follow."""
+        item = self._waiting.get()
+        group: list[_Waiting] = []
+        with contextlib.suppress(queue.Empty):
+            while item is not None:
+                group.append(item)
+                if len(group) >= _MOST_AT_ONCE:
+                    return group, False
+                item = self._waiting.get_nowait()
+            return group, True
+        return group, False
+
+    def _commit_group(self, group: list[_Waiting]) -> None:
+        """Commit a group; each of it gets its result or its own error."""
+        try:
+            written = self._octets.write([waiting.operation for waiting in group])
+        except Exception as error:  # noqa: BLE001  whatever it is, it belongs to who waits for it
+            for waiting in group:
+                waiting.error = translate(error)
+            return
+        for waiting in group:
+            failure = written.errors.get(id(waiting.operation))
+            waiting.error = None if failure is None else translate(failure)
+        self._commit_rows([waiting for waiting in group if waiting.error is None], written.locations)
+
+    def _commit_rows(self, group: list[_Waiting], locations: Mapping[int, Location]) -> None:
+        """Commit the rows of a group; when that fails, each half of it, so that one never spoils the others."""
+        if not group:
+            return
+        try:
+            self._transaction(group, locations)
+        except Exception as error:  # noqa: BLE001  as above
             if len(group) == 1:
-                return [(group[0][1], translate(error))]
-            answers: list[tuple[asyncio.Future[Any], Operation | BaseException]] = []
-            for item in group:
-                answers.extend(self._commit_group([item]))
-            return answers
-        return [(future, operation) for operation, future in group]
+                group[0].error = translate(error)
+                self._leave_in_doubt(group[0])
+                return
+            middle = len(group) // 2
+            self._commit_rows(group[:middle], locations)
+            self._commit_rows(group[middle:], locations)
 
-    def _commit(self, operations: list[Operation]) -> None:
-        batch = Batch(self._connection, self._segment_for)
-        for operation in operations:
-            operation.prepare(batch)
-        # Bytes first, outside the lock: rows must never point at what is not on disk.
-        batch.write_bytes()
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        try:
+    def _transaction(self, group: list[_Waiting], locations: Mapping[int, Location]) -> None:  # hot: bench/accept
+        batch = Batch(self._connection, locations)
+        messages = [message for waiting in group for message in waiting.operation.messages]
+        confirmed = [digest for waiting in group for digest in waiting.operation.confirms]
+        with self._turn():
+            if self._connection.in_transaction:  # a rollback that failed
+                self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                batch.recognise()
-                for operation in operations:
-                    operation.stage(batch)
+                batch.recognise(messages, confirmed)
+                for waiting in group:
+                    waiting.result = waiting.operation.stage(batch)
                 batch.flush()
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
         self.commits += 1
+        for message in batch.stored:
+            if (file := body_of(message).file) is not None:
+                file.kept = True
+        for waiting in group:
+            for file in waiting.operation.files:
+                file.kept = True
 
-    def _segment_for(self, octets: int, own: bool) -> OpenSegment | int:
-        """Return the open segment, a fresh one when it is full; or the number of a segment for one message."""
-        if own:
-            return self._new_segment(sealed=True)
-        if self._segment is None or self._segment.size >= self._segment_size:
-            if self._segment is not None:
-                self.seal()
-            self._segment = OpenSegment(self._folder, self._new_segment(sealed=False))
-        return self._segment
+    @staticmethod
+    def _leave_in_doubt(waiting: _Waiting) -> None:
+        """After a commit that failed for another reason than space, a crash could still bring its rows to light.
 
-    def seal(self) -> None:
-        """Close the open segment for good; the next record opens a fresh one."""
-        if self._segment is not None:
-            segment, self._segment = self._segment, None
-            segment.close()
-            self._alone("UPDATE segment SET sealed = 1, size = ? WHERE id = ?", (segment.size, segment.id))
+        So numbered files stay for the housekeeping, which asks the database; only a full disk gets its space back now.
+        """
+        if isinstance(waiting.error, StorageFull):
+            return
+        files = [body_of(message).file for message in waiting.operation.messages]
+        for file in (*files, *waiting.operation.files):
+            if file is not None:
+                file.kept = True
 
-    def _new_segment(self, *, sealed: bool) -> int:
-        return int(
-            self._alone("INSERT INTO segment (worker, sealed) VALUES (?, ?) RETURNING id", (self._worker, int(sealed)))
-        )
-
-    def _alone(self, sql: str, values: tuple[Any, ...]) -> Any:
-        """Run one statement in a commit of its own, before the group's."""
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the lock that writers of all processes take in turn."""
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
-            return self._connection.execute(sql, values).get
+            yield
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    def _answer(self, answers: list[tuple[asyncio.Future[Any], Operation | BaseException]]) -> None:
+    # In the event loop's thread.
+
+    def _answer(self, group: list[_Waiting]) -> None:
         notices: dict[Notice, None] = {}
-        for future, outcome in answers:
-            if isinstance(outcome, BaseException):
-                if not future.done():
-                    future.set_exception(outcome)
-                continue
-            notices.update(dict.fromkeys(outcome.notices()))
-            if not future.done():
-                future.set_result(outcome.result())
+        for waiting in group:
+            for message in waiting.operation.messages:
+                body_of(message).give_back()
+            for file in waiting.operation.files:
+                file.let_go()
+            if waiting.error is None:
+                notices.update(dict.fromkeys(waiting.operation.notices(waiting.result)))
+            if waiting.future.done():
+                continue  # whoever waited was cancelled
+            if waiting.error is None:
+                waiting.future.set_result(waiting.result)
+            else:
+                waiting.future.set_exception(waiting.error)
         for notice in notices:
             self._publish(notice)
 
-
-class Checkpointer:
-    """Moves the write-ahead log into the database in a thread of its own, since that takes tens of milliseconds."""
-
-    def __init__(self, data: Path) -> None:
-        self._data = data
-        self._wal = data / f"{DATABASE}-wal"
-        self._wake = threading.Event()
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, name="waypost-checkpoint", daemon=True)
-        self._thread.start()
-
-    def look(self) -> None:
-        """Wake the thread when the log has grown past its limit."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._wal.stat().st_size > _WAL_LIMIT:
-                self._wake.set()
-
-    def close(self) -> None:
-        """Stop the thread."""
-        self._stop = True
-        self._wake.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        connection = connect(self._data / DATABASE)
-        lock = os.open(self._data / "checkpoint.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        writer = os.open(self._data / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
+    def _end(self, group: list[_Waiting]) -> None:
+        """The thread is gone: whoever waits still, or comes now, is told so."""
+        self._ended = True
+        with contextlib.suppress(queue.Empty):
             while True:
-                self._wake.wait()
-                self._wake.clear()
-                if self._stop:
-                    return
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue  # another process does it
-                try:
-                    self._checkpoint(connection, writer)
-                except apsw.Error as error:
-                    log.warning("checkpoint failed", extra={"fields": {"error": str(error)}})
-                finally:
-                    fcntl.flock(lock, fcntl.LOCK_UN)
-        finally:
-            os.close(lock)
-            os.close(writer)
-            connection.close()
-
-    def _checkpoint(self, connection: apsw.Connection, writer: int) -> None:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        # The log starts anew only when every frame is in the database: what came meanwhile is moved while
-        # the writers wait, which is short now.
-        fcntl.flock(writer, fcntl.LOCK_EX)
-        try:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        finally:
-            fcntl.flock(writer, fcntl.LOCK_UN)
+                waiting = self._waiting.get_nowait()
+                if waiting is not None:
+                    group.append(waiting)
+        for waiting in group:
+            waiting.error = StorageError("the storage is closed")
+        self._answer(group)

@@ -8,6 +8,10 @@ CREATE TABLE segment (
     size    INTEGER NOT NULL DEFAULT 0,
     live    INTEGER NOT NULL DEFAULT 0
 );
+-- What housekeeping looks for, among maybe a million segments of large messages.
+CREATE INDEX segment_open ON segment (id) WHERE sealed = 0;
+CREATE INDEX segment_empty ON segment (id) WHERE sealed = 1 AND live <= 0;
+CREATE INDEX segment_half_dead ON segment (live) WHERE sealed = 1 AND live > 0 AND size > live * 2;
 
 -- One row a message; `id` is the trace id. `refs` counts queue entries and mailbox rows. `head` is in front of
 -- the bytes in the segment (only where those went to disk before the head was known).

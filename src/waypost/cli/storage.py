@@ -1,0 +1,83 @@
+"""`waypost storage`: looks after the stored messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, printable, run_with_storage
+from waypost.cli.progress import progress
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+    from waypost.storage import Bus, Storage
+    from waypost.storage.sqlite.check import Checker, Problem
+
+
+@click.group()
+def storage() -> None:
+    """Look after the stored messages."""
+
+
+@storage.command()
+@click.option("--repair", "wanted", is_flag=True, help="Mend what can be mended: counts and rows, never octets.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+@json_option
+def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
+    """Read every message, and compare all rows with each other. The service may run meanwhile.
+
+    Says what is wrong by message, and what to do. Exits with 1 when something is wrong.
+    """
+    import apsw
+
+    from waypost.storage.sqlite.check import Checker, repair
+
+    if wanted:
+        confirm("Mend the database? A copy of the data directory, made now, can undo it.", yes)
+
+    with progress("Reading messages", 0) as bar:
+
+        async def work(_: Storage, bus: Bus) -> tuple[list[Problem], Checker]:
+            if wanted:
+                repair(settings.data)
+            checker = Checker(settings.data)
+            try:
+                return list(checker.problems(bar.reach)), checker
+            finally:
+                checker.close()
+
+        try:
+            problems, checker = run_with_storage(settings, work)
+        except apsw.Error as error:
+            fail(f"{settings.data}: the database can't be read: {error}; restore it from a backup")
+    wrong = [problem for problem in problems if not problem.harmless]
+    if as_json:
+        print_json(_json_of(checker, problems))
+    else:
+        for problem in problems:
+            kind = "note" if problem.harmless else "problem"
+            click.echo(f"{kind}: {printable(problem.what)}\n  {printable(problem.advice)}")
+        words = "problem" if len(wrong) == 1 else "problems"
+        click.echo(f"{checker.messages} messages, {checker.octets} octets read: {len(wrong) or 'no'} {words}.")
+    if wrong:
+        raise SystemExit(1)
+
+
+def _json_of(checker: Checker, problems: list[Problem]) -> dict[str, Any]:
+    from waypost.message.trace import format_trace_id
+
+    return {
+        "messages": checker.messages,
+        "octets": checker.octets,
+        "problems": [
+            {
+                "what": problem.what,
+                "advice": problem.advice,
+                "trace": None if problem.trace is None else format_trace_id(problem.trace),
+                "harmless": problem.harmless,
+            }
+            for problem in problems
+        ],
+    }

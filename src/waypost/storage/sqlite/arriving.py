@@ -1,0 +1,109 @@
+"""Files that become segments of their own: a large message while it arrives, or what compaction keeps.
+
+Such a file has no number yet: it is `arriving-...` until the writer gives it one, after its octets are durable. It is
+locked (flock) from its first moment, so that what a dead process left behind can be told and swept away.
+"""
+
+import contextlib
+import fcntl
+import itertools
+import os
+from pathlib import Path
+
+from waypost.storage.errors import StorageError
+from waypost.storage.sqlite.segments import segment_path, storage_error
+
+ARRIVING = "arriving-"
+_serial = itertools.count()
+
+
+class ArrivingFile:
+    """A file that is written by several threads in turn, and closed only when none of them holds it.
+
+    `hold`, `let_go` and `close` are for the event loop's thread. The octets go by `write`, from any one thread.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Create the file. Raises `StorageFull`, `StorageError`."""
+        self._folder = folder
+        self._path = folder / f"{ARRIVING}{os.getpid()}-{next(_serial)}"
+        self._holds = 0
+        self._closing = False
+        self._broken: StorageError | None = None
+        self.size = 0
+        self.number = 0
+        self.kept = False
+        """The file belongs to the database now: closing leaves it in its place."""
+        self._fd = -1
+        try:
+            self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            raise storage_error(error, f"{self._path}: could not be made") from error
+
+    def write(self, data: bytes) -> None:
+        """Append octets. Raises `StorageFull`, `StorageError`: then the file is of no use any more."""
+        self._whole()
+        try:
+            self._write_at(data, self.size)
+        except OSError as error:
+            raise self._break(error, "could not be written") from error
+        self.size += len(data)
+
+    def finish(self, header: bytes = b"") -> None:
+        """Write `header` over the first octets, and make everything durable; may be called again.
+
+        After a failed fdatasync the next one proves nothing, so it isn't tried. Raises `StorageFull`, `StorageError`.
+        """
+        self._whole()
+        try:
+            self._write_at(header, 0)
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise self._break(error, "could not be made durable") from error
+
+    def place(self, number: int) -> None:
+        """Give the file its number; the caller makes the name durable. Raises `StorageFull`, `StorageError`."""
+        target = segment_path(self._folder, number)
+        try:
+            self._path.rename(target)
+        except OSError as error:
+            raise storage_error(error, f"{self._path}: could not become {target.name}") from error
+        self._path, self.number = target, number
+
+    def hold(self) -> None:
+        """Another thread works with the file from now on."""
+        self._holds += 1
+
+    def let_go(self) -> None:
+        """That thread is done."""
+        self._holds -= 1
+        if self._closing:
+            self.close()
+
+    def close(self) -> None:
+        """Close the file, and remove it unless it was kept: now, or when nobody holds it; may be called twice."""
+        self._closing = True
+        if self._fd < 0 or self._holds:
+            return
+        if not self.kept:
+            with contextlib.suppress(OSError):  # gone already, or the disk refuses: then the sweep does it
+                self._path.unlink()
+        os.close(self._fd)
+        self._fd = -1
+
+    def _write_at(self, data: bytes, position: int) -> None:
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(self._fd, view, position)
+            position += done
+            view = view[done:]
+
+    def _whole(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    def _break(self, error: OSError, what: str) -> StorageError:
+        self._broken = storage_error(error, f"{self._path}: {what}")
+        return self._broken

@@ -1,0 +1,165 @@
+"""Checking a storage while others use it: the database itself, what its rows promise, and every message's octets.
+
+Nothing is changed but by `repair`. What looks wrong is looked at again, since messages come, move and go meanwhile.
+"""
+
+import fcntl
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from waypost.message.trace import TraceId, format_trace_id
+from waypost.storage.sqlite.arriving import ARRIVING
+from waypost.storage.sqlite.connection import connect, connect_reading
+from waypost.storage.sqlite.consistency import RULES, breaches, mend
+from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.reader import SegmentReader
+from waypost.storage.sqlite.segments import HEADER, MAGIC, abandoned, segment_number
+
+_PAGE = 500
+_CHUNK = 1 << 20
+
+REPAIR = "waypost storage check --repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, and what to do. `harmless`: the service puts it right by itself."""
+
+    what: str
+    advice: str
+    trace: TraceId | None = None
+    harmless: bool = False
+
+
+Progress = Callable[[int, int], None]
+"""Called with how many messages were read so far, and how many there are about."""
+
+
+class Checker:
+    """Checks the storage in `data`."""
+
+    def __init__(self, data: Path) -> None:
+        self._folder = data / "segments"
+        self._connection = connect_reading(data / DATABASE)
+        self._reader = SegmentReader(self._folder, keep=16)
+        self.messages = 0
+        self.octets = 0
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._reader.close()
+        self._connection.close()
+
+    def problems(self, progress: Progress) -> Iterator[Problem]:
+        """Yield everything that is wrong. Raises `apsw.Error` when the database can't be read at all."""
+        yield from self._database()
+        yield from self._rows()
+        yield from self._files()
+        yield from self._all_octets(progress)
+
+    def _database(self) -> Iterator[Problem]:
+        advice = "stop the service and restore the database from a backup, or salvage it with sqlite3's .recover"
+        tables = self._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        for (table,) in tables:  # one by one, so that no single look keeps the log from starting anew for long
+            for (words,) in self._connection.execute(f'PRAGMA integrity_check("{table}")').fetchall():
+                if words != "ok":
+                    yield Problem(f"the database: {table}: {words}", advice)
+
+    def _rows(self) -> Iterator[Problem]:
+        for rule in RULES:
+            for trace, words in breaches(self._connection, rule):
+                advice = f"`{REPAIR}` mends it" if rule.mend else "remove the account and add it again"
+                yield Problem(words, advice, trace)
+
+    def _files(self) -> Iterator[Problem]:
+        numbers = {segment_number(path): path for path in self._folder.iterdir()}
+        # Asked after the listing: a segment's row is there before its file has its name.
+        rows = dict(self._connection.execute("SELECT id, live FROM segment").fetchall())
+        for number, path in numbers.items():
+            if number is not None and number not in rows and not self._needs(number):
+                yield Problem(f"{path.name}: no row needs this segment", "the running service removes it", None, True)
+        for path in self._folder.glob(f"{ARRIVING}*"):
+            if abandoned(path):
+                words = f"{path.name}: half a message that a crash left"
+                yield Problem(words, "the running service removes it", None, True)
+
+    def _needs(self, segment: int) -> bool:
+        return self._connection.execute("SELECT 1 FROM message WHERE segment = ?", (segment,)).get is not None
+
+    def _all_octets(self, progress: Progress) -> Iterator[Problem]:
+        total = int(self._connection.execute("SELECT count(*) FROM message").get)
+        last = -1
+        progress(0, total)
+        while True:
+            rows = self._connection.execute(
+                "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT ?", (last, _PAGE)
+            ).fetchall()
+            for (trace,) in rows:
+                problem = self._octets(TraceId(trace)) and self._octets(TraceId(trace))  # it may just have moved
+                if problem is not None:
+                    yield problem
+                self.messages += 1
+                progress(self.messages, max(total, self.messages))
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][0]
+
+    def _octets(self, trace: TraceId) -> Problem | None:
+        """Read one message: its record's header and all its octets; None when it is whole, or gone."""
+        row = self._connection.execute(
+            "SELECT segment, offset, length, crc FROM message WHERE id = ?", (trace,)
+        ).fetchone()
+        if row is None:
+            return None
+        segment, offset, length, crc = row
+        try:
+            header = self._reader.read(segment, offset - HEADER.size, HEADER.size)
+            found = 0
+            position = 0
+            while position < length:
+                data = self._reader.read(segment, offset + position, min(_CHUNK, length - position))
+                if not data:
+                    return self._damaged(trace, segment, f"ends {length - position} octets too early")
+                found = zlib.crc32(data, found)
+                position += len(data)
+        except OSError as error:
+            return self._damaged(trace, segment, f"can't be read: {os.strerror(error.errno or 0)}")
+        if found != crc:
+            return self._damaged(trace, segment, "holds other octets than were stored")
+        if header != HEADER.pack(MAGIC, trace, length, crc):
+            return self._damaged(trace, segment, "has a damaged header in front of it (its octets are whole)")
+        self.octets += length
+        return None
+
+    def _damaged(self, trace: TraceId, segment: int, how: str) -> Problem:
+        name = format_trace_id(trace)
+        path = f"{segment:012}.seg"
+        boxes = self._connection.execute(
+            "SELECT address, name, uid FROM mailbox_message JOIN mailbox ON mailbox.id = mailbox "
+            "JOIN account ON account.id = mailbox.account WHERE message = ?",
+            (trace,),
+        ).fetchall()
+        waits = self._connection.execute("SELECT 1 FROM entry WHERE message = ?", (trace,)).get is not None
+        advice = [f"put segments/{path} of a backup back while the service is stopped"]
+        if waits:
+            advice.append(f"or give it up with `waypost queue return --trace {name}`")
+        for address, mailbox, uid in boxes:
+            advice.append(f"or delete it from {mailbox} of {address} (UID {uid})")
+        return Problem(f"message {name} in {path} {how}", "; ".join(advice), trace)
+
+
+def repair(data: Path) -> None:
+    """Recount what can be counted anew, while the writers of all processes wait. Raises `apsw.Error`, `OSError`."""
+    lock = os.open(data / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        connection = connect(data / DATABASE)
+        try:
+            mend(connection)
+        finally:
+            connection.close()
+    finally:
+        os.close(lock)

@@ -1,0 +1,84 @@
+"""The checkpointer: moves the write-ahead log into the database in a thread of its own, and starts the log anew.
+
+Moving takes tens of milliseconds, so no session waits for it. The log can start anew only in a moment in which all of
+it has been moved and nobody reads from it; one process tries at a time, never for long, and again later.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+from pathlib import Path
+
+import apsw
+
+from waypost.storage.sqlite.connection import connect
+from waypost.storage.sqlite.migrate import DATABASE
+
+log = logging.getLogger(__name__)
+
+_BUSY_MILLISECONDS = 50  # readers are short; writers wait for us meanwhile
+_PAUSE = 1.0  # seconds between attempts when one didn't get to the end
+
+
+class Checkpointer:
+    """One thread of a process; `look` after each commit."""
+
+    def __init__(self, data: Path, limit: int) -> None:
+        """`limit` is the size of the log, in octets, past which it is moved."""
+        self._data = data
+        self._limit = limit
+        self._wal = data / f"{DATABASE}-wal"
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="waypost-checkpoint", daemon=True)
+        self._thread.start()
+
+    def look(self) -> None:
+        """Wake the thread when the log has grown past its limit."""
+        with contextlib.suppress(OSError):  # no log: nothing to move
+            if self._wal.stat().st_size > self._limit:
+                self._wake.set()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            try:
+                whole = self._stop.is_set() or self._checkpoint()
+            except (apsw.Error, OSError) as error:
+                log.warning("checkpoint failed", extra={"fields": {"error": str(error)}})
+                whole = False
+            if not whole:
+                self._stop.wait(_PAUSE)
+
+    def _checkpoint(self) -> bool:
+        """Move the log, if no other process does; True when it starts anew."""
+        with contextlib.ExitStack() as stack:
+            lock = _open(stack, self._data / "checkpoint.lock")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            writer = _open(stack, self._data / "writer.lock")
+            connection = connect(self._data / DATABASE, busy_milliseconds=_BUSY_MILLISECONDS)
+            stack.callback(connection.close)
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # What came meanwhile is moved while the writers wait, which is short now.
+            fcntl.flock(writer, fcntl.LOCK_EX)
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+            fcntl.flock(writer, fcntl.LOCK_UN)
+            return not busy
+
+
+def _open(stack: contextlib.ExitStack, path: Path) -> int:
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, fd)
+    return fd

@@ -1,0 +1,46 @@
+"""How every part of this engine opens the database, and how its errors are told to the rest of the program."""
+
+from pathlib import Path
+
+import apsw
+
+from waypost.storage.errors import StorageError, StorageFull
+from waypost.storage.sqlite.segments import storage_error
+
+_BUSY_MILLISECONDS = 30_000
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",  # a commit is on disk when it returns
+    "wal_autocheckpoint=0",  # the checkpointer does it, in a thread of its own
+    "cache_size=-16000",
+    "temp_store=MEMORY",
+)
+
+
+def connect(path: Path, *, busy_milliseconds: int = _BUSY_MILLISECONDS) -> apsw.Connection:
+    """Open the database for reading and writing."""
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(busy_milliseconds)
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def connect_reading(path: Path) -> apsw.Connection:
+    """Open the database for reading alone: a statement that would change something fails."""
+    connection = connect(path)
+    connection.execute("PRAGMA query_only=ON").fetchall()
+    return connection
+
+
+def translate(error: BaseException) -> BaseException:
+    """Return the storage error for what SQLite or the system said; other errors (bugs) as they are."""
+    if isinstance(error, apsw.FullError | apsw.ReadOnlyError | apsw.CantOpenError):
+        return StorageFull(f"the database: {error}")
+    if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
+        return StorageFull(f"the database's index of its log: {error}")  # no space to make it larger
+    if isinstance(error, apsw.Error):
+        return StorageError(f"the database: {type(error).__name__}: {error}")
+    if isinstance(error, OSError):
+        return storage_error(error, "the storage")
+    return error

@@ -1,0 +1,135 @@
+"""Looking at the queue as a whole: filtered entries, counts and figures, for the command line and for metrics."""
+
+from array import array
+from collections.abc import AsyncIterator
+from typing import Any
+
+import apsw
+
+from waypost.message.trace import Micros, TraceId
+from waypost.storage.queue import DestinationStats, EntryState, Filter, QueueEntry, QueueStats
+from waypost.storage.sqlite.rows import envelope_from, recipients_from, text
+
+STATES = (EntryState.READY, EntryState.HELD)
+_PAGE = 500
+
+COLUMNS = """
+SELECT entry.id, message, destination, recipients, state, priority, queued_at, next_attempt, last_attempt,
+       attempts, waited, delay_notified, last_error, envelope, length + length(head), account
+FROM entry JOIN message ON message.id = entry.message """
+
+# The table in the order of its ids: one pass over all pages.
+_PAGE_OF_ALL = COLUMNS + "WHERE entry.id > :last AND {where} ORDER BY entry.id LIMIT :page"
+# A few entries out of many: their ids from an index, once, and then pages of them.
+_IDS = "SELECT id FROM entry WHERE {key} ORDER BY id"
+_PAGE_OF_IDS = COLUMNS + "WHERE entry.id IN (SELECT value FROM json_each(:ids)) AND {where} ORDER BY entry.id"
+
+_FIGURES = """
+SELECT count(*), coalesce(sum(state = 1), 0), coalesce(sum(state = 0 AND next_attempt <= ?), 0)
+FROM entry INDEXED BY entry_due"""
+_LARGEST = """
+SELECT destination, count(*), sum(state), min(id) FROM entry INDEXED BY entry_due
+GROUP BY destination ORDER BY 2 DESC, 1 LIMIT ?"""
+
+
+def entry_from(row: tuple[Any, ...]) -> QueueEntry:
+    """Return the entry of a row of `COLUMNS`."""
+    return QueueEntry(
+        id=row[0],
+        trace=TraceId(row[1]),
+        destination=row[2],
+        recipients=recipients_from(row[3]),
+        state=STATES[row[4]],
+        priority=row[5],
+        queued_at=row[6],
+        next_attempt=row[7],
+        last_attempt=row[8],
+        attempts=row[9],
+        waited=row[10],
+        delay_notified=bool(row[11]),
+        last_error=row[12],
+        envelope=envelope_from(row[13]),
+        size=row[14],
+        account=row[15],
+    )
+
+
+def where_of(which: Filter, now: Micros) -> tuple[str, dict[str, Any]]:
+    """Return the condition of a filter, and its values. `message` is needed for a sender."""
+    parts: list[str] = []
+    values: dict[str, Any] = {}
+
+    def add(sql: str, name: str, value: Any) -> None:
+        parts.append(sql)
+        values[name] = value
+
+    if which.entry is not None:
+        add("entry.id = :entry", "entry", which.entry)
+    if which.trace is not None:
+        add("message = :trace", "trace", which.trace)
+    if which.domain is not None:
+        add("destination = :domain", "domain", which.domain)
+    if which.state is not None:
+        add("state = :state", "state", STATES.index(which.state))
+    if which.older_than is not None:
+        add("queued_at <= :before", "before", now - which.older_than)
+    if which.newer_than is not None:
+        add("queued_at >= :after", "after", now - which.newer_than)
+    if which.error is not None:
+        add("instr(lower(coalesce(last_error, '')), lower(:error))", "error", which.error)
+    if which.sender is not None:
+        side = "substr(reverse_path, -length(:sender))" if which.sender.startswith("@") else "reverse_path"
+        add(f"{side} = :sender COLLATE NOCASE", "sender", which.sender)
+    return " AND ".join(parts) or "true", values
+
+
+class Listing:
+    """Reads the queue. Nothing here costs more than one pass over an index or the table."""
+
+    def __init__(self, reading: apsw.Connection) -> None:
+        self._reading = reading
+
+    async def entries(self, which: Filter, now: Micros) -> AsyncIterator[QueueEntry]:
+        """Yield matching entries by id."""
+        where, values = where_of(which, now)
+        key = "id = :entry" if which.entry is not None else "message = :trace" if which.trace is not None else ""
+        key = key or ("destination = :domain" if which.domain is not None else "")
+        pages = self._pages_of_ids(key, where, values) if key else self._pages_of_all(where, values)
+        async for page in pages:
+            for row in page:
+                yield entry_from(row)
+
+    async def _pages_of_all(self, where: str, values: dict[str, Any]) -> AsyncIterator[list[tuple[Any, ...]]]:
+        sql = _PAGE_OF_ALL.format(where=where)
+        last = 0
+        while page := self._reading.execute(sql, {**values, "last": last, "page": _PAGE}).fetchall():
+            yield page
+            last = page[-1][0]
+
+    async def _pages_of_ids(self, key: str, where: str, values: dict[str, Any]) -> AsyncIterator[list[tuple[Any, ...]]]:
+        ids = array("q", (row[0] for row in self._reading.execute(_IDS.format(key=key), values).fetchall()))
+        sql = _PAGE_OF_IDS.format(where=where)
+        for start in range(0, len(ids), _PAGE):
+            yield self._reading.execute(sql, {**values, "ids": text(list(ids[start : start + _PAGE]))}).fetchall()
+
+    def count(self, which: Filter, now: Micros) -> int:
+        """Return how many entries match."""
+        where, values = where_of(which, now)
+        join = "JOIN message ON message.id = entry.message" if which.sender is not None else ""
+        return int(self._reading.execute(f"SELECT count(*) FROM entry {join} WHERE {where}", values).get)
+
+    def stats(self, now: Micros, largest: int) -> QueueStats:
+        """Return the queue in figures, from indexes alone but for one row of each of the largest destinations."""
+        entries, held, due = self._reading.execute(_FIGURES, (now,)).fetchone() or (0, 0, 0)
+        oldest = self._reading.execute("SELECT queued_at FROM entry ORDER BY id LIMIT 1").get
+        destinations = int(self._reading.execute("SELECT count(DISTINCT destination) FROM entry").get)
+        rows = self._reading.execute(_LARGEST, (largest,)).fetchall()
+        return QueueStats(entries, held, due, destinations, oldest, [self._destination(*row) for row in rows])
+
+    def _destination(self, name: str, entries: int, held: int, oldest_id: int) -> DestinationStats:
+        """Ids grow with time, so the smallest one is of the entry that waits longest."""
+        oldest, error = self._reading.execute(
+            "SELECT queued_at, last_error FROM entry WHERE id = ?", (oldest_id,)
+        ).fetchone() or (0, None)
+        wake = self._reading.execute("SELECT wake FROM destination WHERE name = ?", (name,)).get
+        return DestinationStats(name, entries, held, oldest, wake, error)

@@ -1,0 +1,52 @@
+"""Numbers of segments: each is given once, by a row of the database that is there before the file has its name."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import apsw
+
+from waypost.storage.sqlite.segments import segment_number, segment_path
+
+Turn = Callable[[], AbstractContextManager[None]]
+"""Holds the lock that the writers of all processes take in turn."""
+
+
+class Numbering:
+    """Gives numbers to the segments of one process, in its writer's thread."""
+
+    def __init__(self, connection: apsw.Connection, folder: Path, worker: int, turn: Turn) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._worker = worker
+        self._turn = turn
+
+    def reserve(self, count: int, place: Callable[[list[int]], None]) -> None:
+        """Take so many numbers, and call `place` with them to name the files.
+
+        Housekeeping of another process can't take them for abandoned meanwhile: it works with the same lock.
+        """
+        with self._turn():
+            numbers = self._insert(count)
+            if any(segment_path(self._folder, number).exists() for number in numbers):
+                # A snapshot was put back: the database has forgotten the numbers of later segments.
+                largest = max(filter(None, map(segment_number, self._folder.iterdir())))
+                self._connection.execute(
+                    "UPDATE sqlite_sequence SET seq = ? WHERE name = 'segment'", (largest,)
+                ).fetchall()
+                numbers = self._insert(count)
+            place(numbers)
+
+    def _insert(self, count: int) -> list[int]:
+        rows = self._connection.execute(
+            "INSERT INTO segment (worker) SELECT ? FROM json_each(?) RETURNING id",
+            (self._worker, "[" + ",".join("0" * count) + "]"),
+        ).fetchall()
+        return [number for (number,) in rows]
+
+    def seal(self, segment: int, size: int) -> None:
+        """Note that a segment of this size is appended to no more."""
+        with self._turn():
+            self._connection.execute(
+                "UPDATE segment SET sealed = 1, size = max(size, ?) WHERE id = ?", (size, segment)
+            ).fetchall()

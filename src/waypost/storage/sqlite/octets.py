@@ -1,0 +1,156 @@
+"""The first half of a group commit: octets become durable in segments, before any row points at them.
+
+What fails here fails for the operation that it belongs to; the others of the group go on.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from waypost.storage.errors import StorageFull
+from waypost.storage.spool import NewMessage
+from waypost.storage.sqlite.arriving import ArrivingFile
+from waypost.storage.sqlite.bodies import SqliteBody
+from waypost.storage.sqlite.numbering import Numbering
+from waypost.storage.sqlite.operation import Operation
+from waypost.storage.sqlite.segments import Location, OpenSegment, sync_folder
+from waypost.storage.sqlite.space import Space
+
+
+class Written:
+    """Where the octets of a group are, and which operations failed."""
+
+    def __init__(self) -> None:
+        self.locations: dict[int, Location] = {}  # by id() of the message, which outlives this
+        self.errors: dict[int, BaseException] = {}  # by id() of the operation
+
+    def fail(self, operation: Operation, error: BaseException) -> None:
+        """An operation failed; the first reason stays."""
+        self.errors.setdefault(id(operation), error)
+
+
+def body_of(message: NewMessage) -> SqliteBody:
+    """Return the body of a message, which must come from this engine's spool."""
+    body = message.body
+    if not isinstance(body, SqliteBody):
+        raise TypeError("a body comes from this engine's own spool")
+    return body
+
+
+class Octets:
+    """Writes octets in the writer's thread."""
+
+    def __init__(self, folder: Path, *, segment_size: int, space: Space, numbering: Numbering) -> None:
+        self._folder = folder
+        self._segment_size = segment_size
+        self._space = space
+        self._numbering = numbering
+        self._segment: OpenSegment | None = None
+
+    def write(self, operations: Sequence[Operation]) -> Written:  # hot: bench/accept
+        """Write all octets durably: those in memory together, files each under a number of its own."""
+        written = Written()
+        files: list[tuple[Operation, NewMessage | None, ArrivingFile]] = []
+        small: dict[int, list[NewMessage]] = {}
+        for operation in operations:
+            for message in operation.messages:
+                file = body_of(message).file
+                if file is None:
+                    small.setdefault(id(operation), []).append(message)
+                else:
+                    files.append((operation, message, file))
+            files.extend((operation, None, file) for file in operation.files)
+        self._refuse_what_has_no_room(operations, small, written)
+        files = [item for item in files if id(item[0]) not in written.errors]
+        if files:
+            self._write_files(files, written)
+        whole = [
+            operation for operation in operations if id(operation) in small and id(operation) not in written.errors
+        ]
+        if whole:
+            self._append(whole, small, written)
+        return written
+
+    def _refuse_what_has_no_room(
+        self, operations: Sequence[Operation], small: Mapping[int, list[NewMessage]], written: Written
+    ) -> None:
+        left = self._space.left()
+        for operation in operations:
+            if operation.incoming:
+                needed = sum(message.body.size for message in small.get(id(operation), ()))
+                if needed <= left:
+                    left -= needed
+                else:
+                    written.fail(operation, self._space.full())
+
+    def _write_files(self, files: list[tuple[Operation, NewMessage | None, ArrivingFile]], written: Written) -> None:
+        for operation, message, file in files:
+            try:
+                if message is not None:
+                    body_of(message).finish(file, message.trace)
+            except Exception as error:  # noqa: BLE001  whatever it is, it belongs to who waits for it
+                written.fail(operation, error)
+        files = [item for item in files if id(item[0]) not in written.errors]
+        if not files:
+            return
+
+        def place(numbers: list[int]) -> None:
+            for (operation, _, file), number in zip(files, numbers, strict=True):
+                try:
+                    file.place(number)
+                except Exception as error:  # noqa: BLE001  as above
+                    written.fail(operation, error)
+
+        try:
+            self._numbering.reserve(len(files), place)
+            sync_folder(self._folder)
+        except Exception as error:  # noqa: BLE001  as above
+            for operation, _, _ in files:
+                written.fail(operation, error)
+            return
+        for _, message, file in files:
+            if message is not None:
+                written.locations[id(message)] = body_of(message).location(file)
+
+    def _append(self, operations: list[Operation], small: dict[int, list[NewMessage]], written: Written) -> None:
+        messages = [message for operation in operations for message in small[id(operation)]]
+        try:
+            records = [(message.trace, [message.head, *body_of(message).parts]) for message in messages]
+            segment = self._open_segment()
+            try:
+                found = segment.append(records)
+            finally:
+                if not segment.trusted:
+                    self.retire()
+        except StorageFull as error:
+            if len(operations) == 1:
+                written.fail(operations[0], error)
+                return
+            for operation in operations:  # there may be room for some of them
+                self._append([operation], small, written)
+        except Exception as error:  # noqa: BLE001  as above
+            for operation in operations:
+                written.fail(operation, error)
+        else:
+            written.locations.update((id(message), location) for message, location in zip(messages, found, strict=True))
+
+    def _open_segment(self) -> OpenSegment:
+        if self._segment is not None and self._segment.size >= self._segment_size:
+            self.retire()
+        if self._segment is None:
+            made: list[OpenSegment] = []
+            self._numbering.reserve(1, lambda numbers: made.append(OpenSegment(self._folder, numbers[0])))
+            (self._segment,) = made
+        return self._segment
+
+    def retire(self) -> None:
+        """Append no more to the open segment; the next octets open a fresh one."""
+        if self._segment is not None:
+            segment, self._segment = self._segment, None
+            segment.close()
+            self._numbering.seal(segment.id, segment.size)
+
+    def close(self) -> None:
+        """Close the open segment; the next housekeeping of any process seals it."""
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None

@@ -1,0 +1,75 @@
+"""Writing what an attempt changed: the entry, its events, the reports it caused, and the mailboxes it reached."""
+
+from collections.abc import Sequence
+
+from waypost.message.trace import TraceId
+from waypost.storage.bus import Notice
+from waypost.storage.journal import Station
+from waypost.storage.queue import Outcome
+from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.operation import Operation
+from waypost.storage.sqlite.rows import recipients_text
+from waypost.storage.sqlite.spool import notices_of
+
+_PEERS_DEEDS = frozenset({Station.ATTEMPT, Station.RELAYED})
+
+
+def settling(outcome: Outcome) -> Operation:
+    """Return the operation that writes an outcome; its result tells whether the entry was still there."""
+
+    def notices(settled: bool) -> Sequence[Notice]:
+        if not settled:
+            return ()
+        return [
+            *(notice for report in outcome.reports for notice in notices_of(report)),
+            *(Notice("mailbox", str(delivery.mailbox)) for delivery in outcome.deliveries),
+            *(Notice("destination", entry.destination) for entry in outcome.forwards),
+        ]
+
+    return Operation(lambda batch: _settle(batch, outcome), notices, messages=outcome.reports)
+
+
+def _settle(batch: Batch, outcome: Outcome) -> bool:
+    """Add the rows: first what keeps the message alive, then what lets it go."""
+    if (outcome.reports or outcome.deliveries or outcome.forwards) and not batch.has_entry(outcome.entry):
+        # It was deleted, or settled by another owner, while this attempt was on its way. What the peer did is
+        # told; but nothing may be delivered or reported a second time, or against the operator's word.
+        batch.events([event for event in outcome.events if event.station in _PEERS_DEEDS])
+        return False
+    for report in outcome.reports:
+        batch.message(report)
+    if outcome.deliveries or outcome.forwards:
+        _pass_on(batch, outcome)
+    deferral = outcome.deferral
+    if deferral is None:
+        batch.delete_entry(outcome.entry)
+    else:
+        batch.update_entry(
+            [
+                outcome.entry,
+                recipients_text(deferral.remaining),
+                deferral.next_attempt,
+                deferral.waited,
+                deferral.attempts,
+                deferral.last_attempt,
+                deferral.last_error,
+                int(deferral.delay_notified),
+            ]
+        )
+    batch.events(list(outcome.events))
+    return True
+
+
+def _pass_on(batch: Batch, outcome: Outcome) -> None:
+    size, received = _message_of(batch, outcome.trace)
+    batch.deliveries(outcome.trace, outcome.deliveries, size, received)
+    batch.entries(outcome.trace, outcome.forwards, received)
+    batch.add_refs(outcome.trace, len(outcome.deliveries) + len(outcome.forwards))
+
+
+def _message_of(batch: Batch, trace: TraceId) -> tuple[int, int]:
+    """Return a message's size and time of arrival; it is there, since its entry is."""
+    row = batch.connection.execute(
+        "SELECT length + length(head), received_at FROM message WHERE id = ?", (trace,)
+    ).fetchone()
+    return int(row[0]), int(row[1])

@@ -1,0 +1,80 @@
+"""The write-ahead log stays bounded under steady load, with several processes and with readers that take their time."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.storage.letters import Engine, Letters
+
+from waypost.storage.sqlite import checkpoint as checkpoint_module
+from waypost.storage.sqlite.connection import connect, connect_reading
+from waypost.storage.sqlite.migrate import DATABASE
+
+LIMIT = 200_000
+
+
+@pytest.fixture
+async def writers(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Letters, Letters]]:
+    monkeypatch.setattr(checkpoint_module, "_PAUSE", 0.01)
+    one, two = [await engine.open(worker=number, reserve=2 * LIMIT) for number in range(2)]
+    yield Letters(one.storage, engine.clock, 0), Letters(two.storage, engine.clock, 1)
+
+
+def log_of(data: Path) -> int:
+    return (data / f"{DATABASE}-wal").stat().st_size
+
+
+async def load(writers: tuple[Letters, Letters], data: Path, turns: int) -> list[int]:
+    """Write from both; returns the log's size after each turn."""
+    sizes = []
+    for _ in range(turns):
+        await asyncio.gather(*(writer.post(b"x", to=["bob@builder.test"]) for writer in writers for _ in range(20)))
+        sizes.append(log_of(data))
+    return sizes
+
+
+async def load_until_it_starts_anew(writers: tuple[Letters, Letters], data: Path) -> None:
+    for _ in range(300):
+        (size,) = await load(writers, data, 1)
+        if size < LIMIT:
+            return
+    pytest.fail(f"the log never started anew: it has {size} octets")
+
+
+async def test_the_log_starts_anew_while_two_processes_write(engine: Engine, writers: tuple[Letters, Letters]) -> None:
+    sizes = await load(writers, engine.data, 60)
+    shrunk = sum(after < before for before, after in itertools.pairwise(sizes))
+    assert shrunk >= 1
+    assert max(sizes) < 20 * LIMIT
+
+
+async def test_a_long_reader_holds_up_neither_writers_nor_the_next_checkpoint(
+    engine: Engine, writers: tuple[Letters, Letters]
+) -> None:
+    reader = connect_reading(engine.data / DATABASE)
+    reader.execute("BEGIN").fetchall()
+    reader.execute("SELECT count(*) FROM message").fetchall()
+    sizes = await load(writers, engine.data, 40)
+    assert sizes == sorted(sizes) and sizes[-1] > LIMIT  # it can't start anew, and everybody went on
+    reader.execute("COMMIT").fetchall()
+    reader.close()
+
+    await load_until_it_starts_anew(writers, engine.data)
+
+
+async def test_a_log_on_a_disk_that_fails_is_moved_later(
+    engine: Engine, writers: tuple[Letters, Letters], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoint_module, "connect", refuse)
+    for _ in range(200):
+        await load(writers, engine.data, 1)
+        if "checkpoint failed" in caplog.text:
+            break
+    assert "checkpoint failed" in caplog.text
+    monkeypatch.setattr(checkpoint_module, "connect", connect)
+    await load_until_it_starts_anew(writers, engine.data)

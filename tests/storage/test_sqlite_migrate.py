@@ -1,0 +1,99 @@
+"""Schema changes: numbered, tried on a copy first, undone by a snapshot, never under a running process."""
+
+import asyncio
+from pathlib import Path
+
+import apsw
+import pytest
+from tests.storage.faults import failing
+from tests.storage.letters import Engine, Letters
+
+from waypost.storage import StorageError
+from waypost.storage.sqlite import preparation
+from waypost.storage.sqlite.migrate import DATABASE, Step, migrate, migrations, pending
+
+FIRST: Step = (1, "people", "CREATE TABLE person (name TEXT); INSERT INTO person VALUES ('alice');")
+SECOND: Step = (2, "ages", "ALTER TABLE person ADD COLUMN age INTEGER; UPDATE person SET age = 7;")
+BROKEN: Step = (3, "broken", "UPDATE person SET age = 8; INSERT INTO nowhere VALUES (1);")
+
+
+def ask(path: Path, sql: str) -> object:
+    connection = apsw.Connection(str(path))
+    try:
+        return connection.execute(sql).get
+    finally:
+        connection.close()
+
+
+def test_the_steps_of_this_program_are_numbered_without_a_gap() -> None:
+    assert [number for number, _, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_a_fresh_database_gets_every_step_and_no_snapshot(tmp_path: Path) -> None:
+    assert migrate(tmp_path, [FIRST, SECOND]) == 2
+    assert ask(tmp_path / DATABASE, "PRAGMA user_version") == 2
+    assert ask(tmp_path / DATABASE, "SELECT age FROM person") == 7
+    assert not (tmp_path / "snapshots").exists()
+    assert migrate(tmp_path, [FIRST, SECOND]) == 0
+
+
+def test_a_step_keeps_a_snapshot_by_which_it_can_be_undone(tmp_path: Path) -> None:
+    migrate(tmp_path, [FIRST])
+    assert migrate(tmp_path, [FIRST, SECOND]) == 1
+    assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["schema-0001.db"]
+    (tmp_path / DATABASE).unlink()
+    (tmp_path / "snapshots/schema-0001.db").rename(tmp_path / DATABASE)
+    assert ask(tmp_path / DATABASE, "SELECT name FROM person") == "alice"
+    assert migrate(tmp_path, [FIRST, SECOND]) == 1
+
+
+def test_a_failing_step_leaves_the_database_untouched(tmp_path: Path) -> None:
+    migrate(tmp_path, [FIRST, SECOND])
+    before = (tmp_path / DATABASE).read_bytes()
+    with pytest.raises(StorageError, match=r"schema change 3 \(broken\) failed: .*nowhere"):
+        migrate(tmp_path, [FIRST, SECOND, BROKEN])
+    assert (tmp_path / DATABASE).read_bytes() == before
+    assert not (tmp_path / "snapshots/trial.db").exists()
+    assert ask(tmp_path / "snapshots/schema-0002.db", "SELECT age FROM person") == 7
+
+
+def test_a_failing_step_of_a_fresh_database_can_be_taken_again(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        migrate(tmp_path, [FIRST, SECOND, BROKEN])
+    assert ask(tmp_path / DATABASE, "PRAGMA user_version") == 2
+    assert ask(tmp_path / DATABASE, "SELECT age FROM person") == 7
+
+
+def test_without_room_for_a_snapshot_nothing_is_changed(tmp_path: Path) -> None:
+    migrate(tmp_path, [FIRST])
+    with failing("fsync", 28), pytest.raises(StorageError, match="no snapshot of the database could be made"):
+        migrate(tmp_path, [FIRST, SECOND])
+    assert ask(tmp_path / DATABASE, "PRAGMA user_version") == 1
+
+
+def test_a_newer_schema_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    migrate(tmp_path, [FIRST, SECOND])
+    with pytest.raises(StorageError, match="its schema is number 2, this program knows 1: use a newer Waypost"):
+        pending(tmp_path, [FIRST])
+    with pytest.raises(StorageError):
+        migrate(tmp_path, [FIRST])
+
+
+async def test_the_schema_is_not_changed_under_a_running_process(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = Letters((await engine.open()).storage, engine.clock)
+    newer = [*migrations(), (len(migrations()) + 1, "more", "CREATE TABLE more (x)")]
+    monkeypatch.setattr(preparation, "pending", lambda data: pending(data, newer))
+    monkeypatch.setattr(preparation, "migrate", lambda data: migrate(data, newer))
+    with pytest.raises(StorageError, match="a running process uses it: stop the service first"):
+        await engine.open(worker=1)
+    await letters.post(b"goes on", to=["bob@builder.test"])
+    await engine.close()
+    await engine.open(worker=1)
+    assert ask(engine.data / DATABASE, "PRAGMA user_version") == len(newer)
+
+
+async def test_processes_that_start_together_agree_on_one_migration(engine: Engine) -> None:
+    await asyncio.gather(*(engine.open(worker=number) for number in range(4)))
+    assert len(engine.opened) == 4

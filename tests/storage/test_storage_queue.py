@@ -1,0 +1,292 @@
+"""The queue: destinations are owned by one worker at a time, and what an attempt changes is one commit."""
+
+from dataclasses import replace
+
+import pytest
+from tests.storage.letters import LEASE, START, Engine, Letters, claim, deferral, finished, octets_of
+
+from waypost.message.address import Address
+from waypost.message.envelope import (
+    BodyType,
+    DeliverBy,
+    Envelope,
+    Notify,
+    OriginalRecipient,
+    Recipient,
+    Ret,
+)
+from waypost.storage import (
+    EntryState,
+    Event,
+    Filter,
+    MailboxDelivery,
+    NotFound,
+    Notice,
+    Queue,
+    Station,
+    Storage,
+)
+
+BOB = "bob@builder.test"
+CAROL = "carol@carpenter.test"
+
+
+@pytest.fixture
+def queue(storage: Storage) -> Queue:
+    return storage.queue
+
+
+async def test_an_entry_keeps_all_of_its_envelope(queue: Queue, letters: Letters) -> None:
+    envelope = Envelope(
+        Address.parse('"alice b"@wonderland.test'),
+        body=BodyType.BINARY,
+        smtputf8=True,
+        size=4711,
+        ret=Ret.HEADERS,
+        envid="QQ314159",
+        hold_until=START + 1,
+        deliver_by=DeliverBy(START + 2, "N", True),
+        priority=-4,
+    )
+    recipients = (
+        Recipient(Address.parse(BOB), Notify.SUCCESS | Notify.FAILURE, OriginalRecipient("rfc822", "böb@builder.test")),
+        Recipient(Address.parse("eve@builder.test"), Notify.NEVER),
+        Recipient(Address.parse("fred@builder.test")),
+    )
+    message = await letters.letter(to=[BOB], account="alice@wonderland.test", priority=-4)
+    entry = replace(message.entries[0], recipients=recipients)
+    await letters.storage.spool.accept(replace(message, envelope=envelope, entries=(entry,)))
+    (waiting,) = await letters.due("builder.test")
+    assert waiting == await queue.get(waiting.id)
+    assert waiting.envelope == envelope
+    assert waiting.recipients == recipients
+    assert (waiting.account, waiting.priority, waiting.queued_at) == ("alice@wonderland.test", -4, START)
+    assert (waiting.attempts, waiting.waited, waiting.last_attempt, waiting.last_error) == (0, 0, None, None)
+    assert waiting.state is EntryState.READY and not waiting.delay_notified
+
+
+async def test_recipients_of_one_domain_share_an_entry_and_others_do_not(letters: Letters) -> None:
+    await letters.post(to=[BOB, CAROL, "eve@builder.test"])
+    (entry,) = await letters.due("builder.test")
+    assert [str(recipient.address) for recipient in entry.recipients] == [BOB, "eve@builder.test"]
+    assert len(await letters.due("carpenter.test")) == 1
+
+
+class TestClaims:
+    async def test_a_destination_is_owned_by_one_worker(self, queue: Queue, letters: Letters) -> None:
+        await letters.post(to=[BOB, CAROL])
+        assert await claim(queue, 1) == {"builder.test", "carpenter.test"}
+        assert await claim(queue, 2) == set()
+
+    async def test_a_limit_holds_and_wanted_destinations_come_first(self, queue: Queue, letters: Letters) -> None:
+        for number in range(5):
+            await letters.post(to=[f"bob@{number}.test"])
+        assert await claim(queue, 1, limit=0) == set()
+        assert await claim(queue, 1, limit=1, wanted=("3.test", "no.test")) == {"3.test"}
+        assert len(await claim(queue, 1, limit=3)) == 3
+        assert len(await claim(queue, 1, limit=3)) == 1
+
+    async def test_what_is_not_due_is_not_claimed(self, queue: Queue, letters: Letters) -> None:
+        await letters.post(to=[BOB], next_attempt=START + 10)
+        assert await claim(queue, 1, wanted=("builder.test",)) == set()
+        assert await queue.next_due(now=START) == START + 10
+        assert await claim(queue, 1, now=START + 10) == {"builder.test"}
+        assert await queue.next_due(now=START) is None
+
+    async def test_an_expired_lease_is_taken_over_and_its_owner_told(self, queue: Queue, letters: Letters) -> None:
+        await letters.post(to=[BOB, CAROL])
+        await claim(queue, 1)
+        assert await queue.renew(1, ["builder.test", "carpenter.test"], until=START + 2 * LEASE) == [
+            "builder.test",
+            "carpenter.test",
+        ]
+        assert await claim(queue, 2, now=START + LEASE + 1) == set()
+        assert await claim(queue, 2, now=START + 2 * LEASE + 1) == {"builder.test", "carpenter.test"}
+        assert await queue.renew(1, ["builder.test"], until=START + 9 * LEASE) == []
+        await queue.release(1, ["builder.test"])  # too late: it is no longer its own
+        assert await claim(queue, 3, now=START + 2 * LEASE + 2) == set()
+
+    async def test_a_released_destination_rests_as_long_as_was_asked(self, queue: Queue, letters: Letters) -> None:
+        await letters.post(to=[BOB])
+        await claim(queue, 1)
+        await queue.release(1, ["builder.test"], not_before=START + 5)
+        await letters.post(to=[BOB])  # more mail does not wake it earlier
+        assert await claim(queue, 2, now=START + 4) == set()
+        assert await queue.next_due(now=START) == START + 5
+        assert await claim(queue, 2, now=START + 5) == {"builder.test"}
+
+    async def test_every_lease_of_a_dead_worker_can_be_forgotten(self, queue: Queue, letters: Letters) -> None:
+        await letters.post(to=[BOB, CAROL])
+        await claim(queue, 1)
+        await queue.release_all(2)
+        assert await claim(queue, 3) == set()
+        await queue.release_all(1)
+        assert await claim(queue, 3) == {"builder.test", "carpenter.test"}
+
+    async def test_an_empty_destination_is_forgotten_when_its_owner_leaves(
+        self, queue: Queue, letters: Letters
+    ) -> None:
+        await letters.post(to=[BOB])
+        await claim(queue, 1)
+        (entry,) = await letters.due("builder.test")
+        await queue.settle([finished(entry)])
+        await queue.release(1, ["builder.test"])
+        assert await queue.next_due(now=START) is None
+        assert (await queue.stats(now=START)).destinations == 0
+
+    async def test_a_destination_emptied_by_an_operator_stays_with_its_owner(
+        self, queue: Queue, letters: Letters
+    ) -> None:
+        await letters.post(to=[BOB])
+        await claim(queue, 1)
+        (entry,) = await letters.due("builder.test")
+        await queue.delete([entry.id], now=START)
+        await letters.post(to=[BOB])
+        assert await claim(queue, 2) == set()
+        await queue.release(1, ["builder.test"])
+        assert await claim(queue, 2) == {"builder.test"}
+
+    async def test_two_processes_never_own_the_same_destination(self, engine: Engine, letters: Letters) -> None:
+        other = (await engine.open(worker=1)).storage.queue
+        for number in range(40):
+            await letters.post(to=[f"bob@{number}.test"])
+        mine, theirs = set(), set()
+        while len(mine) + len(theirs) < 40:
+            mine |= await claim(letters.storage.queue, 0, limit=3)
+            theirs |= await claim(other, 1, limit=3)
+        assert not mine & theirs
+
+
+class TestDue:
+    async def test_high_priority_goes_first_then_what_is_due_longest(self, letters: Letters) -> None:
+        for priority, when in ((0, 3), (5, 9), (-9, 1), (0, 2), (5, 8)):
+            await letters.post(to=[BOB], priority=priority, next_attempt=START - 100 + when)
+        found = await letters.due("builder.test")
+        assert [(entry.priority, entry.next_attempt - START + 100) for entry in found] == [
+            (5, 8),
+            (5, 9),
+            (0, 2),
+            (0, 3),
+            (-9, 1),
+        ]
+        assert [entry.id for entry in await letters.due("builder.test", limit=2)] == [entry.id for entry in found[:2]]
+
+    async def test_entries_in_flight_are_left_out(self, queue: Queue, letters: Letters) -> None:
+        for _ in range(4):
+            await letters.post(to=[BOB])
+        first = await letters.due("builder.test", limit=2)
+        rest = await queue.due("builder.test", now=START, limit=9, exclude=[entry.id for entry in first])
+        assert len(rest) == 2 and not {entry.id for entry in rest} & {entry.id for entry in first}
+
+    async def test_what_waits_or_is_held_is_not_due(self, queue: Queue, letters: Letters) -> None:
+        await letters.post(to=[BOB], next_attempt=START + 1)
+        await letters.post(to=[BOB])
+        (entry,) = await letters.due("builder.test")
+        await queue.hold([entry.id], now=START)
+        assert await letters.due("builder.test") == []
+
+
+class TestSettling:
+    async def test_a_deferred_entry_comes_back_with_what_was_learnt(self, queue: Queue, letters: Letters) -> None:
+        await letters.post(to=[BOB, "eve@builder.test"])
+        (entry,) = await letters.due("builder.test")
+        later = replace(deferral(entry, START + 60), remaining=entry.recipients[1:], delay_notified=True)
+        attempt = Event(entry.trace, START, Station.ATTEMPT, {"reply": "451 4.3.0 Later"})
+        await queue.settle([finished(entry, deferral=later, events=(attempt,))])
+        after = await queue.get(entry.id)
+        assert [str(recipient.address) for recipient in after.recipients] == ["eve@builder.test"]
+        assert (after.next_attempt, after.waited, after.attempts) == (START + 60, 1, 1)
+        assert (after.last_attempt, after.last_error, after.delay_notified) == (START, "451 4.3.0 Later", True)
+        assert (await letters.storage.journal.of(entry.trace))[-1] == attempt
+
+    async def test_a_finished_entry_goes_and_its_message_with_the_last_one(
+        self, queue: Queue, letters: Letters
+    ) -> None:
+        trace = await letters.post(to=[BOB, CAROL])
+        (bob,), (carol,) = await letters.due("builder.test"), await letters.due("carpenter.test")
+        await queue.settle([finished(bob)])
+        await letters.storage.spool.open(trace)
+        await queue.settle([finished(carol)])
+        with pytest.raises(NotFound):
+            await letters.storage.spool.open(trace)
+        with pytest.raises(NotFound):
+            await queue.get(carol.id)
+
+    async def test_the_report_of_a_failure_is_written_with_it(
+        self, engine: Engine, queue: Queue, letters: Letters
+    ) -> None:
+        await letters.post(to=[BOB])
+        (entry,) = await letters.due("builder.test")
+        report = await letters.letter(b"returned", to=["alice@wonderland.test"], sender=None)
+        await queue.settle([finished(entry, reports=(report,))])
+        assert [waiting.trace for waiting in await letters.due("wonderland.test")] == [report.trace]
+        assert engine.notices[-1] == Notice("destination", "wonderland.test")
+
+    async def test_an_entry_may_end_in_mailboxes_and_at_further_destinations(
+        self, engine: Engine, queue: Queue, letters: Letters
+    ) -> None:
+        bob = await letters.account()
+        trace = await letters.post(b"hello", to=[BOB])
+        (entry,) = await letters.due("builder.test")
+        await queue.settle(
+            [
+                finished(
+                    entry,
+                    deliveries=(MailboxDelivery(bob.inbox, b"Delivered-To: bob\r\n"),),
+                    forwards=letters.entries(CAROL),
+                )
+            ]
+        )
+        (row,) = await letters.storage.mailboxes.messages(bob.inbox)
+        (forward,) = await letters.due("carpenter.test")
+        assert row.trace == forward.trace == trace
+        octets = await octets_of(await letters.storage.mailboxes.open(bob.inbox, row.uid))
+        assert len(octets) == row.size and octets.endswith(b"hello")
+        assert set(engine.notices[-2:]) == {Notice("mailbox", str(bob.inbox)), Notice("destination", "carpenter.test")}
+        await queue.settle([finished(forward)])
+        assert await octets_of(await letters.storage.mailboxes.open(bob.inbox, row.uid)) == octets
+
+    async def test_settling_an_entry_that_is_gone_is_no_error(self, queue: Queue, letters: Letters) -> None:
+        await letters.post(to=[BOB])
+        (entry,) = await letters.due("builder.test")
+        await queue.delete([entry.id], now=START)
+        relayed = Event(entry.trace, START, Station.RELAYED, {"host": "mx.builder.test"})
+        await queue.settle([finished(entry, events=(relayed,))])
+        await queue.settle([finished(entry, deferral=deferral(entry, START + 1))])
+        assert (await letters.storage.journal.of(entry.trace))[-1] == relayed
+
+    async def test_an_entry_settled_twice_delivers_and_reports_once(
+        self, engine: Engine, queue: Queue, letters: Letters
+    ) -> None:
+        bob = await letters.account()
+        await letters.post(to=[BOB, CAROL])
+        (entry,) = await letters.due("builder.test")
+        for together in (False, True):
+            outcomes = [
+                finished(
+                    entry,
+                    deliveries=(MailboxDelivery(bob.inbox, b""),),
+                    events=(
+                        Event(entry.trace, START, Station.RELAYED),
+                        Event(entry.trace, START, Station.DELIVERED),
+                    ),
+                    reports=(await letters.letter(b"report", to=["alice@wonderland.test"], sender=None),),
+                )
+                for _ in range(2)
+            ]
+            if together:
+                await queue.settle(outcomes)
+            else:
+                await queue.settle(outcomes[:1])
+        assert len(await letters.storage.mailboxes.messages(bob.inbox)) == 1
+        assert len(await letters.due("wonderland.test")) == 1
+        told = [event.station for event in await letters.storage.journal.of(entry.trace)]
+        assert told.count(Station.RELAYED) == 3 and told.count(Station.DELIVERED) == 1
+
+    async def test_many_outcomes_are_settled_together(self, queue: Queue, letters: Letters) -> None:
+        for _ in range(50):
+            await letters.post(to=[BOB])
+        entries = await letters.due("builder.test")
+        await queue.settle([finished(entry) for entry in entries])
+        assert await queue.count(Filter(), now=START) == 0
+        await queue.settle([])

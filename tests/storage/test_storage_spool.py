@@ -1,0 +1,247 @@
+"""The spool: what was accepted is read back octet by octet, and one commit writes all of it or nothing."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.storage.letters import HEAD, Engine, Letters, files_in, octets_of, stored
+
+from waypost.storage import MailboxDelivery, NotFound, Notice, Storage, StorageError
+from waypost.storage.sqlite import spool as spool_module
+
+LARGE = bytes(range(256)) * 1024  # four times the threshold of the tests
+
+
+async def test_an_accepted_message_is_read_back_octet_by_octet(storage: Storage, letters: Letters) -> None:
+    octets = b"Subject: \xff\x00\r\n\r\n.\r\n" + bytes(range(256))
+    trace = await letters.post(octets, to=["bob@builder.test"])
+    message = await storage.spool.open(trace)
+    assert message.size == len(HEAD + octets)
+    assert await octets_of(message) == HEAD + octets
+
+
+async def test_a_large_message_goes_to_disk_while_it_arrives_and_is_read_back(
+    engine: Engine, storage: Storage, letters: Letters
+) -> None:
+    message = await letters.letter(LARGE, to=["bob@builder.test"])
+    assert [name for name in files_in(engine.data) if name.startswith("arriving-")]
+    trace = await storage.spool.accept(message)
+    message.body.discard()
+    assert not [name for name in files_in(engine.data) if name.startswith("arriving-")]
+    assert await stored(storage.spool, trace) == HEAD + LARGE
+
+
+@pytest.mark.parametrize("octets", [b"small" * 100, LARGE])
+async def test_any_piece_of_a_message_can_be_read(storage: Storage, letters: Letters, octets: bytes) -> None:
+    message = await storage.spool.open(await letters.post(octets, to=["bob@builder.test"]))
+    whole = HEAD + octets
+    for start in (0, 1, len(HEAD) - 1, len(HEAD), len(HEAD) + 1, len(whole) - 1, len(whole), len(whole) + 5):
+        for length in (0, 1, len(HEAD), 300, len(whole)):
+            assert await message.read(start, length) == whole[start : start + length]
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.lists(st.binary(max_size=200), max_size=20), threshold=st.integers(1, 300))
+async def test_any_split_of_the_same_octets_is_the_same_message(
+    engine: Engine, pieces: list[bytes], threshold: int
+) -> None:
+    opened = await engine.open(threshold=threshold)
+    try:
+        engine.clock.time += 1
+        letters = Letters(opened.storage, engine.clock)
+        message = await letters.letter(b"", to=["bob@builder.test"])
+        for piece in pieces:
+            await message.body.write(piece)
+        assert message.body.size == sum(map(len, pieces))
+        trace = await opened.storage.spool.accept(message)
+        message.body.discard()
+        assert await stored(opened.storage.spool, trace) == HEAD + b"".join(pieces)
+    finally:
+        await engine.close()
+
+
+async def test_everything_of_a_message_is_there_when_accept_returns(
+    engine: Engine, storage: Storage, letters: Letters
+) -> None:
+    bob = await letters.account()
+    trace = await letters.post(to=["carol@elsewhere.test"], mailboxes=[bob.inbox], message_id="<1@wonderland.test>")
+    (entry,) = await letters.due("elsewhere.test")
+    (received,) = await storage.mailboxes.messages(bob.inbox)
+    assert entry.trace == received.trace == trace
+    assert [event.station for event in await storage.journal.of(trace)] == ["submitted"]
+    assert await storage.journal.find_message_id("<1@wonderland.test>") == [trace]
+    assert engine.notices[-2:] == [Notice("destination", "elsewhere.test"), Notice("mailbox", str(bob.inbox))]
+
+
+async def test_an_unknown_message_is_not_found(storage: Storage, letters: Letters) -> None:
+    with pytest.raises(NotFound):
+        await storage.spool.open(letters.ids())
+
+
+async def test_a_message_whose_mailbox_is_gone_is_not_accepted_in_part(storage: Storage, letters: Letters) -> None:
+    message = await letters.letter(to=["carol@elsewhere.test"], mailboxes=[4711])
+    with pytest.raises(NotFound):
+        await storage.spool.accept(message)
+    message.body.discard()
+    assert await letters.due("elsewhere.test") == []
+    with pytest.raises(NotFound):
+        await storage.spool.open(message.trace)
+    assert await storage.journal.of(message.trace) == []
+
+
+async def test_a_message_that_goes_nowhere_is_told_by_the_journal_and_not_stored(
+    storage: Storage, letters: Letters
+) -> None:
+    trace = await letters.post()
+    assert len(await storage.journal.of(trace)) == 1
+    with pytest.raises(NotFound):
+        await storage.spool.open(trace)
+
+
+async def test_reports_are_written_with_the_message_that_causes_them(storage: Storage, letters: Letters) -> None:
+    bob = await letters.account()
+    report = await letters.letter(b"delivered", to=["alice@wonderland.test"], sender=None)
+    message = await letters.letter(b"hello", mailboxes=[bob.inbox])
+    assert await storage.spool.accept(message, [report]) == message.trace
+    assert await stored(storage.spool, report.trace) == HEAD + b"delivered"
+    (entry,) = await letters.due("wonderland.test")
+    assert entry.trace == report.trace and entry.envelope.reverse_path is None
+
+
+async def test_a_message_with_a_report_that_cannot_be_stored_is_not_stored_either(
+    storage: Storage, letters: Letters
+) -> None:
+    report = await letters.letter(b"delivered", mailboxes=[4711])
+    message = await letters.letter(b"hello", to=["bob@builder.test"])
+    with pytest.raises(NotFound):
+        await storage.spool.accept(message, [report])
+    assert await letters.due("builder.test") == []
+
+
+class TestRetransmissions:
+    """Decision 0005: the same octets again are the same message, unless its client showed that it saw our 250."""
+
+    @pytest.fixture(autouse=True)
+    def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(spool_module, "_SECOND_LOOK", 0.0)
+
+    async def test_a_retransmission_is_answered_with_the_first_id_and_not_stored_again(
+        self, engine: Engine, storage: Storage, letters: Letters
+    ) -> None:
+        first = await letters.post(b"once", to=["bob@builder.test"], digest="d1")
+        engine.notices.clear()
+        report = await letters.letter(b"report", to=["alice@wonderland.test"])
+        again = await letters.letter(b"once", to=["bob@builder.test"], digest="d1")
+        assert await storage.spool.accept(again, [report]) == first
+        assert [entry.trace for entry in await letters.due("builder.test")] == [first]
+        assert await letters.due("wonderland.test") == []  # the report went with the first copy
+        assert engine.notices == []
+
+    async def test_a_retransmission_is_recognised_after_a_restart(self, engine: Engine) -> None:
+        opened = await engine.open()
+        first = await Letters(opened.storage, engine.clock).post(LARGE, to=["bob@builder.test"], digest="d1")
+        await engine.close()
+        letters = Letters((await engine.open(worker=1)).storage, engine.clock, maker=1)
+        assert await letters.post(LARGE, to=["bob@builder.test"], digest="d1") == first
+        assert await stored(letters.storage.spool, first) == HEAD + LARGE
+
+    async def test_after_a_confirmation_the_same_octets_are_a_new_message_at_once(
+        self, storage: Storage, letters: Letters
+    ) -> None:
+        first = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
+        storage.spool.confirm("d1")
+        second = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
+        assert second != first
+        assert len(await letters.due("builder.test")) == 2
+
+    async def test_a_confirmation_that_another_process_is_about_to_write_is_waited_for(
+        self, engine: Engine, storage: Storage, letters: Letters, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
+        other = Letters((await engine.open(worker=1)).storage, engine.clock, maker=1)
+
+        async def confirmed_meanwhile(seconds: float) -> None:
+            storage.spool.confirm("d1")
+            await letters.post(b"anything else")
+
+        monkeypatch.setattr(spool_module.asyncio, "sleep", confirmed_meanwhile)
+        assert await other.post(b"twice", to=["bob@builder.test"], digest="d1") != first
+
+    async def test_a_confirmation_outlives_a_clean_stop(self, engine: Engine) -> None:
+        opened = await engine.open()
+        letters = Letters(opened.storage, engine.clock)
+        first = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
+        opened.storage.spool.confirm("d1")
+        await engine.close()
+        letters = Letters((await engine.open()).storage, engine.clock, maker=1)
+        assert await letters.post(b"twice", to=["bob@builder.test"], digest="d1") != first
+
+    async def test_digests_are_forgotten_after_a_day(self, engine: Engine) -> None:
+        opened = await engine.open()
+        letters = Letters(opened.storage, engine.clock)
+        first = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
+        engine.clock.time += 25 * 3600 * 1_000_000
+        await opened.maintain()
+        assert await letters.post(b"twice", to=["bob@builder.test"], digest="d1") != first
+
+
+class TestBodies:
+    """Bodies are used by three threads; their owner may go at any moment."""
+
+    async def test_a_discarded_body_leaves_nothing(self, engine: Engine, letters: Letters) -> None:
+        message = await letters.letter(LARGE)
+        message.body.discard()
+        message.body.discard()
+        assert files_in(engine.data) == []
+
+    async def test_a_message_whose_owner_is_cancelled_in_the_commit_is_whole(
+        self, storage: Storage, letters: Letters
+    ) -> None:
+        for octets in (b"small", LARGE):
+            message = await letters.letter(octets, to=["bob@builder.test"])
+            accepting = asyncio.ensure_future(storage.spool.accept(message))
+            await asyncio.sleep(0)
+            accepting.cancel()
+            message.body.discard()
+            await letters.post(b"behind it")  # answered after it
+            assert await stored(storage.spool, message.trace) == HEAD + octets
+
+    async def test_a_body_discarded_while_a_thread_writes_it_leaves_nothing(
+        self, engine: Engine, storage: Storage
+    ) -> None:
+        body = storage.spool.new_body()
+        writing = asyncio.ensure_future(body.write(LARGE))
+        await asyncio.sleep(0)
+        writing.cancel()
+        body.discard()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        for _ in range(100):
+            if not files_in(engine.data):
+                break
+            await asyncio.sleep(0.01)
+        assert files_in(engine.data) == []
+
+    async def test_nothing_is_accepted_after_close(self, engine: Engine, storage: Storage, letters: Letters) -> None:
+        message = await letters.letter(LARGE, to=["bob@builder.test"])
+        await engine.close()
+        with pytest.raises(StorageError, match="closed"):
+            await storage.spool.accept(message)
+        message.body.discard()
+
+
+async def test_one_message_in_two_mailboxes_is_stored_once(storage: Storage, letters: Letters) -> None:
+    bob, carol = await letters.account(), await letters.account("carol@builder.test")
+    deliveries = (
+        MailboxDelivery(bob.inbox, b"Delivered-To: bob\r\n"),
+        MailboxDelivery(carol.inbox, b"Delivered-To: carol\r\n"),
+    )
+    message = replace(await letters.letter(b"to both"), deliveries=deliveries)
+    await storage.spool.accept(message)
+    for account, head in ((bob, b"Delivered-To: bob\r\n"), (carol, b"Delivered-To: carol\r\n")):
+        (row,) = await storage.mailboxes.messages(account.inbox)
+        octets = await octets_of(await storage.mailboxes.open(account.inbox, row.uid))
+        assert octets == head + HEAD + b"to both" and row.size == len(octets)
