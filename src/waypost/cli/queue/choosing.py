@@ -1,0 +1,114 @@
+"""The options by which queue commands choose entries."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from waypost.storage import Filter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What an operator chose. `given` is false when no option said anything."""
+
+    filter: Filter
+    given: bool
+
+
+class _DurationType(click.ParamType[int]):
+    """A duration such as `2h`, in microseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from waypost.config.durations import parse_duration
+
+        try:
+            return value if isinstance(value, int) else parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is {error}", param, ctx)
+
+
+class _TraceType(click.ParamType[int]):
+    """A trace id, 13 characters."""
+
+    name = "trace id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from waypost.message.trace import parse_trace_id
+
+        try:
+            return value if isinstance(value, int) else parse_trace_id(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _DomainType(click.ParamType[str]):
+    """A destination: a domain in the form in which domains are compared, or `[local]`."""
+
+    name = "domain"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from waypost.message.address import AddressError, domain_key
+
+        try:
+            return domain_key(value)
+        except AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+_OPTIONS = (
+    click.option("--id", "entry", type=int, metavar="ENTRY", help="This entry."),
+    click.option("--trace", type=_TraceType(), metavar="ID", help="Entries of this message."),
+    click.option("--domain", type=_DomainType(), metavar="DOMAIN", help="Entries for this destination."),
+    click.option("--sender", metavar="ADDRESS", help='From this address; "<>" for reports, "@DOMAIN" for a domain.'),
+    click.option("--older-than", type=_DurationType(), metavar="AGE", help='Older than this, such as "2h" or "5d".'),
+    click.option("--newer-than", type=_DurationType(), metavar="AGE", help="Newer than this."),
+    click.option("--error", metavar="TEXT", help="The last error has this in it."),
+    click.option("--state", type=click.Choice(["ready", "held"]), help="Ready entries, or held ones."),
+)
+
+
+def choosing_options(command: F) -> F:
+    """Give a command the options that choose entries; it is called with `choice: Choice`."""
+
+    @functools.wraps(command)
+    def with_choice(
+        *args: Any,
+        entry: int | None,
+        trace: int | None,
+        domain: str | None,
+        sender: str | None,
+        older_than: int | None,
+        newer_than: int | None,
+        error: str | None,
+        state: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        from waypost.message.trace import TraceId
+        from waypost.storage import EntryState, Filter
+
+        which = Filter(
+            entry=entry,
+            trace=None if trace is None else TraceId(trace),
+            domain=domain,
+            sender=sender,
+            older_than=older_than,
+            newer_than=newer_than,
+            error=error,
+            state=None if state is None else EntryState(state),
+        )
+        return command(*args, choice=Choice(which, which != Filter()), **kwargs)
+
+    decorated: Any = with_choice
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]  # the same command with more options

@@ -1,0 +1,127 @@
+"""`waypost queue list`, `show` and `stats`: they change nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from waypost.cli.frame import config_option, fail, json_option, print_json, print_table, run_with_storage
+from waypost.cli.queue.choosing import Choice, choosing_options
+from waypost.cli.queue.entry_text import COLUMNS, json_of, json_of_stats, lines_of, row_of
+from waypost.cli.times import now, span_text
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+    from waypost.storage import Bus, QueueEntry, QueueStats, Storage
+
+_LIMIT = 100
+
+
+@click.command("list")
+@choosing_options
+@click.option("--limit", type=click.IntRange(min=0), help=f"At most so many; 0: all. Default: {_LIMIT} in the table.")
+@config_option
+@json_option
+def list_entries(settings: Settings, choice: Choice, limit: int | None, as_json: bool) -> None:
+    """List entries, the oldest first."""
+    when = now()
+    most = (0 if as_json else _LIMIT) if limit is None else limit
+
+    async def work(storage: Storage, bus: Bus) -> tuple[list[QueueEntry], int]:
+        found: list[QueueEntry] = []
+        listed = 0
+        async for entry in storage.queue.entries(choice.filter, now=when):
+            if most and listed >= most:
+                return found, await storage.queue.count(choice.filter, now=when) - listed
+            if as_json:  # printed as it is read: a million entries need no memory
+                click.echo(("[" if not listed else ",") + "\n  " + json.dumps(json_of(entry)), nl=False)
+            else:
+                found.append(entry)
+            listed += 1
+        if as_json and not listed:
+            click.echo("[", nl=False)
+        return found, 0
+
+    found, more = run_with_storage(settings, work)
+    if as_json:
+        click.echo("\n]")
+        return
+    print_table(COLUMNS, [row_of(entry, when) for entry in found])
+    if more > 0:
+        click.echo(f"and {more} more; `--limit 0` lists all", err=True)
+
+
+@click.command()
+@click.argument("entries", nargs=-1, type=int, metavar="[ENTRY]...")
+@choosing_options
+@config_option
+@json_option
+def show(settings: Settings, entries: tuple[int, ...], choice: Choice, as_json: bool) -> None:
+    """Show everything about entries, by their numbers or by what they have in common."""
+    when = now()
+    if not entries and not choice.given:
+        raise click.UsageError("Say which: entry numbers, or options such as --trace.")
+
+    async def work(storage: Storage, bus: Bus) -> list[QueueEntry]:
+        found = [await storage.queue.get(entry) for entry in entries]
+        if choice.given:
+            found += [entry async for entry in storage.queue.entries(choice.filter, now=when)]
+        return found
+
+    found = run_with_storage(settings, work)
+    if as_json:
+        print_json([json_of(entry) for entry in found])
+        return
+    if not found:
+        fail("no entry matches")
+    for number, entry in enumerate(found):
+        if number:
+            click.echo()
+        for name, value in lines_of(entry, when):
+            click.echo(f"{name:<16}{value}")
+
+
+@click.command()
+@config_option
+@json_option
+def stats(settings: Settings, as_json: bool) -> None:
+    """Show the queue in figures, and the destinations for which most waits."""
+    when = now()
+
+    async def work(storage: Storage, bus: Bus) -> QueueStats:
+        return await storage.queue.stats(now=when)
+
+    found = run_with_storage(settings, work)
+    if as_json:
+        print_json(json_of_stats(found))
+        return
+    click.echo(summary(found, when))
+    if found.largest:
+        click.echo()
+        print_table(
+            ("destination", "entries", "held", "oldest", "next", "last error"),
+            [
+                (
+                    each.destination,
+                    each.entries,
+                    each.held,
+                    span_text(when - each.oldest),
+                    "" if each.next_attempt is None else f"in {span_text(each.next_attempt - when)}",
+                    each.last_error,
+                )
+                for each in found.largest
+            ],
+        )
+
+
+def summary(stats: QueueStats, when: int) -> str:
+    """Return the figures in one line."""
+    if not stats.entries:
+        return "The queue is empty."
+    oldest = f", the oldest {span_text(when - stats.oldest)} old" if stats.oldest is not None else ""
+    return (
+        f"{stats.entries} {'entry' if stats.entries == 1 else 'entries'} for {stats.destinations} "
+        f"{'destination' if stats.destinations == 1 else 'destinations'}: {stats.due} due, {stats.held} held{oldest}."
+    )

@@ -1,0 +1,58 @@
+"""`waypost queue return`: gives entries up, and tells their senders so by a report (RFC 3464)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from waypost.cli.frame import WORKER
+from waypost.cli.queue.changing import ask, change_all, changing_options, yes_option
+from waypost.cli.times import now
+
+if TYPE_CHECKING:
+    from waypost.cli.queue.choosing import Choice
+    from waypost.config.settings import Settings
+    from waypost.storage import QueueEntry, Storage
+
+_PAGE = 50  # a report may hold a whole message
+_WORDS = "the administrator of this server gave the message up"
+
+
+@click.command("return")
+@changing_options
+@click.option("--reason", default=_WORDS, show_default=True, help="What the senders are told, in one sentence.")
+@yes_option
+def give_up(settings: Settings, choice: Choice, dry_run: bool, reason: str, yes: bool) -> None:
+    """Give entries up and tell their senders. Reports and other mail without a sender just go."""
+    # All that the work needs is read now: later the process may be a user who can't read the program.
+    from waypost.delivery.resolve import AddressBook
+    from waypost.message.trace import TraceIdMaker
+    from waypost.queue.outcomes import discard, return_entry
+    from waypost.queue.reporter import Reporter
+
+    if not reason.isprintable():
+        raise click.BadParameter("it must be one line of printable text", param_hint="--reason")
+    ids = TraceIdMaker(WORKER, now)
+
+    async def change(storage: Storage, entries: Sequence[QueueEntry]) -> int:
+        book = AddressBook(storage.directory, hostname=settings.hostname, hosted=settings.domains)
+        reporter = Reporter(
+            spool=storage.spool,
+            ids=ids,
+            hostname=settings.hostname,
+            destination_of=book.destination,
+            now=now,
+            return_full_below=settings.queue.return_full_below,
+        )
+        outcomes = [await return_entry(entry, reporter=reporter, words=reason, now=now()) for entry in entries]
+        try:
+            await storage.queue.settle(outcomes)
+        finally:
+            for outcome in outcomes:
+                discard(outcome.reports)
+        return len(outcomes)
+
+    ask(settings, choice, "Return", yes, dry_run)
+    change_all(settings, choice, change, doing="Returning", done="returned", dry_run=dry_run, page=_PAGE)

@@ -1,0 +1,44 @@
+"""`waypost serve`: run the service in the foreground, as a service manager wants it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from waypost.cli.frame import config_option, printable
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+
+
+@click.command()
+@config_option
+def serve(settings: Settings) -> None:
+    """Run the service until it is stopped (SIGTERM); SIGHUP loads the configuration again.
+
+    The log goes to the standard error stream: for people on a terminal, as JSON lines otherwise. Started as root, it
+    binds its ports and reads its certificate, and its workers run as another user.
+    """
+    import asyncio
+    import sys
+
+    from waypost.config.load import load
+    from waypost.service.logging import set_up
+    from waypost.service.notify import Notifier
+    from waypost.service.problems import SetupProblem
+    from waypost.service.supervisor import LogForm, Supervisor
+
+    terminal = sys.stderr.isatty()
+    form = LogForm(json=not terminal, colour=terminal)
+    handler = set_up(form.json, colour=form.colour)
+    try:
+        supervisor = Supervisor(settings, load=lambda: load(settings.path), notifier=Notifier(), log_form=form)
+        status = asyncio.run(supervisor.run())
+    except SetupProblem as problem:
+        for words in problem.problems:
+            click.echo(f"waypost: {printable(words)}", err=True)
+        raise SystemExit(1) from None
+    finally:
+        handler.close()
+    raise SystemExit(status)
