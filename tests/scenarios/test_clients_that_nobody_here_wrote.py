@@ -94,7 +94,8 @@ async def test_every_client_submits_and_the_octets_arrive_unchanged(
     await send(host, tmp_path)
     [message] = poll(host, SISTER, SISTER_PASSWORD)
     assert b"by the river" in message and message.startswith(b"Return-Path: <alice@wonderland.test>\r\n")
-    assert message.endswith(b"\r\n\r\nDown the rabbit-hole.\r\n.\r\n..two dots\r\n")
+    body = b"\r\n\r\nDown the rabbit-hole.\r\n.\r\n..two dots\r\n"
+    assert message.endswith(body + b"\r\n" if "swaks" in send.__name__ else body), "swaks adds an empty line itself"
 
 
 async def fetched_by_curl_pop3(host: Host, folder: Path) -> bytes:

@@ -38,20 +38,21 @@ class Narrator:
         self._print(f"── {self._scene}. {title} ".ljust(78, "─"), "scene")
         self._print(f"   {moral}", "time")
 
-    def say(self, who: str, what: str, mood: str = "") -> None:
-        """Tell one event: at which station, and what happened; `mood` is good, bad, wait or empty."""
+    def say(self, who: str, what: str, mood: str = "", *, trace: str = "") -> None:
+        """Tell one event: of which message, at which station, what happened; `mood` is good, bad, wait or empty."""
         from rich.text import Text
 
         line = Text()
         line.append(f"  {self.seconds:6.2f}s  ", _STYLES["time"])
-        line.append(f"{who:<14} ", _STYLES["who"])
+        line.append(f"{trace:<13}  ", _STYLES["time"])
+        line.append(f"{who:<15} ", _STYLES["who"])
         line.append(what, _STYLES.get(mood, ""))
         self._console.print(line)
 
     def quote(self, text: str, *, lines: int = 14) -> None:
         """Show the first lines of a message, indented."""
         for line in text.splitlines()[:lines]:
-            self._print(f"              │ {line}", "quote")
+            self._print(f"                                           │ {line}", "quote")
 
     def plain(self, text: str = "") -> None:
         """Write lines as they are."""

@@ -41,8 +41,7 @@ class Story:
     async def _the_straight_road(self) -> None:
         self._tell.scene("The straight road", "From Alice's command line to Bob's mailbox, station by station.")
         trace = await self._send(BOB, "Tea at five?", "Dear Bob,\n\ndo come. The Hatter insists.\n\nAlice")
-        events = await self._follow(trace, "relayed")
-        self._tell_events(self._town.wonderland, events)
+        await self._follow(trace, "relayed")
         await self._tell_arrival(trace)
         await self._read(self._town.builder, BOB)
 
@@ -51,17 +50,16 @@ class Story:
         await self._town.builder.stop()
         self._tell.say("builder.test", "the service is stopped", "bad")
         trace = await self._send(BOB, "Are you there?", "Knock, knock.")
-        seen = self._tell_events(self._town.wonderland, await self._follow(trace, "attempt"))
+        seen = await self._follow(trace, "attempt")
         await self._town.builder.start()
         self._tell.say("builder.test", "the service is back", "good")
-        events = await self._follow(trace, "relayed")
-        self._tell_events(self._town.wonderland, events, skip=seen)
+        await self._follow(trace, "relayed", seen)
         await self._read(self._town.builder, BOB)
 
     async def _nobody_of_that_name(self) -> None:
         self._tell.scene("Nobody of that name", "An unknown recipient: Alice is told, in words for people.")
         trace = await self._send("nobody@builder.test", "For whoever reads this", "Hello?")
-        self._tell_events(self._town.wonderland, await self._follow(trace, "returned"))
+        await self._follow(trace, "returned")
         await self._read(self._town.wonderland, ALICE)
 
     async def _a_domain_that_never_answers(self) -> None:
@@ -70,10 +68,9 @@ class Story:
             "First a notice that the message is delayed; when the term ends, it comes back.",
         )
         trace = await self._send("echo@silent.test", "Is anybody home?", "Hello, hello, hello.")
-        seen = self._tell_events(self._town.wonderland, await self._follow(trace, "delayed"))
+        seen = await self._follow(trace, "delayed")
         await self._read(self._town.wonderland, ALICE, lines=8)
-        events = await self._follow(trace, "returned")
-        self._tell_events(self._town.wonderland, events, skip=seen)
+        await self._follow(trace, "returned", seen)
         await self._read(self._town.wonderland, ALICE, lines=8)
 
     async def _the_burst(self) -> None:
@@ -123,25 +120,29 @@ class Story:
         arguments += ["--via", submission_url(host), "--ca", str(host.certificate), "--json"]
         printed = await host.client(*arguments, stdin=text, password=PASSWORDS[ALICE])
         trace = str(json.loads(printed)["trace"])
-        self._tell.say("Alice", f'sends "{subject}" to {to}; her server calls it {trace}', "good")
+        self._tell.say("Alice", f'sends "{subject}" to {to}', "good", trace=trace)
         return trace
 
-    async def _follow(self, trace: str, station: str) -> list[dict[str, Any]]:
-        """Return the journal of a message once it has reached `station`."""
+    async def _follow(self, trace: str, station: str, seen: int = 0) -> int:
+        """Tell a message's journal as it is written, from event `seen` on, until the message has reached `station`.
+
+        Returns how many events there were.
+        """
         deadline = time.monotonic() + _PATIENCE
         while True:
             events = (await self._town.wonderland.json("trace", trace))["events"]
+            self._tell_events(self._town.wonderland, trace, events[seen:])
+            seen = max(seen, len(events))
             if any(event["station"] == station for event in events):
-                return list(events)
+                return seen
             if time.monotonic() > deadline:
                 raise LabError(f"message {trace} was not {station} within {_PATIENCE:.0f} s")
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
 
-    def _tell_events(self, host: Host, events: list[dict[str, Any]], *, skip: int = 0) -> int:
-        for event in events[skip:]:
+    def _tell_events(self, host: Host, trace: str, events: list[dict[str, Any]]) -> None:
+        for event in events:
             what, mood = describe(event)
-            self._tell.say(host.domain, what, mood)
-        return len(events)
+            self._tell.say(host.domain, what, mood, trace=trace)
 
     async def _tell_arrival(self, trace: str) -> None:
         """Tell the second host's part: its own id stands in the relay's reply."""
@@ -150,7 +151,7 @@ class Story:
         for word in reversed(replies.split()):
             if re.fullmatch(r"[0-9a-z]{13}", word):
                 arrived = (await self._town.builder.json("trace", word))["events"]
-                self._tell_events(self._town.builder, arrived)
+                self._tell_events(self._town.builder, word, arrived)
                 return
 
     async def _read(self, host: Host, person: str, *, lines: int = 12) -> None:
