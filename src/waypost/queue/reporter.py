@@ -96,14 +96,16 @@ class Reporter:
         recipients: Sequence[Recipient],
         header: bytes,
         received_at: Micros,
+        action: Action = Action.DELIVERED,
     ) -> NewMessage | None:
-        """Return the success report of a message that is put into mailboxes as it is accepted; None when no
-        recipient's NOTIFY asks for it. `header` is the message's header block. Raises `StorageError`.
+        """Return the success report of a message that is put into mailboxes as it is accepted, or goes on to the
+        members of a group (`action` EXPANDED); None when no recipient's NOTIFY asks for it. `header` is the message's
+        header block. Raises `StorageError`.
         """
         concerned = [Concerned(recipient, "2.1.5") for recipient in recipients]
         about = About(trace, envelope, received_at)
-        wanted = self._wanted(Action.DELIVERED, about, concerned, Attempted())
-        return await self._write(Action.DELIVERED, about, wanted, Attempted(), header, None) if wanted else None
+        wanted = self._wanted(action, about, concerned, Attempted())
+        return await self._write(action, about, wanted, Attempted(), header, None) if wanted else None
 
     async def report(
         self, action: Action, about: About, concerned: Sequence[Concerned], attempted: Attempted
