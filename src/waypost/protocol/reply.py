@@ -37,15 +37,6 @@ class Reply:
         """The lines as one, for logs and reports."""
         return " ".join(self.lines)
 
-    def wire(self) -> bytes:
-        """Return the reply as it is sent (RFC 5321 4.2.1, RFC 2034 4)."""
-        status = f"{self.enhanced} " if self.enhanced else ""
-        last = len(self.lines) - 1
-        return b"".join(
-            f"{self.code}{' ' if number == last else '-'}{status}{line}\r\n".encode()
-            for number, line in enumerate(self.lines)
-        )
-
     def __str__(self) -> str:
         return f"{self.code} {self.enhanced + ' ' if self.enhanced else ''}{self.text}"
 

@@ -1,0 +1,213 @@
+"""The whole of one worker, put together on one page: every dependency is made here, and handed over.
+
+Read it to see the machine: storage and what is asked of it by everybody; the way out; the ways in, and mailboxes.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from waypost.access.pop3 import Pop3Session
+from waypost.config.settings import SECOND, ListenerProtocol, Settings
+from waypost.delivery.local import LocalDelivery
+from waypost.delivery.plan import Planner
+from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook
+from waypost.dns import StubResolver, system_servers
+from waypost.intake import Acceptance, SmtpSession, server_options
+from waypost.login.desk import LoginDesk
+from waypost.message.address import domain_key
+from waypost.message.trace import Micros, TraceId, TraceIdMaker
+from waypost.protocol.session import Session
+from waypost.queue import Carrier, Dispatcher, Reporter, Schedule
+from waypost.reception import ReceptionPolicy
+from waypost.service.admission import Admission
+from waypost.service.bus import UnixBus
+from waypost.service.connection import Timing
+from waypost.service.connections import Connections
+from waypost.service.door import House
+from waypost.service.own_addresses import own_addresses
+from waypost.service.secrets import Secrets
+from waypost.storage import Directory, Storage
+from waypost.storage.sqlite import SqliteStorage, open_storage
+from waypost.submission import SubmissionPolicy
+from waypost.transport.relay import Relay
+from waypost.transport.router import Router
+
+Make = Callable[[], Session]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A worker's parts. `sessions` makes one for a connection on a listener of that protocol; `closing` ends all."""
+
+    storage: SqliteStorage
+    dispatcher: Dispatcher
+    sessions: Mapping[ListenerProtocol, Make]
+    house: House
+    closing: AsyncExitStack
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What both ways need."""
+
+    settings: Settings
+    number: int
+    now: Callable[[], Micros]
+    ids: Callable[[], TraceId]
+    bus: UnixBus
+    storage: Storage
+    book: AddressBook
+    planner: Planner
+    reporter: Reporter
+    closing: AsyncExitStack
+
+
+async def assemble(settings: Settings, secrets: Secrets, *, number: int, now: Callable[[], Micros]) -> Assembly:
+    """Make the worker of that number; nothing runs yet. Raises `StorageError`, `OSError`, `TlsProblem`."""
+    async with AsyncExitStack() as closing:
+        bus = UnixBus(settings.data / "bus", f"worker-{number}-{os.getpid()}")
+        await bus.start()
+        closing.callback(bus.close)
+        opened = await open_storage(
+            settings.data,
+            now=now,
+            worker=number,
+            publish=bus.publish,
+            memory_per_message=settings.limits.memory_per_message,
+        )
+        closing.push_async_callback(opened.close)
+        storage = opened.storage
+        ids = TraceIdMaker(number, now)
+        book = address_book(settings, storage.directory)
+        reporter = Reporter(
+            spool=storage.spool,
+            ids=ids,
+            hostname=settings.hostname,
+            destination_of=book.destination,
+            now=now,
+            return_full_below=settings.queue.return_full_below,
+        )
+        shared = _Shared(settings, number, now, ids, bus, storage, book, Planner(book), reporter, closing)
+        timing = Timing(session=settings.limits.session_time / SECOND)
+        house = House(Admission(settings.limits), Connections(), timing, secrets.tls())
+        dispatcher = _way_out(shared, secrets)
+        sessions = _ways_in(shared, secrets)
+        return Assembly(opened, dispatcher, sessions, house, closing.pop_all())
+
+
+def _way_out(shared: _Shared, secrets: Secrets) -> Dispatcher:
+    """The queue's dispatcher, with the two carriers that it hands destinations to."""
+    settings, storage, now = shared.settings, shared.storage, shared.now
+    resolver = StubResolver(settings.dns.servers or system_servers(), timeout=settings.dns.timeout / SECOND)
+    shared.closing.push_async_callback(resolver.close)
+    router = Router(
+        routes=settings.routes,
+        outbound=settings.outbound,
+        resolver=resolver,
+        hostname=settings.hostname,
+        own_addresses=own_addresses(settings.listeners),
+        passwords=secrets.passwords,
+    )
+    relay = Relay(router=router, spool=storage.spool, outbound=settings.outbound, hostname=settings.hostname, now=now)
+    shared.closing.push_async_callback(relay.close)
+    local = LocalDelivery(shared.book, shared.planner, hostname=settings.hostname, now=now)
+
+    def carrier_for(destination: str) -> Carrier:
+        return local if destination == LOCAL_DESTINATION else relay
+
+    return Dispatcher(
+        queue=storage.queue,
+        carrier_for=carrier_for,
+        reporter=shared.reporter,
+        schedule=Schedule.from_settings(settings.queue),
+        owner=shared.number,
+        bus=shared.bus,
+        now=now,
+        random=random.Random(),
+    )
+
+
+def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
+    """What speaks on the listeners: reception, submission, and mailboxes."""
+    settings, storage, now = shared.settings, shared.storage, shared.now
+    limits, hostname, directory = settings.limits, settings.hostname, storage.directory
+    desk = LoginDesk(directory, now=now, secret=secrets.login)
+    shared.closing.callback(desk.close)
+    shared.bus.subscribe("directory", lambda notice: desk.forget(notice.name))
+    acceptance = Acceptance(
+        spool=storage.spool,
+        planner=shared.planner,
+        reporter=shared.reporter,
+        ids=shared.ids,
+        hostname=hostname,
+        limits=limits,
+        now=now,
+    )
+    reception = ReceptionPolicy(book=shared.book)
+    submission = SubmissionPolicy(
+        book=shared.book, directory=directory, settings=settings.submission, hostname=hostname
+    )
+
+    def receives(protocol: ListenerProtocol, *, delay: float = 0.0) -> Make:
+        options = server_options(settings, protocol)
+        return lambda: SmtpSession(
+            options=options,
+            policy=reception,
+            acceptance=acceptance,
+            desk=None,
+            spool=storage.spool,
+            now=now,
+            limits=limits,
+            greeting_delay=delay,
+        )
+
+    def submits(protocol: ListenerProtocol) -> Make:
+        options = server_options(settings, protocol)
+        return lambda: SmtpSession(
+            options=options,
+            policy=submission,
+            acceptance=acceptance,
+            desk=desk,
+            spool=storage.spool,
+            now=now,
+            limits=limits,
+        )
+
+    def reads(*, starttls: bool) -> Make:
+        return lambda: Pop3Session(
+            desk=desk, mailboxes=storage.mailboxes, now=now, hostname=hostname, starttls=starttls
+        )
+
+    return {
+        ListenerProtocol.SMTP: receives(ListenerProtocol.SMTP, delay=settings.reception.greeting_delay / SECOND),
+        ListenerProtocol.LMTP: receives(ListenerProtocol.LMTP),
+        ListenerProtocol.SUBMISSION: submits(ListenerProtocol.SUBMISSION),
+        ListenerProtocol.SUBMISSIONS: submits(ListenerProtocol.SUBMISSIONS),
+        ListenerProtocol.POP3: reads(starttls=settings.tls is not None),
+        ListenerProtocol.POP3S: reads(starttls=False),
+    }
+
+
+def address_book(settings: Settings, directory: Directory) -> AddressBook:
+    """Return the address book of the hosted domains; those with a route of their own are hosted partly elsewhere."""
+    hosted = {domain_key(domain) for domain in settings.domains}
+    patterns = [pattern for route in settings.routes for pattern in route.domains]
+    exact = {domain_key(pattern) for pattern in patterns if not pattern.startswith((".", "*"))}
+    above = tuple("." + domain_key(pattern[1:]) for pattern in patterns if pattern.startswith("."))
+    return AddressBook(
+        directory,
+        hostname=settings.hostname,
+        hosted=hosted,
+        routed={domain for domain in hosted if domain in exact or domain.endswith(above)},
+        separator=settings.reception.subaddress_separator,
+        postmaster=settings.reception.postmaster,
+    )
+
+
+def wall_clock() -> Micros:
+    """Return microseconds since 1970: the clock of everything that storage keeps."""
+    return time.time_ns() // 1000

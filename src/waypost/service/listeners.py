@@ -1,0 +1,180 @@
+"""The listening sockets: bound by the supervisor, which keeps them while workers come and go.
+
+Each listener has one socket a worker (SO_REUSEPORT: the kernel spreads connections over them). Since the supervisor
+holds them too, connections that wait in a socket outlive the death of its worker, and a reload.
+"""
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from waypost.config.settings import IpAddress, Listener
+from waypost.service.problems import SetupProblem
+
+_BACKLOG = 4096  # the kernel lowers it to net.core.somaxconn
+_EVERY = 0.1
+
+
+class ListenProblem(SetupProblem):
+    """Listeners can't be had; there is a problem for each."""
+
+
+def address_text(address: IpAddress, port: int) -> str:
+    """Return an address and port as they stand in the configuration: `[::]:25`."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+@dataclass(slots=True)
+class Bound:
+    """A listener and its sockets, one a worker or more. `address` is where it really listens, port 0 resolved."""
+
+    listener: Listener
+    sockets: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """Address and port as text."""
+        return address_text(self.listener.address, self.port)
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return int(self.sockets[0].getsockname()[1]) if self.sockets else self.listener.port
+
+    def share(self, worker: int, workers: int) -> list[socket.socket]:
+        """Return the sockets of worker number `worker` of `workers`; all of them together have every socket."""
+        return self.sockets[worker::workers]
+
+    def close(self) -> None:
+        """Close the sockets; workers that have them go on until they close theirs."""
+        for sock in self.sockets:
+            sock.close()
+        self.sockets.clear()
+
+
+_Key = tuple[IpAddress, int]
+
+
+class Listeners:
+    """The sockets of the configuration in force."""
+
+    def __init__(self) -> None:
+        self._bound: dict[_Key, Bound] = {}
+
+    @property
+    def bound(self) -> tuple[Bound, ...]:
+        """What is listened on, in the order of the configuration."""
+        return tuple(self._bound.values())
+
+    def bind(self, wanted: Sequence[Listener], workers: int, *, patience: float = 0.0) -> "Change":
+        """Bind what the wanted listeners need and is not there yet; nothing changes until `Change.keep`.
+
+        A port in use is tried again for `patience` seconds: the workers of a service that was killed need a moment to
+        let go. Raises `ListenProblem` with all problems; everything is then as before.
+        """
+        until = time.monotonic() + patience
+        after: dict[_Key, Bound] = {}
+        fresh: list[Bound] = []
+        problems: list[str] = []
+        for listener in wanted:
+            key = (listener.address, listener.port)
+            before = self._bound.get(key)
+            now = Bound(listener, list(before.sockets) if before else [])
+            after[key] = now
+            extra = Bound(listener)
+            fresh.append(extra)
+            try:
+                while len(now.sockets) < workers:
+                    sock = _bind(listener, now.port, until, first=not now.sockets)
+                    now.sockets.append(sock)
+                    extra.sockets.append(sock)
+            except OSError as error:
+                problems.append(_explain(listener, error))
+        if problems:
+            for extra in fresh:
+                extra.close()
+            raise ListenProblem(*problems)
+        return Change(self, after, fresh)
+
+    def close(self) -> None:
+        """Close everything."""
+        for bound in self._bound.values():
+            bound.close()
+        self._bound.clear()
+
+    def _replace(self, after: dict[_Key, Bound]) -> None:
+        for key, bound in self._bound.items():
+            if key not in after:
+                bound.close()
+        self._bound = after
+
+
+class Change:
+    """Sockets that are bound, and not in force yet. `bound` is how it would be."""
+
+    def __init__(self, listeners: Listeners, after: dict[_Key, Bound], fresh: list[Bound]) -> None:
+        self._listeners = listeners
+        self._after = after
+        self._fresh = fresh
+
+    @property
+    def bound(self) -> tuple[Bound, ...]:
+        """The listeners as they would be."""
+        return tuple(self._after.values())
+
+    def keep(self) -> None:
+        """Put it in force; sockets that are no longer wanted are closed."""
+        self._listeners._replace(self._after)
+
+    def drop(self) -> None:
+        """Let it be: what was bound for it is closed."""
+        for bound in self._fresh:
+            bound.close()
+
+
+def _bind(listener: Listener, port: int, until: float, *, first: bool) -> socket.socket:
+    while True:
+        try:
+            if first and port:
+                # SO_REUSEPORT would share the port with another service of the same user, unnoticed.
+                _socket(listener, port, shared=False).close()
+            sock = _socket(listener, port, shared=True)
+            sock.listen(_BACKLOG)
+            return sock
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= until:
+                raise
+            time.sleep(_EVERY)
+
+
+def _socket(listener: Listener, port: int, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if listener.address.version == 6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((str(listener.address), port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _explain(listener: Listener, error: OSError) -> str:
+    port = listener.port
+    fix = {
+        errno.EADDRINUSE: f"the port is in use: stop what listens there (`ss -ltnp 'sport = :{port}'` shows it), "
+        "or choose another port",
+        errno.EACCES: f"not allowed: port {port} needs root, or the capability CAP_NET_BIND_SERVICE that the systemd "
+        "unit gives; or choose a port from 1024 on",
+        errno.EADDRNOTAVAIL: "this host has no such address: write one that `ip address` shows, or 0.0.0.0 or [::]",
+        errno.EAFNOSUPPORT: "this host has no IPv6: remove the listener",
+    }
+    words = fix.get(error.errno or 0) or os.strerror(error.errno or 0)
+    return f"listener {listener.protocol.value} {address_text(listener.address, port)}: {words}"

@@ -1,0 +1,136 @@
+"""`data/run/`: who runs on this data directory. One service holds `service.lock`; each worker holds its number's lock,
+so that numbers are unique among live processes even when a supervisor was killed; `service.json` says it to people.
+
+The folder belongs to the workers' user, and root writes into it: so it is reached by descriptor, and no link followed.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from waypost.service.privileges import Identity
+from waypost.service.problems import SetupProblem
+
+log = logging.getLogger(__name__)
+
+_STATE = "service.json"
+_LOCK = "service.lock"
+_MAINTENANCE = "maintenance.lock"
+_SECRET = "login.secret"
+_SECRET_OCTETS = 32
+_MOST_WORKERS = 1023  # the largest number is the command line's
+
+
+class RunFolder:
+    """The folder `run` of a data directory, made when there is none. Raises `SetupProblem`."""
+
+    def __init__(self, data: Path, identity: Identity | None = None) -> None:
+        self._path = data / "run"
+        self._identity = identity
+        try:
+            above = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir("run", 0o700, dir_fd=above)
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._folder = os.open("run", flags, dir_fd=above)
+            finally:
+                os.close(above)
+            self._own(self._folder)
+        except OSError as error:
+            raise SetupProblem(f"data: {self._path}: {error.strerror}") from None
+        self._held: list[int] = []
+
+    def close(self) -> None:
+        """Let go of the folder and of every lock in it."""
+        for fd in self._held:
+            os.close(fd)
+        self._held.clear()
+        os.close(self._folder)
+
+    def lock_service(self) -> None:
+        """Become the one service of this data directory. Raises `SetupProblem`."""
+        try:
+            taken = self._lock(_LOCK)
+        except OSError as error:
+            raise SetupProblem(f"data: {self._path / _LOCK}: {error.strerror}") from None
+        if not taken:
+            pid = self._state().get("pid")
+            who = f"process {pid}" if pid else "another process"
+            raise SetupProblem(f"data: {self._path.parent} is in use: {who} serves it already; stop that one first")
+
+    def take_number(self) -> int:
+        """Return a number that no other live worker has, the lowest; it is held until `close`. Raises `OSError`."""
+        for number in range(_MOST_WORKERS):
+            if self._lock(f"worker-{number}.lock"):
+                return number
+        raise OSError(f"all {_MOST_WORKERS} worker numbers are taken")
+
+    def take_maintenance(self) -> bool:
+        """Become the process that keeps the house in order, unless there is one. Raises `OSError`."""
+        return self._lock(_MAINTENANCE)
+
+    def login_secret(self) -> bytes:
+        """Return the secret of this data directory that stands in for the credentials of unknown users, made once:
+        what they are answered must not change from one start to the next. Raises `SetupProblem`."""
+        try:
+            fd = os.open(_SECRET, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
+            with os.fdopen(fd, "r+b") as file:
+                self._own(fd)
+                secret = file.read(_SECRET_OCTETS)
+                if len(secret) < _SECRET_OCTETS:
+                    secret = os.urandom(_SECRET_OCTETS)
+                    file.seek(0)
+                    file.write(secret)
+            return secret
+        except OSError as error:
+            raise SetupProblem(f"data: {self._path / _SECRET}: {error.strerror}") from None
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Write `service.json`; a disk that does not take it is logged and no more."""
+        fresh = f"{_STATE}.new"
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh, dir_fd=self._folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(fresh, flags, 0o644, dir_fd=self._folder), "w") as file:
+                self._own(file.fileno())
+                json.dump(state, file)
+            os.rename(fresh, _STATE, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except OSError as error:
+            log.warning("state not written", extra={"fields": {"file": str(self._path / _STATE), "error": str(error)}})
+
+    def forget(self) -> None:
+        """Remove `service.json`: nothing runs any more."""
+        with contextlib.suppress(OSError):
+            os.unlink(_STATE, dir_fd=self._folder)
+
+    def _state(self) -> dict[str, Any]:
+        with contextlib.suppress(OSError, ValueError):
+            fd = os.open(_STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+            with os.fdopen(fd) as file:
+                state = json.load(file)
+                return state if isinstance(state, dict) else {}
+        return {}
+
+    def _lock(self, name: str) -> bool:
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
+        try:
+            self._own(fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        except OSError:
+            os.close(fd)
+            raise
+        self._held.append(fd)
+        return True
+
+    def _own(self, fd: int) -> None:
+        if self._identity is not None:
+            os.fchown(fd, self._identity.uid, self._identity.gid)

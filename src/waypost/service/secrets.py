@@ -1,0 +1,67 @@
+"""Secrets that files hold: read by the supervisor, which may be root, and handed to workers, which may not.
+
+Nothing here shows a secret: not in an error, not in a representation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from waypost.config.password_file import read_password
+from waypost.config.settings import Settings
+from waypost.service.problems import SetupProblem
+from waypost.service.tls import ServerTls, TlsProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """PEM octets of certificate and key, None without TLS; the passwords of routes by their files; and what logins of
+    unknown users are answered from, alike in every worker."""
+
+    certificate: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+    passwords: Mapping[Path, str] = field(default_factory=dict, repr=False)
+    login: bytes | None = field(default=None, repr=False)
+
+    def tls(self) -> ServerTls | None:
+        """Return what the TLS listeners use. Raises `TlsProblem`."""
+        if self.certificate is None or self.key is None:
+            return None
+        return ServerTls.from_pem(self.certificate, self.key)
+
+
+def read_secrets(settings: Settings) -> Secrets:
+    """Read the files that the configuration names, and try the certificate. Raises `SetupProblem` with every fault.
+
+    An expired certificate is none: mail between servers goes on with it, and `waypost check` complains.
+    """
+    problems: list[str] = []
+    certificate = key = None
+    if settings.tls is not None:
+        certificate = _read(settings.tls.certificate, "tls.certificate", problems)
+        key = _read(settings.tls.key, "tls.key", problems)
+    passwords: dict[Path, str] = {}
+    for route in settings.routes:
+        if route.password_file is not None:
+            try:
+                passwords[route.password_file] = read_password(route.password_file)
+            except OSError as error:
+                problems.append(f"route.password_file: {route.password_file} can't be read: {error.strerror}")
+            except ValueError as error:
+                problems.append(f"route.password_file: {route.password_file} {error}")
+    secrets = Secrets(certificate, key, passwords)
+    try:
+        secrets.tls()
+    except TlsProblem as problem:
+        problems.append(f"tls.certificate: {settings.tls and settings.tls.certificate}: {problem}")
+    if problems:
+        raise SetupProblem(*problems)
+    return secrets
+
+
+def _read(path: Path, setting: str, problems: list[str]) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        problems.append(f"{setting}: {path} can't be read: {error.strerror}")
+        return None

@@ -1,0 +1,181 @@
+"""A worker: `python -m waypost.service.worker FD`, started by the supervisor with its orders on that descriptor.
+
+It gives up root and all that it has no need of (`confinement.py`), then opens the storage, the doors and the
+dispatcher, and says that it is ready. It ends when the supervisor says so or dies: gracefully, with every transaction
+that can still be finished.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable
+from typing import Any
+
+from waypost.config.settings import DAY, SECOND
+from waypost.service.assembly import Assembly, assemble, wall_clock
+from waypost.service.confinement import Unconfined, confine, reach_of
+from waypost.service.door import Door
+from waypost.service.logging import set_up
+from waypost.service.orders import Control, Orders, Word
+from waypost.service.preload import preload
+from waypost.service.privileges import become, harden
+from waypost.service.problems import SetupProblem
+from waypost.service.run_folder import RunFolder
+from waypost.service.tls import TlsProblem
+from waypost.storage import StorageError
+
+log = logging.getLogger("waypost.service.worker")  # run by -m, its name is another
+
+_HOUSEKEEPING_EVERY = 60.0
+
+
+def main() -> None:
+    """Be a worker until told otherwise; exits with 0 after a stop, 1 when it could not begin or go on."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # the terminal tells the whole group; the supervisor tells us
+        signal.signal(number, signal.SIG_IGN)
+    control = Control(int(sys.argv[1]))
+    orders = control.orders()
+    try:
+        confined = _give_up_rights(orders)
+        set_up(orders.json_log, colour=orders.colour_log)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(Worker(orders, control, confined).run())
+    except (SetupProblem, StorageError, TlsProblem, OSError) as error:
+        control.failed(_words(error))
+        raise SystemExit(1) from None
+    except Exception as error:
+        log.exception("worker failed")
+        control.failed(f"{type(error).__name__}: {error}")
+        raise SystemExit(1) from None
+    finally:
+        control.close()
+
+
+def _give_up_rights(orders: Orders) -> int | str:
+    """Give up what a worker must not have; returns what `confine` says, or why there is no confinement.
+
+    This comes before the first thread (that of the log): a thread that is there already would keep its rights.
+    Raises `OSError`.
+    """
+    preload()
+    if orders.identity is not None:
+        become(orders.identity)
+    harden()
+    os.umask(0o077)
+    try:
+        return confine(reach_of(orders.settings))
+    except Unconfined as problem:
+        return str(problem)
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        from uvloop import Loop
+    except ImportError:
+        return None
+    return Loop
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+class Worker:
+    """One worker's life: begin, serve, retire or stop."""
+
+    def __init__(self, orders: Orders, control: Control, confined: int | str) -> None:
+        self._settings = orders.settings
+        self._orders = orders
+        self._control = control
+        self._confined = confined
+        self._stop = asyncio.Event()
+        self._retire = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until the end. Raises what kept it from beginning: `SetupProblem`, `StorageError`, `OSError`,
+        `TlsProblem`; any other error is a fault of ours."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        self._control.nonblocking()
+        loop.add_reader(self._control, self._hear)
+        folder = RunFolder(self._settings.data)
+        try:
+            number = folder.take_number()
+            assembly = await assemble(self._settings, self._orders.secrets, number=number, now=wall_clock)
+            async with assembly.closing:
+                await self._serve(assembly, number, folder)
+        finally:
+            folder.close()
+            loop.remove_reader(self._control)
+
+    def _hear(self) -> None:
+        self._control.hear(self._told)
+
+    def _told(self, word: Word) -> None:
+        event = self._stop if word is Word.STOP else self._retire
+        event.set()
+
+    async def _serve(self, assembly: Assembly, number: int, folder: RunFolder) -> None:
+        grace = self._settings.service.stop_grace / SECOND
+        connections, dispatcher = assembly.house.connections, assembly.dispatcher
+        dispatching = asyncio.create_task(dispatcher.run())
+        housekeeping = asyncio.create_task(self._keep_house(assembly, folder))
+        doors = self._open_doors(assembly)
+        self._control.ready(number)
+        fields = {"number": number, "generation": self._orders.generation}
+        log.info("worker ready", extra={"fields": fields})
+        if isinstance(self._confined, str) and number == 0:  # once is enough: it is so for all of them
+            log.warning("workers not confined", extra={"fields": {"reason": self._confined}})
+        await _first(self._stop.wait(), self._retire.wait(), dispatching)
+        for door, sock in doors:
+            door.close()
+            sock.close()
+        log.info("worker ending", extra={"fields": {**fields, "connections": len(connections)}})
+        if not self._stop.is_set() and not dispatching.done():  # retired: others do the rest of the work now
+            await _first(self._stop.wait(), asyncio.gather(dispatcher.stop(grace), connections.gone()))
+        await asyncio.gather(connections.stop(grace), dispatcher.stop(grace))
+        housekeeping.cancel()
+        await asyncio.wait({housekeeping, dispatching})
+        dispatching.result()  # a fault of ours that ended it ends us too
+
+    def _open_doors(self, assembly: Assembly) -> list[tuple[Door, socket.socket]]:
+        doors = []
+        for listener, fd in self._orders.doors:
+            sock = socket.socket(fileno=fd)
+            sock.setblocking(False)
+            door = Door(listener, sock, assembly.house, assembly.sessions[listener.protocol])
+            door.open()
+            doors.append((door, sock))
+        return doors
+
+    async def _keep_house(self, assembly: Assembly, folder: RunFolder) -> None:
+        """Do the storage's housekeeping every so often, when this is the process that does."""
+        mine = False
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_EVERY)
+            try:
+                mine = mine or folder.take_maintenance()
+                if mine:
+                    await assembly.storage.maintain(journal_age=self._settings.service.journal_days * DAY)
+            except (StorageError, OSError) as error:
+                log.warning("housekeeping failed", extra={"fields": {"error": _words(error)}})
+
+
+async def _first(*waits: Awaitable[Any]) -> None:
+    """Return when one of them is done; those that were begun here are cancelled, a task of somebody else is not."""
+    tasks = [wait if isinstance(wait, asyncio.Task) else asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task, wait in zip(tasks, waits, strict=True):
+            if task is not wait:
+                task.cancel()
+
+
+if __name__ == "__main__":
+    main()

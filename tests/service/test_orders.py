@@ -1,0 +1,103 @@
+"""Supervisor and worker understand each other, and a worker is believed nothing but a report."""
+
+import importlib
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waypost.config.settings import Settings
+from waypost.service.orders import Control, Orders, Report, Word, read_report, write_orders
+from waypost.service.preload import MODULES
+from waypost.service.secrets import Secrets
+
+ORDERS = Orders(
+    generation=7,
+    settings=Settings(path=Path("/etc/waypost.toml"), hostname="mx.example.org", domains=(), data=Path("/data")),
+    secrets=Secrets(b"certificate", b"key" * 100_000),
+    identity=None,
+    doors=(),
+    json_log=True,
+)
+
+
+@pytest.fixture
+def pair() -> tuple[socket.socket, Control]:
+    ours, theirs = socket.socketpair()
+    return ours, Control(theirs.detach())
+
+
+def test_orders_arrive_whole(pair: tuple[socket.socket, Control]) -> None:
+    supervisor, control = pair
+    octets = write_orders(ORDERS)
+    supervisor.setblocking(False)
+    sent = supervisor.send(octets)
+
+    def rest() -> None:
+        supervisor.setblocking(True)
+        supervisor.sendall(octets[sent:])
+
+    import threading
+
+    thread = threading.Thread(target=rest)
+    thread.start()
+    assert control.orders() == ORDERS
+    thread.join()
+    control.close()
+    supervisor.close()
+
+
+def test_words_arrive_one_by_one(pair: tuple[socket.socket, Control]) -> None:
+    supervisor, control = pair
+    control.nonblocking()
+    heard: list[Word] = []
+    control.hear(heard.append)
+    assert heard == []
+    supervisor.sendall(Word.RETIRE.value + Word.STOP.value)
+    control.hear(heard.append)
+    assert heard == [Word.RETIRE, Word.STOP]
+    supervisor.close()
+    control.close()
+
+
+def test_a_dead_supervisor_is_a_stop(pair: tuple[socket.socket, Control]) -> None:
+    supervisor, control = pair
+    supervisor.close()
+    heard: list[Word] = []
+    control.hear(heard.append)
+    assert heard == [Word.STOP]
+    control.ready(1)  # nobody hears it, and nothing happens
+    control.close()
+
+
+def test_a_supervisor_that_dies_before_its_orders_is_noticed(pair: tuple[socket.socket, Control]) -> None:
+    supervisor, control = pair
+    supervisor.sendall(write_orders(ORDERS)[:1000])
+    supervisor.close()
+    with pytest.raises(EOFError):
+        control.orders()
+    control.close()
+
+
+def test_reports_arrive(pair: tuple[socket.socket, Control]) -> None:
+    supervisor, control = pair
+    control.ready(3)
+    control.failed("no\nspace")
+    with supervisor.makefile("rb") as lines:
+        assert read_report(lines.readline()) == Report(True, number=3)
+        assert read_report(lines.readline()) == Report(False, problem="no\nspace")
+    supervisor.close()
+    control.close()
+
+
+@given(st.one_of(st.binary(), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)))
+def test_what_is_no_report_is_none(line: bytes | str) -> None:
+    assert read_report(line.encode() if isinstance(line, str) else line) is None
+
+
+def test_whatever_is_loaded_before_root_is_given_up_exists() -> None:
+    for name in MODULES:
+        importlib.import_module(name)

@@ -1,0 +1,98 @@
+"""What a configuration names outside itself is looked at, and what is wrong is told by line and key."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from waypost.config.load import ConfigErrors, load_document
+from waypost.service.certificates import self_signed
+from waypost.service.preflight import Preflight, preflight
+
+NOW = datetime(2026, 11, 25, 1, 7, tzinfo=UTC)
+FEWEST = 'hostname = "mx.example.org"\ndomains = ["example.org"]\ndata = "data"\n'
+TLS = '[tls]\ncertificate = "cert.pem"\nkey = "key.pem"\n'
+ROUTE = '[[route]]\ndomains = ["*"]\nhost = "relay.example.net"\nusername = "u"\npassword_file = "secret"\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for file, data in zip(("cert.pem", "key.pem"), self_signed(["mx.example.org"], NOW), strict=True):
+        (tmp_path / file).write_bytes(data)
+    (tmp_path / "secret").write_text("white-rabbit\n")
+    (tmp_path / "secret").chmod(0o600)
+    return tmp_path
+
+
+def look(folder: Path, text: str, now: datetime = NOW) -> Preflight:
+    (folder / "waypost.toml").write_text(text)
+    return preflight(load_document(folder / "waypost.toml"), now)
+
+
+def errors(folder: Path, text: str, now: datetime = NOW) -> list[str]:
+    with pytest.raises(ConfigErrors) as told:
+        look(folder, text, now)
+    return [str(error).replace(str(folder), "etc") for error in told.value.errors]
+
+
+def test_everything_in_its_place_gives_the_certificate(folder: Path) -> None:
+    found = look(folder, FEWEST + TLS + ROUTE)
+    assert found.certificate is not None and found.certificate.names == ("mx.example.org",)
+    assert len(found.notes) == 1 and "self-signed" in found.notes[0]
+
+
+def test_without_tls_there_is_no_certificate(folder: Path) -> None:
+    assert look(folder, FEWEST) == Preflight(None, ())
+
+
+def test_every_file_that_can_not_be_used_is_named_by_its_line(folder: Path) -> None:
+    (folder / "cert.pem").unlink()
+    (folder / "secret").unlink()
+    assert errors(folder, FEWEST + TLS + ROUTE + ROUTE.replace("*", "a.example").replace("secret", "key.pem/x")) == [
+        'etc/waypost.toml:5: tls.certificate = "cert.pem": etc/cert.pem can\'t be read: No such file or directory',
+        'etc/waypost.toml:11: route.password_file = "secret": etc/secret can\'t be read: No such file or directory',
+        'etc/waypost.toml:16: route.password_file = "key.pem/x": etc/key.pem/x can\'t be read: Not a directory',
+    ]
+
+
+def test_an_expired_certificate_is_named_by_its_line(folder: Path) -> None:
+    assert errors(folder, FEWEST + TLS, NOW + timedelta(days=4000)) == [
+        'etc/waypost.toml:5: tls.certificate = "cert.pem": etc/cert.pem expired on 2036-11-22; renew it'
+    ]
+
+
+def test_an_empty_password_is_told(folder: Path) -> None:
+    (folder / "secret").write_text("\n")
+    assert errors(folder, FEWEST + ROUTE) == [
+        'etc/waypost.toml:8: route.password_file = "secret": etc/secret has an empty first line; '
+        "write the password there"
+    ]
+
+
+def test_a_data_directory_that_is_a_file_and_an_unknown_user_are_told(folder: Path) -> None:
+    (folder / "data").write_text("")
+    assert errors(folder, FEWEST + '[service]\nuser = "wpst-nobody"') == [
+        'etc/waypost.toml:3: data = "data": etc/data is not a directory; write the path of one',
+        'etc/waypost.toml:5: service.user = "wpst-nobody": there is no such user; make it (useradd --system '
+        "wpst-nobody), or write another",
+    ]
+
+
+def test_what_works_but_may_not_be_meant_is_noted(folder: Path) -> None:
+    (folder / "secret").chmod(0o644)
+    text = FEWEST.replace("mx.", "mail.") + TLS + ROUTE + '[outbound]\nsource_addresses = ["192.0.2.77", "127.0.0.1"]'
+    notes = look(folder, text, NOW + timedelta(days=3640)).notes
+    assert [note.replace(str(folder), "etc") for note in notes] == [
+        "the certificate is not for mail.example.org: mail programs will warn their users",
+        "the certificate is self-signed: enough for other servers, but mail programs will warn their users",
+        "the certificate expires soon, on 2036-11-22",
+        "etc/secret can be read by every user of this machine: chmod 600",
+        "192.0.2.77 (outbound.source_addresses) is no address of this machine now",
+    ]
+
+
+def test_a_path_that_can_not_be_is_told(folder: Path) -> None:
+    name = "x" * 300
+    assert errors(folder, FEWEST.replace('"data"', f'"{name}"')) == [
+        f"etc/waypost.toml:3: data = \"{name[:59]} ...: etc/{name} can't be reached: File name too long"
+    ]

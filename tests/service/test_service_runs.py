@@ -1,0 +1,259 @@
+"""The service as a whole: it starts, stops, reloads, survives deaths, and gives up what it does not need."""
+
+import os
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+from tests.service.running import PATIENCE, Service, alive, wait_for
+
+from waypost.service import worker
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path)
+    yield made
+    made.end()
+
+
+def dial(port: int) -> smtplib.SMTP:
+    client = smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE)
+    client.ehlo("client.example.org")
+    return client
+
+
+def served_certificate(port: int) -> str:
+    client = dial(port)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    client.starttls(context=context)
+    assert isinstance(client.sock, ssl.SSLSocket)
+    octets = client.sock.getpeercert(binary_form=True)
+    assert octets is not None
+    client.close()
+    return ssl.DER_cert_to_PEM_cert(octets)
+
+
+def test_it_starts_says_so_and_stops(service: Service) -> None:
+    service.start()
+    state = service.state
+    assert state["pid"] == service.process.pid  # type: ignore[union-attr]
+    assert (state["generation"], [worker["number"] for worker in state["workers"]]) == (1, [0, 1])
+    assert [listener["protocol"] for listener in state["listeners"]] == ["smtp"]
+    assert service.said[-1].startswith("READY=1\nSTATUS=2 workers; smtp 127.0.0.1:")
+    workers = service.workers().values()
+    idle = dial(service.port)
+    service.signal(signal.SIGTERM)
+    service.until("STOPPING=1")
+    assert idle.getreply()[0] == 421
+    idle.close()
+    assert service.wait() == 0
+    assert not any(alive(pid) for pid in workers)
+    assert not (service.folder / "data/run/service.json").exists()
+    assert [event["signal"] for event in service.events("service stopping")] == ["SIGTERM"]
+
+
+def test_workers_have_no_privileges(service: Service) -> None:
+    service.start()
+    for pid in service.workers().values():
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        assert status["NoNewPrivs"] == "1"
+        assert int(status["CapEff"], 16) == 0
+        if os.geteuid() == 0:
+            assert "0" not in status["Uid"].split() + status["Gid"].split() + status["Groups"].split()
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert "Max core file size        0                    0" in limits
+    if os.geteuid() == 0:
+        assert (service.folder / "data").stat().st_uid != 0
+        assert (service.folder / "tls/key.pem").stat().st_uid == 0
+
+
+def test_a_stop_lets_a_message_arrive_first(service: Service) -> None:
+    service.start()
+    client = dial(service.port)
+    client.docmd("MAIL FROM:<alice@example.org>")
+    service.signal(signal.SIGTERM)
+    service.until("STOPPING=1")
+    wait_for(lambda: not _listens(service.process.pid, client), "the doors are closed")  # type: ignore[union-attr]
+    assert client.docmd("RSET")[0] == 250
+    assert client.getreply()[0] == 421
+    client.close()
+    assert service.wait() == 0
+
+
+def _listens(pid: int, client: smtplib.SMTP) -> bool:
+    assert client.sock is not None
+    try:
+        socket.create_connection(client.sock.getpeername(), timeout=PATIENCE).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_reload_changes_everything_and_drops_nobody(service: Service) -> None:
+    service.start()
+    port, before = service.port, service.workers()
+    first = served_certificate(port)
+    staying = dial(port)
+    refused: list[OSError] = []
+    over = threading.Event()
+
+    def knock() -> None:
+        while not over.is_set():
+            try:
+                with dial(port) as client:
+                    client.noop()
+            except (OSError, smtplib.SMTPException) as error:
+                refused.append(error)
+
+    knocking = threading.Thread(target=knock)
+    knocking.start()
+    second = service.certificate().decode()
+    service.configure(listeners={"127.0.0.1:0": "smtp", "127.0.0.2:0": "pop3"}, hostname="mx2.builder.test")
+    service.signal(signal.SIGHUP)
+    assert "MONOTONIC_USEC=" in service.until("RELOADING=1")
+    service.until("READY=1")
+    wait_for(lambda: len(service.workers()) <= 3, "the idle old worker ends")
+    over.set()
+    knocking.join()
+    assert refused == []
+
+    assert service.state["generation"] == 2
+    assert service.port == port
+    assert served_certificate(port).strip() == second.strip() != first.strip()
+    with dial(port) as client:
+        assert client.ehlo()[1].startswith(b"mx2.builder.test")
+    with socket.create_connection(("127.0.0.2", service.ports()[1]), timeout=PATIENCE) as pop3:
+        assert pop3.recv(100).startswith(b"+OK")
+    assert staying.noop()[0] == 250
+    assert staying.ehlo()[1].startswith(b"mx.builder.test")  # the old configuration, to its end
+    staying.quit()
+    wait_for(lambda: set(service.workers().values()).isdisjoint(before.values()), "the old workers end")
+    assert service.events("worker died") == []
+
+
+def test_a_reload_closes_listeners_that_are_gone(service: Service) -> None:
+    service.configure(listeners={"127.0.0.1:0": "smtp", "127.0.0.2:0": "pop3"}, workers=1)
+    service.start()
+    pop3 = service.ports()[1]
+    service.configure(workers=1)
+    service.signal(signal.SIGHUP)
+    service.until("RELOADING=1")
+    service.until("READY=1")
+    wait_for(lambda: len(service.workers()) == 1, "the old worker ends")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", pop3), timeout=PATIENCE)
+    with dial(service.port):
+        pass
+
+
+def test_a_reload_that_can_not_work_changes_nothing_and_says_why(service: Service) -> None:
+    service.start()
+    workers, port = service.workers(), service.port
+    with socket.create_server(("127.0.0.3", 0)) as other:
+        taken = other.getsockname()[1]
+        service.configure(listeners={"127.0.0.1:0": "smtp", f"127.0.0.3:{taken}": "smtp"})
+        service.signal(signal.SIGHUP)
+        service.until("READY=1")
+    service.config.write_text('hostname = "nonsense\nqueue.expire = 5')
+    service.signal(signal.SIGHUP)
+    service.until("RELOADING=1")
+    service.until("READY=1")
+    in_use, syntax = (event["problem"] for event in service.events("reload failed", 2))
+    assert "the port is in use" in in_use
+    assert "waypost.toml:1" in syntax
+    assert service.workers() == workers
+    with dial(port):
+        pass
+
+
+def test_a_worker_that_is_killed_is_replaced(service: Service) -> None:
+    service.start()
+    before = service.workers()
+    os.kill(before[0], signal.SIGKILL)
+    after = wait_for(
+        lambda: (now := service.workers()) and 0 in now and now[0] != before[0] and now, "a new worker is there"
+    )
+    assert after[1] == before[1]
+    (died,) = service.events("worker died", 1)
+    assert died["how"] == "killed by SIGKILL"
+    for _ in range(10):  # both sockets answer
+        with dial(service.port):
+            pass
+
+
+def test_workers_end_when_their_supervisor_is_killed_and_a_new_service_starts(service: Service) -> None:
+    service.start()
+    port, workers = service.port, service.workers()
+    os.kill(service.process.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    service.wait()
+    service.configure(listeners={f"127.0.0.1:{port}": "smtp"})
+    service.start()
+    wait_for(lambda: not any(alive(pid) for pid in workers.values()), "the orphans end")
+    with dial(port):
+        pass
+
+
+def test_a_second_service_on_the_same_data_is_refused(service: Service) -> None:
+    service.start()
+    second = subprocess.run(service.command(), capture_output=True, timeout=PATIENCE, check=False)
+    assert second.returncode == 1
+    assert second.stderr.decode().startswith("waypost: data: ")
+    assert f"process {service.process.pid} serves it already" in second.stderr.decode()  # type: ignore[union-attr]
+    with dial(service.port):
+        pass
+
+
+def test_what_keeps_it_from_starting_is_said_all_at_once(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        service.configure(listeners={f"127.0.0.1:{taken}": "smtp", "192.0.2.1:25": "lmtp"})
+        first = subprocess.run(service.command(), capture_output=True, timeout=PATIENCE, check=False)
+    assert first.returncode == 1
+    in_use, nowhere = first.stderr.decode().splitlines()
+    assert in_use.startswith(f"waypost: listener smtp 127.0.0.1:{taken}: the port is in use")
+    assert nowhere.startswith("waypost: listener lmtp 192.0.2.1:25: this host has no such address")
+
+
+def test_a_storage_that_can_not_be_opened_ends_the_start_with_the_reason(service: Service) -> None:
+    (service.folder / "data").mkdir()
+    (service.folder / "data/waypost.db").write_bytes(b"this is no database" * 1000)
+    with service.log.open("wb") as log:
+        ended = subprocess.run(service.command(), stderr=log, timeout=PATIENCE, check=False)
+    assert ended.returncode == 1
+    (failed,) = service.events("service failed", 1)
+    assert "a worker died" in failed["reason"]
+    assert "not a database" in failed["reason"]
+
+
+def test_a_manager_that_watches_hears_that_it_is_alive(service: Service) -> None:
+    service.start(WATCHDOG_USEC="200000")
+    for _ in range(3):
+        service.until("WATCHDOG=1")
+
+
+def test_asked_twice_it_stops_at_once(service: Service) -> None:
+    service.start()
+    client = dial(service.port)
+    client.docmd("MAIL FROM:<alice@example.org>")
+    service.signal(signal.SIGTERM)
+    service.until("STOPPING=1")
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    client.close()
+    assert len(service.events("service stopping")) == 2
+
+
+def test_without_uvloop_the_loop_of_the_library_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worker._loop_factory() is uvloop.Loop
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert worker._loop_factory() is None
