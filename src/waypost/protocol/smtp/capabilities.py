@@ -43,13 +43,14 @@ def parse_capabilities(lines: Sequence[str]) -> Capabilities:
         words = line.split()
         if words:
             offered.setdefault(words[0].upper(), []).extend(word.upper() for word in words[1:])
+    # RFC 9422 section 4: a limit of zero or of nonsense is none.
     limits = dict(word.partition("=")[::2] for word in offered.get("LIMITS", ()))
     return Capabilities(
         keywords=frozenset(offered),
         size=_number(offered.get("SIZE")) or 0,
         mechanisms=frozenset(offered.get("AUTH", ())),
-        rcpt_max=_number([limits["RCPTMAX"]]) if "RCPTMAX" in limits else None,
-        mail_max=_number([limits["MAILMAX"]]) if "MAILMAX" in limits else None,
+        rcpt_max=_number([limits.get("RCPTMAX", "")]) or None,
+        mail_max=_number([limits.get("MAILMAX", "")]) or None,
         deliver_by=_number(offered.get("DELIVERBY")) or 0,
         max_hold=_number(offered.get("FUTURERELEASE")) or 0,
         pipelining="PIPELINING" in offered,

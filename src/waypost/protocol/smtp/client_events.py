@@ -78,11 +78,13 @@ class RecipientOutcome:
 class TransactionEnded:
     """A transaction is over; every recipient has an outcome, in the order of `begin`.
 
-    `dsn`: the server offers DSN and got the parameters, so success is its business to report.
+    `dsn`: the server offers DSN and got the parameters, so success is its business to report. `untried`: the
+    session ended before the server answered MAIL, so the message can go over another connection at once.
     """
 
     outcomes: tuple[RecipientOutcome, ...]
     dsn: bool
+    untried: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,11 +112,11 @@ def _helo(session: Dialogue, argument: bytes) -> None:
 def _capabilities(session: Dialogue) -> tuple[str, ...]:
     options = session.options
     lines = ["PIPELINING", f"SIZE {options.max_message_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"]
-    lines += ["SMTPUTF8", "CHUNKING", "BINARYMIME"]
+    lines += ["SMTPUTF8", "CHUNKING", "BINARYMIME", "DELIVERBY 0"]
     lines.append(f"LIMITS MAILMAX={options.max_transactions} RCPTMAX={options.max_recipients}")  # RFC 9422
     if options.submission:
         until = (session.now() // 1_000_000) + options.max_hold
-        lines += [f"FUTURERELEASE {options.max_hold} {_utc(until)}", "DELIVERBY 0", "MT-PRIORITY MIXER"]
+        lines += [f"FUTURERELEASE {options.max_hold} {_utc(until)}", "MT-PRIORITY MIXER"]
     if options.starttls and not session.tls:
         lines.append("STARTTLS")
     if options.mechanisms and session.tls and not session.auth_done:

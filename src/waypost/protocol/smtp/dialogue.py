@@ -25,7 +25,7 @@ class ServerOptions:
 
     hostname: str
     lmtp: bool = False
-    submission: bool = False  # FUTURERELEASE, DELIVERBY, MT-PRIORITY and AUTH are offered
+    submission: bool = False  # FUTURERELEASE, MT-PRIORITY and AUTH are offered
     starttls: bool = False  # offered until TLS is on
     mechanisms: tuple[str, ...] = ()  # AUTH mechanisms, offered over TLS only
     auth_required: bool = False  # MAIL before AUTH is answered 530 5.7.0
@@ -153,7 +153,7 @@ class Dialogue:
 
     def say(self, reply: Reply) -> None:
         """Write a reply; it is outside ASCII only where the transaction is (RFC 6531 3.7.4)."""
-        self.output.append(_octets(reply, self.envelope is not None and self.envelope.smtputf8))
+        self.output.append(reply_octets(reply, self.envelope is not None and self.envelope.smtputf8))
 
     def error(self, reply: Reply) -> None:
         """Write a refusal, and count it; too many end the session."""
@@ -190,7 +190,7 @@ class Dialogue:
 
 
 @lru_cache(maxsize=256)
-def _octets(reply: Reply, utf8: bool) -> bytes:
+def reply_octets(reply: Reply, utf8: bool = False) -> bytes:
     """Return a reply as it stands on the wire, its lines cut to what a client must take (RFC 5321 4.5.3.1.5)."""
     status = f"{reply.enhanced} " if reply.enhanced else ""
     last = len(reply.lines) - 1

@@ -242,10 +242,10 @@ _MAIL: dict[str, _Reader] = {
     "RET": _ret,
     "ENVID": _envid,
     "AUTH": _auth,
+    "BY": _by,
 }
 _SUBMISSION: dict[str, _Reader] = {
     "HOLDFOR": _holdfor,
     "HOLDUNTIL": _holduntil,
-    "BY": _by,
     "MT-PRIORITY": _priority,
 }

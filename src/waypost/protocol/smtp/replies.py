@@ -54,6 +54,7 @@ RELAY_DENIED = reply(550, "5.7.1", "Relaying denied: this server hosts no such d
 NOT_QUALIFIED = reply(554, "5.1.2", "Write the domain in full, such as example.org")
 NO_SUCH_USER = reply(550, "5.1.1", "No such user here")
 MAILBOX_DISABLED = reply(550, "5.2.1", "This mailbox is closed")
+NO_PROMISE = reply(554, "5.4.7", "Mail for this address goes on from here, and nobody can promise when it arrives")
 MAILBOX_FULL = reply(452, "4.2.2", "The mailbox is full")
 TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients; send the rest in another message")
 NEEDS_SMTPUTF8 = reply(553, "5.6.7", "An address outside ASCII needs the parameter SMTPUTF8")

@@ -1,8 +1,8 @@
 """Reads replies of an SMTP or LMTP server from bytes (RFC 5321 4.2, RFC 2034): for the client engine only.
 
 Whatever a peer sends, memory stays bounded: a reply that is too long, malformed, or whose lines do not end
-with CRLF raises `ReplyError`, and nothing that follows is read. The words are kept as the peer wrote them;
-who shows them to people escapes control characters.
+with CRLF raises `ReplyError`, and nothing that follows is read. What is not printable in the words is escaped
+right here, so that no later reader of logs, journals and reports can be fooled.
 """
 
 import re
@@ -11,6 +11,7 @@ from waypost.protocol.reply import Reply
 
 MAX_LINE = 4096  # octets; RFC 5321 4.5.3.1.5 asks for 512
 MAX_LINES = 256
+MAX_REPLY = 32768  # octets of all its lines
 
 # RFC 5321 4.2: a code, then "-" when more lines follow; 4.2.1 lets the text be missing.
 _LINE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])([^\0]*))?\Z", re.DOTALL)
@@ -25,37 +26,43 @@ class ReplyError(ValueError):
 class ReplyReader:
     """Turns bytes into `Reply` values, whatever the pieces in which they arrive."""
 
-    __slots__ = ("_buffer", "_code", "_lines")
+    __slots__ = ("_buffer", "_code", "_lines", "_position", "_size")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._position = 0
         self._code = 0
+        self._size = 0
         self._lines: list[str] = []
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer; `next` reads them."""
-        self._buffer = self._buffer + data if self._buffer else data
+        self._buffer = self._buffer[self._position :] + data if self._buffer else data
+        self._position = 0
 
     @property
     def buffered(self) -> bool:
         """True while bytes were received that no complete reply has consumed."""
         return bool(self._buffer) or bool(self._lines)
 
-    def next(self) -> Reply | None:
+    def next(self) -> Reply | None:  # hot: bench/relay
         """Return the next whole reply; None when more bytes are needed. Raises `ReplyError`."""
         while True:
-            end = self._buffer.find(b"\n")
-            if end < 0:
-                if len(self._buffer) > MAX_LINE:
+            buffer, position = self._buffer, self._position
+            end = buffer.find(b"\n", position) + 1
+            if not end:
+                if len(buffer) - position > MAX_LINE:
                     raise ReplyError("a line of the reply is too long")
                 return None
-            line = self._buffer[: end + 1]
-            self._buffer = self._buffer[end + 1 :]
-            finished = self._take_line(line)
+            self._position = end
+            if end == len(buffer):
+                self._buffer, self._position = b"", 0
+            finished = self._take_line(buffer[position:end])
             if finished is not None:
                 return finished
 
     def _take_line(self, line: bytes) -> Reply | None:
+        self._size += len(line)
         if len(line) > MAX_LINE:
             raise ReplyError("a line of the reply is too long")
         if not line.endswith(b"\r\n"):  # RFC 5321 2.3.8
@@ -67,13 +74,27 @@ class ReplyReader:
         if self._lines and code != self._code:  # RFC 5321 4.2.1
             raise ReplyError("the lines of one reply have different codes")
         self._code = code
-        self._lines.append((match.group(3) or b"").decode("utf-8", "backslashreplace"))
+        self._lines.append(_words(match.group(3) or b""))
         if match.group(2) == b"-":
-            if len(self._lines) >= MAX_LINES:
-                raise ReplyError("the reply has too many lines")
+            if len(self._lines) >= MAX_LINES or self._size > MAX_REPLY:
+                raise ReplyError("the reply is too long")
             return None
-        lines, self._lines = self._lines, []
+        lines, self._lines, self._size = self._lines, [], 0
         return _reply(code, lines)
+
+
+def _words(octets: bytes) -> str:
+    """Printable text: what is not UTF-8 or no character that one can see becomes an escape."""
+    text = octets.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else " " if character == "\t" else _escape(character) for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _reply(code: int, lines: list[str]) -> Reply:

@@ -6,7 +6,7 @@ have a permanent failure here. Pure: envelope, facts and capabilities in, lines 
 
 from dataclasses import dataclass
 
-from waypost.message.address import Address
+from waypost.message.address import Address, AddressError
 from waypost.message.envelope import BodyType, DeliverBy, Envelope, Notify, OriginalRecipient, Recipient
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply, reply
@@ -18,7 +18,7 @@ _SECOND = 1_000_000
 
 # RFC 6531 3.5: 5.6.7 is about an address, 5.6.9 about the header.
 LACKS_SMTPUTF8_ADDRESS = reply(553, "5.6.7", "The next server does not take addresses outside ASCII (SMTPUTF8)")
-LACKS_SMTPUTF8_HEADER = reply(554, "5.6.9", "The next server does not take headers outside ASCII (SMTPUTF8)")
+LACKS_SMTPUTF8_HEADER = reply(550, "5.6.9", "The next server does not take headers outside ASCII (SMTPUTF8)")
 LACKS_8BITMIME = reply(554, "5.6.3", "The next server does not take 8-bit content (8BITMIME)")
 LACKS_BINARYMIME = reply(554, "5.6.3", "The next server does not take binary content (BINARYMIME)")
 UNCLEAN_CONTENT = reply(554, "5.6.1", "The message holds a bare CR, a bare LF or a NUL, which no server may take")
@@ -27,6 +27,7 @@ LACKS_DELIVERBY = reply(
     554, "5.3.3", "The next server does not know DELIVERBY, and the sender asked for a return rather than delay"
 )
 DEADLINE_PASSED = reply(554, "5.4.7", "The time by which the sender wanted delivery is over")
+TOO_LITTLE_TIME = reply(554, "5.4.7", "The next server promises nothing within the time that is left for delivery")
 UNWRITABLE_ADDRESS = reply(553, "5.1.3", "The address can't be written on one line of SMTP")
 
 
@@ -92,6 +93,8 @@ def _refusal(envelope: Envelope, facts: ContentFacts, server: Capabilities, bina
             return DEADLINE_PASSED
         if not server.offers("DELIVERBY"):
             return LACKS_DELIVERBY
+        if (by.deadline - now) // _SECOND < server.deliver_by:  # its min-by-time
+            return TOO_LITTLE_TIME
     return None
 
 
@@ -109,7 +112,10 @@ def _path(address: Address | None, utf8: bool) -> str | None:
         return str(address)
     if not address.local.isascii():
         return None
-    return str(Address(address.local, address.domain_key))  # a U-label has an A-label (RFC 5890)
+    try:
+        return str(Address(address.local, address.domain_key))  # a U-label has an A-label (RFC 5890)
+    except AddressError:
+        return None
 
 
 def _mail_parameters(envelope: Envelope, facts: ContentFacts, server: Capabilities, binary: bool, now: Micros) -> str:
@@ -128,17 +134,19 @@ def _mail_parameters(envelope: Envelope, facts: ContentFacts, server: Capabiliti
     if envelope.priority and server.offers("MT-PRIORITY"):
         parameters += f" MT-PRIORITY={envelope.priority}"
     if envelope.deliver_by is not None and server.offers("DELIVERBY"):
-        parameters += _by(envelope.deliver_by, server, now)
+        parameters += _by(envelope.deliver_by, now)
     if envelope.hold_until is not None and envelope.hold_until > now and server.offers("FUTURERELEASE"):
-        parameters += f" HOLDFOR={-(-(envelope.hold_until - now) // _SECOND)}"
+        seconds = -(-(envelope.hold_until - now) // _SECOND)
+        if seconds <= server.max_hold:  # RFC 4865 section 4; longer than that, it goes out early
+            parameters += f" HOLDFOR={seconds}"
     return parameters
 
 
-def _by(by: DeliverBy, server: Capabilities, now: Micros) -> str:
-    # RFC 2852 section 4: by-time is what is left, negative only in mode N; never under the server's least.
+def _by(by: DeliverBy, now: Micros) -> str:
+    # RFC 2852 section 4: by-time is what is left, in whole seconds; negative only in mode N, 0 never in mode R.
     left = (by.deadline - now) // _SECOND
     if by.mode == "R":
-        left = max(left, server.deliver_by, 1)
+        left = max(left, 1)
     left = max(-999_999_999, min(left, 999_999_999))
     return f" BY={left};{by.mode}{'T' if by.trace else ''}"
 

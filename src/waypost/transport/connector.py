@@ -1,0 +1,245 @@
+"""From a way to a connection that is ready for messages: servers in order, TLS, login (RFC 5321 5.1, RFC 7435).
+
+A server that can't be reached, greets with 4xx or 5xx, or fails in any way before the first message hands over
+to the next (RFC 5321 5.1: each of the addresses is tried until one succeeds). When none is left:
+the failure is permanent only if every server said 521 (RFC 7504: this host never takes mail). A 554 greeting
+may as well mean "not from you" or "not now" (RFC 7504 section 1 tells the two apart): it blames us, it is mended
+by the operator or by time, and mail that waited costs less than mail that was returned by mistake.
+"""
+
+import asyncio
+import errno
+import itertools
+import logging
+import os
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
+
+from waypost.message.trace import Micros
+from waypost.protocol.reply import Reply
+from waypost.protocol.sasl import choose
+from waypost.protocol.smtp.client import ClientOptions, SmtpClient
+from waypost.transport.connection import Connection, ServerFailed, TlsFailed
+from waypost.transport.pool import Pool
+from waypost.transport.tls_client import TlsClient, tls_words
+from waypost.transport.ways import IpAddress, Server, TlsPolicy, Way
+from waypost.transport.wire import Timeouts, Wire
+
+log = logging.getLogger(__name__)
+
+_MOST_SERVERS = 10  # of one way; more addresses than that only cost time
+_PASSWORD_SENT = frozenset({"PLAIN", "LOGIN"})  # mechanisms that hand the password to the server
+
+
+class NobodyAnswers(Exception):
+    """No server of the way took the connection; the message says it for people.
+
+    `reply` and `server` are of the last one that spoke, or else of the last one tried.
+    """
+
+    def __init__(self, failures: Sequence[ServerFailed]) -> None:
+        last = next((failure for failure in reversed(failures) if failure.reply is not None), failures[-1])
+        self.permanent = all(failure.never for failure in failures)
+        self.reply = last.reply
+        self.server = last.server
+        self.source = last.source
+        self.status = last.status if self.permanent else "4" + last.status[1:]
+        if self.permanent and (last.reply is None or last.reply.enhanced is None):
+            self.status = "5.3.2"  # system not accepting network messages
+        super().__init__("no mail server answered: " + "; ".join(dict.fromkeys(map(_told, failures))))
+
+
+def _told(failure: ServerFailed) -> str:
+    return f"{failure.server}: {failure}" if failure.server is not None else str(failure)
+
+
+class _Security(Enum):
+    """One way to speak to a server; a connection is opened with each in turn, until TLS does not fail."""
+
+    PLAIN = auto()
+    ANY = auto()  # STARTTLS, any certificate
+    VERIFIED = auto()  # STARTTLS, a trusted certificate
+    IMPLICIT = auto()
+
+
+class Connector:
+    """Opens connections. `sources` are our addresses, used in turn; none: the system chooses."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        tls: TlsClient,
+        hostname: str,
+        sources: Sequence[IpAddress],
+        timeouts: Timeouts,
+        most_messages: int,
+        now: Callable[[], Micros],
+    ) -> None:
+        self._pool = pool
+        self._tls = tls
+        self._hostname = hostname
+        self._sources: dict[int, Iterator[IpAddress]] = {
+            version: itertools.cycle([source for source in sources if source.version == version])
+            for version in {source.version for source in sources}
+        }
+        self._timeouts = timeouts
+        self._most_messages = most_messages
+        self._now = now
+
+    async def connect(self, way: Way, *, patient: bool) -> Connection | None:
+        """Return a connection that is ready for messages. Raises `NobodyAnswers`.
+
+        None when all slots are taken and the caller is not patient enough to wait for one.
+        """
+        failures: list[ServerFailed] = []
+        for server in way.servers[:_MOST_SERVERS]:
+            try:
+                return await self._reach(server, way, patient=patient)
+            except ServerFailed as failure:
+                failure.server = server
+                failures.append(failure)
+        raise NobodyAnswers(failures)
+
+    async def _reach(self, server: Server, way: Way, *, patient: bool) -> Connection | None:
+        modes = self._modes(server, way)
+        while True:
+            security = modes.pop(0)
+            try:
+                return await self._open(server, way, security, patient=patient)
+            except TlsFailed as failure:
+                if not modes:
+                    raise
+                if modes[0] is _Security.PLAIN:
+                    # Nothing is resumed here, so a second handshake would fare no better than this one.
+                    self._tls.remember_broken(server)
+                    fields = {"server": str(server), "problem": str(failure)}
+                    log.warning("TLS is broken at a server, which gets mail in plain text", extra={"fields": fields})
+
+    def _modes(self, server: Server, way: Way) -> list[_Security]:
+        match way.tls:
+            case TlsPolicy.NONE:
+                return [_Security.PLAIN]
+            case TlsPolicy.REQUIRED:
+                return [_Security.VERIFIED]
+            case TlsPolicy.IMPLICIT:
+                return [_Security.IMPLICIT]
+        if way.username is not None:
+            # A login never goes without TLS; with a certificate of the server's own making, only by SCRAM.
+            return [_Security.VERIFIED, _Security.ANY]
+        return [_Security.PLAIN] if self._tls.is_broken(server) else [_Security.ANY, _Security.PLAIN]
+
+    async def _open(self, server: Server, way: Way, security: _Security, *, patient: bool) -> Connection | None:
+        source = self._source(server)
+        if not await self._pool.slot(patient=patient):
+            return None
+        try:
+            connection = await self._socket(server, way, source, implicit=security is _Security.IMPLICIT)
+        except BaseException:
+            self._pool.give_back()
+            raise
+        self._pool.opened(connection)
+        try:
+            await self._introduce(connection, server, way, security)
+        except ServerFailed as failure:
+            failure.source = connection.source
+            connection.leave()
+            raise
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    def _source(self, server: Server) -> IpAddress | None:
+        if not self._sources:
+            return None
+        sources = self._sources.get(server.address.version)
+        if sources is None:
+            raise ServerFailed(f"outbound.source_addresses has no IPv{server.address.version} address", "4.3.5")
+        return next(sources)
+
+    async def _socket(self, server: Server, way: Way, source: IpAddress | None, *, implicit: bool) -> Connection:
+        """Connect, within the time for it. Raises `ServerFailed`."""
+        engine = SmtpClient(ClientOptions(self._hostname, lmtp=way.lmtp), now=self._now)
+        timeouts = self._timeouts
+        try:
+            async with asyncio.timeout(timeouts.connect + (timeouts.handshake if implicit else 0)):
+                _, wire = await asyncio.get_running_loop().create_connection(
+                    lambda: Wire(engine, timeouts),
+                    str(server.address),
+                    server.port,
+                    local_addr=(str(source), 0) if source is not None else None,
+                    ssl=self._tls.verified if implicit else None,
+                    server_hostname=_certificate_name(server) if implicit else None,
+                    ssl_handshake_timeout=timeouts.handshake if implicit else None,
+                    ssl_shutdown_timeout=timeouts.farewell if implicit else None,
+                )
+        except (ssl.SSLError, ValueError) as error:
+            raise TlsFailed(tls_words(error), "4.7.5") from error
+        except OSError as error:
+            raise ServerFailed(_words(error, source), "4.4.1") from error
+        return Connection(engine, wire, server, most=self._most_messages)
+
+    async def _introduce(self, connection: Connection, server: Server, way: Way, security: _Security) -> None:
+        """Greeting, EHLO, TLS, login. Raises `ServerFailed`."""
+        if security is _Security.IMPLICIT:
+            connection.secured(verified=True)
+        await connection.greeting()
+        await connection.hello()
+        if security in (_Security.ANY, _Security.VERIFIED):
+            demanded = security is _Security.VERIFIED or way.username is not None
+            await self._start_tls(connection, server, demanded=demanded, verified=security is _Security.VERIFIED)
+        if way.username is not None:
+            await self._log_in(connection, way.username, way.password or "")
+
+    async def _start_tls(self, connection: Connection, server: Server, *, demanded: bool, verified: bool) -> None:
+        refusal: Reply | None = None
+        offered = connection.capabilities.starttls
+        if offered:
+            context = self._tls.verified if verified else self._tls.unverified
+            name = _certificate_name(server) if verified else server.name
+            refusal = await connection.start_tls(context, name, verified=verified)
+        if not offered or refusal is not None:
+            if demanded:
+                words = (
+                    f"it refuses TLS, which is required: {refusal}"
+                    if refusal
+                    else "it offers no TLS, which is required"
+                )
+                raise ServerFailed(words, "4.7.4")
+            return
+        await connection.hello()
+
+    @staticmethod
+    async def _log_in(connection: Connection, username: str, password: str) -> None:
+        """Log in; the operator's credentials are at stake, so a refusal is loud, and mail waits."""
+        tls = connection.tls
+        if tls is None:
+            raise ServerFailed("a login goes over TLS only: set route.tls", "4.7.4")
+        offered = connection.capabilities.mechanisms
+        usable = offered if tls.verified else offered - _PASSWORD_SENT
+        mechanism = choose(usable, username, password, tls.info)
+        if mechanism is None:
+            problem = f"it offers no way to log in that can be used (it offers {' '.join(sorted(offered)) or 'none'})"
+            if offered & _PASSWORD_SENT:
+                problem += "; the password itself is shown only to a server with a trusted certificate"
+            raise ServerFailed(problem, "4.7.4")
+        try:
+            await connection.log_in(mechanism)
+        except ServerFailed as failure:
+            fields = {"server": str(connection.server), "user": username, "problem": str(failure)}
+            log.error("the login at a smart host failed", extra={"fields": fields})
+            raise
+
+
+def _certificate_name(server: Server) -> str:
+    return server.name if server.name is not None else str(server.address)
+
+
+def _words(error: OSError, source: IpAddress | None) -> str:
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    if error.errno == errno.EADDRNOTAVAIL and source is not None:
+        return f"{source} of outbound.source_addresses is no address of this machine"
+    return f"no connection: {os.strerror(error.errno).lower() if error.errno else error}"

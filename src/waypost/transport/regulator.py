@@ -1,0 +1,123 @@
+"""How many connections a destination gets now: slow start and back-off, as one pure decision.
+
+What happened comes in as signals, one after the other; `decide` gives what is allowed from now on. It starts
+with few connections and adds one for each round of messages that were taken; a connection too many is not tried
+again for a while, a dropped one halves their number, and a destination that nobody answers for is left alone. No
+clock and no memory in here: the owner keeps the record, which is a value.
+
+The pause after a failure is a share of the time for which the destination has been in trouble, so it fits a
+schedule of seconds as well as one of hours, and delays no notice and no expiry by more than `longest_pause`.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from waypost.message.trace import Micros
+
+_MINUTE = 60_000_000
+
+
+class Signal(StrEnum):
+    """What happened at a destination."""
+
+    TAKEN = "taken"  # a transaction was answered, and somebody has the message now
+    ANSWERED = "answered"  # a transaction was answered, and nobody has it: it was about this message
+    REFUSED = "refused"  # a connection was refused while others stand: one too many
+    DROPPED = "dropped"  # a connection was closed in the middle of a message, or instead of one
+    UNREACHABLE = "unreachable"  # no server took a connection
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The terms. `ceiling` and `start` are connections; a number that was too many is not tried again for the time
+    of `respect`; a destination with `patience` refused or dropped connections in a row is left alone; the pause is
+    one part in `share` of the time in trouble. Records older than `memory` say nothing."""
+
+    ceiling: int = 20
+    start: int = 2
+    respect: Micros = 10 * _MINUTE
+    patience: int = 3
+    share: int = 8
+    longest_pause: Micros = 5 * _MINUTE
+    memory: Micros = 60 * _MINUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a destination; the default is nothing.
+
+    `limit` 0 means that it has not been used; `taken` counts the messages of the present round; `wall` connections
+    were too many at the time `wall_at` (0: never); `trouble_since` is when the first of the bad signals in a row
+    came, `push_backs` how many of them were refused or dropped connections.
+    """
+
+    limit: int = 0
+    taken: int = 0
+    wall: int = 0
+    wall_at: Micros = 0
+    push_backs: int = 0
+    trouble_since: Micros | None = None
+    at: Micros = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is allowed now: at most `connections` at once. With 0, nobody tries again before `not_before`."""
+
+    record: Record
+    connections: int
+    not_before: Micros = 0
+
+
+def decide(
+    record: Record, signal: Signal | None, now: Micros, pace: Pace, *, standing: int = 0
+) -> Decision:  # hot: bench/relay
+    """Return what is allowed after a signal; with None, what is allowed to begin with.
+
+    `standing` is how many connections stood when one more was refused.
+    """
+    record = _remembered(record, now, pace)
+    match signal:
+        case None:
+            return Decision(record, 1 if record.trouble_since is not None else record.limit)
+        case Signal.TAKEN:
+            record = _after_taken(record, now, pace)
+        case Signal.ANSWERED:
+            record = replace(record, push_backs=0, trouble_since=None, at=now)
+        case Signal.REFUSED:
+            limit = max(1, min(record.limit, standing))
+            record = _in_trouble(record, now, limit=limit, push_backs=record.push_backs + 1)
+            record = replace(record, wall=limit + 1, wall_at=now)
+        case Signal.DROPPED:
+            record = _in_trouble(record, now, limit=max(1, record.limit // 2), push_backs=record.push_backs + 1)
+        case Signal.UNREACHABLE:
+            record = _in_trouble(record, now, limit=1, push_backs=record.push_backs)
+    if signal is Signal.UNREACHABLE or record.push_backs >= pace.patience:
+        return Decision(record, 0, now + _pause(record, now, pace))
+    return Decision(record, record.limit)
+
+
+def _remembered(record: Record, now: Micros, pace: Pace) -> Record:
+    if not record.limit or now - record.at > pace.memory:
+        return Record(limit=min(pace.start, pace.ceiling), at=now)
+    return record if record.limit <= pace.ceiling else replace(record, limit=pace.ceiling)
+
+
+def _after_taken(record: Record, now: Micros, pace: Pace) -> Record:
+    ceiling = pace.ceiling
+    if record.wall and now - record.wall_at < pace.respect:
+        ceiling = min(ceiling, record.wall - 1)
+    limit, taken = record.limit, record.taken + 1
+    if taken >= limit and limit < ceiling:
+        limit, taken = limit + 1, 0
+    return Record(limit, min(taken, limit), record.wall, record.wall_at, at=now)
+
+
+def _in_trouble(record: Record, now: Micros, *, limit: int, push_backs: int) -> Record:
+    since = now if record.trouble_since is None else record.trouble_since
+    return replace(record, limit=limit, taken=0, push_backs=push_backs, trouble_since=since, at=now)
+
+
+def _pause(record: Record, now: Micros, pace: Pace) -> Micros:
+    in_trouble = now - (now if record.trouble_since is None else record.trouble_since)
+    return max(0, min(in_trouble // pace.share, pace.longest_pause))

@@ -1,0 +1,217 @@
+"""One visit to a destination: lanes that carry its due entries, as many at once as the regulator allows.
+
+A lane is a task with one connection at a time. The first lane goes alone until a server has answered, so that a
+destination that is down costs one attempt, whatever waits for it; more follow while there is work. A lane that
+fails to connect while others are at work gives its entry back to them. When the last one fails, the failure is
+the whole destination's: one entry reports it, last of all, and the queue counts it for the others.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from waypost.message.trace import Micros, format_trace_id
+from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting
+from waypost.storage import QueueEntry
+from waypost.transport.connection import Connection
+from waypost.transport.connector import Connector, NobodyAnswers
+from waypost.transport.pool import Pool
+from waypost.transport.regulator import Decision, Signal
+from waypost.transport.results import attempt_result, deferred, nobody_answered
+from waypost.transport.sender import Sender, Sent
+from waypost.transport.ways import Way
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all rounds of a relay share. `linger` is how many seconds a lane waits for one more entry."""
+
+    pool: Pool
+    connector: Connector
+    sender: Sender
+    now: Callable[[], Micros]
+    linger: float
+
+
+Regulate = Callable[[Signal | None, int], Decision]
+"""The regulator for one destination: a signal (None: to begin with) and the number of connections that stand."""
+
+
+class Round:
+    """Carries what is due for one destination along one way."""
+
+    def __init__(
+        self,
+        destination: str,
+        way: Way,
+        source: EntrySource,
+        tools: Tools,
+        regulate: Regulate,
+    ) -> None:
+        self._destination = destination
+        self._way = way
+        self._source = source
+        self._tools = tools
+        self._regulate = regulate
+        self._key = (destination, way.lmtp, way.tls, way.username)
+        self._allowed = 1
+        self._not_before: Micros = 0
+        self._lanes = 0
+        self._standing = 0  # lanes with a connection
+        self._lingers = False  # a lane waits for more to come due
+        self._tasks: asyncio.TaskGroup
+        self._last_word: AttemptResult | None = None  # the failure of the whole destination
+
+    async def run(self) -> Parting:
+        """Work until nothing is due, or the destination is to be left alone."""
+        self._allowed = max(1, self._regulate(None, 0).connections)
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._open_lane()
+        except BaseException:
+            if self._last_word is not None:
+                self._source.give_back(self._last_word.entry)
+            raise
+        if self._last_word is not None:
+            # Somebody may have got through since: then it is a word about one message again.
+            await self._source.report(replace(self._last_word, whole_destination=not self._allowed))
+        return Parting(self._not_before)
+
+    def _open_lane(self) -> None:
+        self._lanes += 1
+        self._tasks.create_task(self._lane())
+
+    async def _lane(self) -> None:  # hot: bench/relay
+        connection: Connection | None = None
+        entry: QueueEntry | None = None
+        reporting: asyncio.Task[None] | None = None
+        try:
+            entry = await self._source.take(0.0)
+            while entry is not None:
+                if connection is None or not connection.fit:
+                    old, connection = connection, None
+                    if old is not None:
+                        await self._leave(old)
+                    connection = await self._ready(entry)
+                    if connection is None:
+                        break
+                    self._standing += 1
+                    self._grow()
+                sent = await self._send(connection, entry)
+                if sent is None:
+                    continue  # the connection ended before its turn: on another one
+                if reporting is not None:
+                    await reporting
+                reporting = self._report(sent)
+                entry = None
+                entry = await self._next()
+        finally:
+            self._lanes -= 1
+            if entry is not None and not self._speaks_for_all(entry):
+                self._source.give_back(entry)
+            if connection is not None:
+                self._standing -= 1
+                self._tools.pool.park(self._key, connection)
+            if reporting is not None:
+                await reporting
+
+    async def _leave(self, connection: Connection) -> None:
+        """Part with a connection that has done its part."""
+        self._standing -= 1
+        if connection.over:
+            connection.abort()
+        else:
+            await connection.quit()
+
+    async def _ready(self, entry: QueueEntry) -> Connection | None:
+        """Return a connection that is fit for a message: an idle one, or a new one. None when there is none."""
+        started = self._tools.now()
+        while True:
+            alone = self._lanes == 1
+            idle = self._tools.pool.take(self._key)
+            if idle is not None and idle.server in self._way.servers:
+                return idle
+            if idle is None:
+                break
+            idle.leave()
+        try:
+            return await self._tools.connector.connect(self._way, patient=alone)
+        except NobodyAnswers as failure:
+            self._failed_to_connect(entry, failure, started)
+            return None
+
+    def _failed_to_connect(self, entry: QueueEntry, failure: NobodyAnswers, started: Micros) -> None:
+        fields = {"destination": self._destination, "problem": str(failure)}
+        log.info("no server took a connection", extra={"fields": fields})
+        if self._lanes > 1:
+            self._heed(Signal.REFUSED)
+            return
+        self._heed(Signal.UNREACHABLE)
+        if self._last_word is None:
+            self._last_word = nobody_answered(entry, failure, started=started, ended=self._tools.now())
+
+    def _speaks_for_all(self, entry: QueueEntry) -> bool:
+        return self._last_word is not None and self._last_word.entry is entry
+
+    async def _send(self, connection: Connection, entry: QueueEntry) -> Sent | None:
+        """Send an entry. A fault of ours holds up this entry only."""
+        started = self._tools.now()
+        try:
+            return await self._tools.sender.send(connection, entry)
+        except Exception:
+            fields = {"trace": format_trace_id(entry.trace), "destination": self._destination}
+            log.exception("an attempt failed by a fault of ours", extra={"fields": fields})
+            connection.abort()
+            results = deferred(entry, "4.3.0", "something went wrong on our side")
+            ended = self._tools.now()
+            return Sent(attempt_result(entry, connection, results, started=started, ended=ended), None)
+
+    def _report(self, sent: Sent) -> "asyncio.Task[None] | None":
+        """Heed a result, and report it while the next message goes out already."""
+        if sent.signal is not None:
+            self._heed(sent.signal)
+        pushed_back = sent.signal is Signal.DROPPED and not self._allowed
+        if pushed_back and self._last_word is None and _all_deferred(sent.result):
+            # The destination wants to be left alone: this is the word for everything else that is due.
+            self._last_word = replace(sent.result, whole_destination=True)
+            return None
+        return asyncio.create_task(self._source.report(sent.result))
+
+    def _heed(self, signal: Signal) -> None:
+        decision = self._regulate(signal, self._standing)
+        self._allowed = decision.connections
+        self._not_before = decision.not_before
+
+    def _grow(self) -> None:
+        if self._lanes < self._allowed:
+            self._open_lane()
+
+    async def _next(self) -> QueueEntry | None:  # hot: bench/relay
+        """The next entry of this lane; with work waiting, one more lane may be opened.
+
+        When nothing is due, one lane lingers for what may come, and the others end: each look costs a query.
+        """
+        if self._has_enough():
+            return None
+        entry = await self._source.take(0.0)
+        if entry is not None:
+            self._grow()
+            return entry
+        if self._has_enough():
+            return None
+        self._lingers = True
+        try:
+            return await self._source.take(self._tools.linger)
+        finally:
+            self._lingers = False
+
+    def _has_enough(self) -> bool:
+        """True when there are more lanes than allowed, or than there is work for."""
+        return self._lingers or self._lanes > self._allowed
+
+
+def _all_deferred(result: AttemptResult) -> bool:
+    return all(one.fate is Fate.DEFERRED for one in result.results)
