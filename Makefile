@@ -1,10 +1,16 @@
 # The two commands of a newcomer: `make demo` and `make test`. `make check` is what CI runs.
+# Benchmarks, each beside a peer and with a last line `ratio: N.NN` (docs/performance.md): `make bench-accept`,
+# `bench-relay`, `bench-depth`, `bench-idle`, `bench-pop3`, `bench-storage`, or all of them by `make bench`. Options go
+# into ARGS: `make bench-accept ARGS="--all"`. `make bench-profile ARGS=relay` shows where the time goes.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 TESTS ?= tests
 
-.PHONY: install develop tools demo test check lint types imports rfc clean
+BENCHES := accept relay depth idle pop3 storage
+
+.PHONY: install develop tools demo test check lint types imports rfc docs clean
+.PHONY: bench bench-profile bench-smoke $(addprefix bench-,$(BENCHES))
 
 install: $(VENV)/.installed
 
@@ -34,16 +40,32 @@ lint: develop
 	$(BIN)/ruff check .
 
 types: develop
-	$(BIN)/mypy
+	$(BIN)/mypy -p waypost -p bench
 
 imports: develop
 	$(BIN)/lint-imports --no-cache
 
-check: lint types imports test
+check: lint types imports test bench-smoke
+
+bench: $(addprefix bench-,$(BENCHES))
+
+$(addprefix bench-,$(BENCHES)) bench-profile: bench-%: develop tools
+	$(BIN)/python -m bench.$* $(ARGS)
+
+# Every benchmark, tiny: that they work, not how fast.
+bench-smoke: develop tools
+	$(BIN)/python -m bench.smoke
 
 # Every place that cites an RFC: `make rfc N=5321`
 rfc:
-	@grep -rnE 'RFC $(N)\b' src tests docs --include='*.py' --include='*.md'
+	@test -n "$(N)" || { echo 'which one? For example: make rfc N=5321' >&2; exit 2; }
+	@grep -rnE 'RFCs? ([0-9]+(, | and ))*$(N)\b|\[$(N)\]\(' src tests docs bench *.md --include='*.py' --include='*.sql' --include='*.md' \
+		|| { echo 'nothing cites RFC $(N)' >&2; exit 1; }
+
+# The pages that are made from the code.
+docs: develop
+	$(BIN)/python tests/tools/standards.py > docs/standards.md
+	$(BIN)/python -m waypost.config.reference > docs/configuration.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,1 +1,1 @@
-"""Benchmarks: one command each, Waypost and a peer in turn on one disk, with the ratio as the last line."""
+"""Benchmarks: one command each, beside a peer on one disk, with the ratio as the last line (docs/performance.md)."""

@@ -1,5 +1,7 @@
 """What the benchmarks share: contenders that take turns, and a table with the ratio as its last line."""
 
+import fcntl
+import functools
 import os
 import platform
 import statistics
@@ -11,44 +13,90 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+from bench.meter import Cost, disk_rate, limit
+
+_LAST_WORDS = 3000  # characters of a server's log
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one contender: how many units it did, and what that cost."""
+
+    units: int
+    cost: Cost
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return self.units / self.cost.seconds
 
 
 @dataclass
 class Result:
-    """What one contender reached: units a second in each round, and the CPU seconds that it took."""
+    """What one contender reached in each round."""
 
     name: str
-    rates: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
 
     @property
-    def median(self) -> float:
+    def median(self) -> Run:
+        """The run with the median rate (the lower of two)."""
+        return sorted(self.runs, key=lambda run: run.rate)[(len(self.runs) - 1) // 2]
+
+    @property
+    def rate(self) -> float:
         """Median rate over the rounds."""
-        return statistics.median(self.rates)
+        return statistics.median(run.rate for run in self.runs)
 
 
-def take_turns(contenders: Sequence[tuple[str, Callable[[], tuple[float, float]]]], rounds: int) -> list[Result]:
-    """Run each contender once a round, in turn: each returns (rate, CPU seconds). Prints as it goes."""
+def take_turns(contenders: Sequence[tuple[str, Callable[[], Run]]], rounds: int) -> list[Result]:
+    """Run each contender once a round, in turn. Prints as it goes."""
     results = [Result(name) for name, _ in contenders]
     for number in range(rounds):
         for result, (name, run) in zip(results, contenders, strict=True):
-            rate, cpu = run()
-            result.rates.append(rate)
-            result.cpu.append(cpu)
-            print(f"  round {number + 1}  {name:<10} {rate:10.1f}/s   cpu {cpu:6.2f} s", flush=True)
+            done = run()
+            result.runs.append(done)
+            print(f"  round {number + 1}  {name:<18} {done.rate:10.1f}/s   {done.cost.seconds:6.2f} s", flush=True)
     return results
 
 
-def report(title: str, unit: str, results: Sequence[Result]) -> float:
-    """Print the medians, and last the ratio of the first contender to the second; return the ratio."""
+def report(title: str, unit: str, results: Sequence[Result], *, aim: float | None = None) -> float:
+    """Print each contender's rate, its price and what limits it; return the ratio of the first to the second."""
+    with scratch() as folder:
+        disk = disk_rate(folder)
     print(f"\n{title}  ({platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores)")
     for result in results:
-        spread = f"{min(result.rates):.0f}..{max(result.rates):.0f}"
-        cpu = statistics.median(result.cpu)
-        print(f"  {result.name:<10} {result.median:10.1f} {unit}/s   ({spread})   cpu {cpu:.2f} s")
-    ratio = results[0].median / results[1].median if len(results) > 1 and results[1].median else float("nan")
-    print(f"ratio: {ratio:.2f}")
-    return ratio
+        rates = [run.rate for run in result.runs]
+        run = result.median
+        server, load = (1000 * seconds / run.units for seconds in (run.cost.server, run.cost.load))
+        print(f"  {result.name:<18} {result.rate:10.1f} {unit}s/s  ({min(rates):.0f}..{max(rates):.0f})")
+        print(f"    a {unit}: server {server:.3f} ms, load {load:.3f} ms, {run.cost.flushes / run.units:.2f} flushes")
+        print(f"    limit: {limit(run.cost, disk)}")
+    first, second = results[:2]
+    if cpu := _server_cpu(second):
+        share = _server_cpu(first) / cpu
+        print(f"  the server's CPU a {unit}: {first.name} takes {share:.2f} of what {second.name} takes")
+    if aim is not None:
+        print(f"  aim: {aim:.2f}")
+    return first.rate / second.rate
+
+
+def _server_cpu(result: Result) -> float:
+    """Median CPU seconds of the server a unit: less moved by what else runs on the machine than a rate is."""
+    return statistics.median(run.cost.server / run.units for run in result.runs)
+
+
+def last_line(ratio: float) -> None:
+    """Print what tools look for, as the last line of every benchmark."""
+    print(f"ratio: {ratio:.2f}", flush=True)
+
+
+def judge(what: str, value: float, unit: str, *, below: float | None = None) -> None:
+    """Print one figure, with its aim where it has one. Judging is left to who reads it."""
+    aim = "" if below is None else f"   aim: under {below:g} {unit}: {'ok' if value < below else 'MISSED'}"
+    print(f"  {what:<52} {value:10.2f} {unit}{aim}", flush=True)
 
 
 def wait_until(reached: Callable[[], bool], *, seconds: float, what: str, every: float = 0.02) -> None:
@@ -60,39 +108,67 @@ def wait_until(reached: Callable[[], bool], *, seconds: float, what: str, every:
         time.sleep(every)
 
 
+class Service(Protocol):
+    """A server of whatever kind."""
+
+    def start(self) -> None:
+        """Start."""
+        ...
+
+    def stop(self) -> None:
+        """Stop; nothing happens when it does not run."""
+        ...
+
+    def log(self) -> str:
+        """Return what it has to say."""
+        ...
+
+
+@contextmanager
+def running(service: Service) -> Iterator[None]:
+    """Run a server while the context lasts; an error takes the end of its log along, and nothing stays behind."""
+    try:
+        service.start()
+        yield
+    except Exception as error:
+        error.add_note(service.log()[-_LAST_WORDS:])
+        raise
+    finally:
+        service.stop()
+
+
+@functools.cache
+def _alone() -> int:
+    """Wait until no other benchmark runs on this machine, and keep others waiting until this process ends.
+
+    They would use the same addresses, and each other's time.
+    """
+    fd = os.open(Path(tempfile.gettempdir()) / "waypost-bench.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("another benchmark runs; waiting for its end", flush=True)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A fresh folder on the machine's disk, open to the users that the servers run as."""
+    """A fresh folder on the machine's disk, open to the users that the servers run as; for one benchmark at a time."""
+    _alone()
     with tempfile.TemporaryDirectory(prefix="waypost-bench-", ignore_cleanup_errors=True) as name:
         path = Path(name)
         path.chmod(0o755)
         yield path
 
 
-def cpu_of_group(leader: int) -> float:
-    """Return the CPU seconds (user and system) of all processes in the session of `leader`, so far."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    total = 0.0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader:  # session id
-            total += sum(int(value) for value in fields[11:15]) / ticks
-    return total
-
-
 def need(program: str) -> str:
     """Return the path of a program from Debian's packages, or end with what to install."""
-    for folder in (*os.environ["PATH"].split(":"), "/usr/sbin"):
-        path = Path(folder) / program
-        if path.exists():
-            return str(path)
-    subprocess.run([str(Path(__file__).parents[1] / "tests/tools/ensure-mail-programs")], check=True)
-    path = Path("/usr/sbin") / program
-    if path.exists():
-        return str(path)
+    for installed in (False, True):
+        if installed:
+            subprocess.run([str(Path(__file__).parents[1] / "tests/tools/ensure-mail-programs")], check=True)
+        for folder in (*os.environ["PATH"].split(":"), "/usr/sbin"):
+            path = Path(folder) / program
+            if path.exists():
+                return str(path)
     sys.exit(f"{program} is needed: run `make tools`")

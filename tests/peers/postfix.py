@@ -123,6 +123,10 @@ class Postfix:
         """Stop it, if it runs."""
         subprocess.run(["postfix", "-c", str(self.config), "stop"], capture_output=True, check=False)
 
+    def reload(self) -> None:
+        """Read its configuration again."""
+        self._run("postfix", "-c", str(self.config), "reload")
+
     def flush(self) -> None:
         """Attempt everything that waits in its queue."""
         self._run("postqueue", "-c", str(self.config), "-f")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from tests.peers.nsd import Nsd
 
 from waypost.lab.host import Host, Ports
@@ -60,9 +61,19 @@ class World:
         self.zones[domain] = f"@ IN MX 10 mx\nmx IN A {self.address(number)}"
 
     async def host(
-        self, domain: str, number: int, people: dict[str, str], *, extra: str = "", start: bool = True
+        self,
+        domain: str,
+        number: int,
+        people: dict[str, str],
+        *,
+        extra: str = "",
+        changes: dict[str, str] | None = None,
+        start: bool = True,
     ) -> Host:
-        """Make a Waypost host mx.<domain> at address `number`, and start it."""
+        """Make a Waypost host mx.<domain> at address `number`, and start it.
+
+        `extra` is TOML behind the lab's configuration; `changes` are lines of it by what stands in their place.
+        """
         host = Host(
             self.directory / domain,
             hostname=f"mx.{domain}",
@@ -72,6 +83,8 @@ class World:
         )
         self._hosts.append(host)
         await host.prepare(f"{self.nameserver}:53", people, extra=extra)
+        if changes:
+            change(host, changes)
         if start:
             await host.start()
         return host
@@ -84,9 +97,20 @@ class World:
             self._nsd.stop()
 
 
+def change(host: Host, changes: dict[str, str]) -> None:
+    """Write other lines in the place of some of a host's configuration."""
+    text = host.config.read_text()
+    for line, other in changes.items():
+        assert line in text, line
+        text = text.replace(line, other)
+    host.config.write_text(text)
+
+
 def _network(worker_id: str) -> str:
+    """Return the network of a test process; who runs the stories twice at once moves one of the runs elsewhere."""
+    first = int(os.environ.get("WAYPOST_TEST_NETWORK", "20"))
     number = int(re.sub(r"\D", "", worker_id) or 0)
-    return f"127.{20 + number}.0"
+    return f"127.{first + number}.0"
 
 
 def open_to_servers(directory: Path) -> Path:
@@ -101,6 +125,17 @@ def open_to_servers(directory: Path) -> Path:
 async def world(tmp_path: Path, worker_id: str) -> AsyncIterator[World]:
     """An empty internet."""
     world = World(open_to_servers(tmp_path), _network(worker_id))
+    yield world
+    await world.end()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_world(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> AsyncIterator[World]:
+    """An internet that all stories of a file share. They run one after the other, in one process and one loop:
+
+    pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("a name of the file")]
+    """
+    world = World(open_to_servers(tmp_path_factory.mktemp("world")), _network(worker_id))
     yield world
     await world.end()
 
