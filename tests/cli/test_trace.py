@@ -101,6 +101,28 @@ def test_the_way_is_told_station_by_station(run: Run, message: TraceId) -> None:
     assert f"about {format_trace_id(message)} for alice@wonderland.test" in output
 
 
+def test_where_no_connection_stood_none_is_told_of(config: Path, run: Run) -> None:
+    async def never_answered(letters: Letters) -> TraceId:
+        trace = await letters.post(to=[BOB])
+        (entry,) = await letters.due("builder.test")
+        details = {
+            "destination": "builder.test",
+            "host": "mx.builder.test",
+            "address": "192.0.2.1:25",
+            "source": None,
+            "tls": None,
+            "recipients": [BOB],
+            "problem": "no mail server answered",
+        }
+        attempt = Event(trace, letters.clock(), Station.ATTEMPT, details)
+        waits = deferral(entry, letters.clock() + 60 * SECOND, "no mail server answered")
+        await letters.storage.queue.settle([finished(entry, deferral=waits, events=(attempt,))])
+        return trace
+
+    output = run("trace", format_trace_id(in_storage(config, never_answered))).stdout
+    assert "mx.builder.test [192.0.2.1:25]: no mail server answered" in output
+
+
 def test_words_of_a_peer_cannot_steer_the_terminal(run: Run, message: TraceId) -> None:
     output = run("trace", format_trace_id(message)).stdout
     assert "\x1b" not in output and "\x07" not in output

@@ -120,6 +120,9 @@ def list_accounts(settings: Settings, as_json: bool) -> None:
 @config_option
 def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
     """Change the password of an account."""
+    # Read now: after a look into the storage the process may be a user who can't read the program.
+    import waypost.login.passwords  # noqa: F401
+
     key = address_key(address)
     _must_exist(settings, key)
     credentials = _new_credentials(from_stdin)

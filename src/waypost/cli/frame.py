@@ -110,6 +110,7 @@ def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitabl
 def _load_program() -> None:
     """Read what would otherwise be read when it is first used, by a user who may not be allowed to."""
     import concurrent.futures.thread  # noqa: F401
+    import getpass  # noqa: F401
 
     import waypost.service.bus  # noqa: F401
     from waypost.storage.sqlite.migrate import migrations

@@ -50,12 +50,13 @@ def _name(parse: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 @click.option("--force", is_flag=True, help="Replace a configuration that exists. Mail and certificates stay.")
 def init(directory: Path, domains: tuple[str, ...], hostname: str, force: bool) -> None:
     """Make a new host in DIR: waypost.toml, the data directory and a self-signed certificate."""
+    from waypost.storage.folders import make_folder
+
     config = directory / "waypost.toml"
     try:
         if config.exists() and not force:
             fail(f"{config} exists already; --force replaces it")
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "data").mkdir(mode=0o700, exist_ok=True)
+        make_folder(directory / "data")
         made = _certificate(directory / "tls", hostname, domains)
         _write_configuration(config, hostname, domains)
     except OSError as error:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 
 class Bar(Protocol):
@@ -21,6 +26,16 @@ class _NoBar:
         """Show nothing."""
 
 
+def load_bar() -> None:
+    """Read from disk whatever draws a bar, by drawing one to nobody: later this process may be a user who can't."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        with _bar(Console(file=io.StringIO(), force_terminal=True)) as shown:
+            shown.add_task("", total=1)
+            shown.refresh()
+
+
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Bar]:
     """Show a bar while the block runs. It is drawn once at once, so that whatever draws it is read from disk by now."""
@@ -28,13 +43,8 @@ def progress(what: str, total: int) -> Iterator[Bar]:
         yield _NoBar()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = Progress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
-    )
-    with shown:
+    with _bar(Console(stderr=True)) as shown:
         task = shown.add_task(what, total=total)
         shown.refresh()
 
@@ -43,3 +53,10 @@ def progress(what: str, total: int) -> Iterator[Bar]:
                 shown.update(task, completed=done, total=total)
 
         yield RichBar()
+
+
+def _bar(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

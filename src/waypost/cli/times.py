@@ -1,13 +1,13 @@
-"""Times for people and for programs: local time, how long something is or was, ISO 8601."""
+"""Times for people and for programs: local time, how long something is or was, ISO 8601 (RFC 3339)."""
 
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import datetime
 
-if TYPE_CHECKING:
-    from waypost.message.trace import Micros
+from waypost.message.trace import Micros, iso_time
+
+__all__ = ["iso_time", "local_time", "now", "span_text"]
 
 _SECOND = 1_000_000
 
@@ -15,12 +15,6 @@ _SECOND = 1_000_000
 def now() -> Micros:
     """Return the time."""
     return time.time_ns() // 1000
-
-
-def iso_time(when: Micros) -> str:
-    """Return a time as ISO 8601 in UTC, to the millisecond: `2026-11-25T01:07:00.123Z`."""
-    text = datetime.fromtimestamp(when / _SECOND, UTC).isoformat(timespec="milliseconds")
-    return text.removesuffix("+00:00") + "Z"
 
 
 def local_time(when: Micros) -> str:

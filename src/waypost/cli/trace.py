@@ -170,7 +170,8 @@ def _words(event: Event) -> str:
         case "returned":
             return f"{to}: given up{_report(details)}; {_said(details)}"
         case "held":
-            return f"{details.get('action')} by an operator"
+            by = f", since {details['problem']}" if details.get("problem") else " by an operator"
+            return f"{details.get('action')}{by}"
         case "deleted":
             return f"by an operator, for {details.get('destination')}"
 
@@ -193,7 +194,9 @@ def _server(details: dict[str, Any]) -> str:
         return ""
     address = f" [{details['address']}]" if details.get("address") else ""
     source = f" from {details['source']}" if details.get("source") else ""
-    return f"{details.get('host') or ''}{address}{source} over {details.get('tls') or 'plain text'}: ".lstrip()
+    connected = details.get("source") or details.get("tls") or details.get("reply")
+    over = f" over {details.get('tls') or 'plain text'}" if connected else ""
+    return f"{details.get('host') or ''}{address}{source}{over}: ".lstrip()
 
 
 def _said(details: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from waypost.cli.frame import config_option, confirm, run_with_storage
-from waypost.cli.progress import progress
+from waypost.cli.progress import load_bar, progress
 from waypost.cli.queue.choosing import Choice, choosing_options
 from waypost.cli.times import now
 
@@ -37,6 +37,7 @@ def changing_options(command: F) -> F:
     def checked(*args: Any, choice: Choice, everything: bool, **kwargs: Any) -> Any:
         if not choice.given and not everything:
             raise click.UsageError("Say which: choose entries by options such as --domain, or give --all.")
+        load_bar()
         return command(*args, choice=choice, **kwargs)
 
     return checked  # type: ignore[return-value]  # the same command with more options

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from waypost.storage import QueueEntry, QueueStats
 
 COLUMNS = ("entry", "trace", "age", "next", "sender", "destination", "recipients", "attempts", "last error")
-_WIDEST_ERROR = 60
+_WIDEST_ERROR = 100
 _RECIPIENTS = 2
 
 
@@ -30,7 +30,7 @@ def row_of(entry: QueueEntry, now: Micros) -> tuple[object, ...]:
         format_trace_id(entry.trace),
         span_text(now - entry.queued_at),
         next_text(entry, now),
-        reverse_path_text(entry.envelope.reverse_path),
+        reverse_path_text(entry.envelope.reverse_path) if entry.damage is None else "?",
         entry.destination,
         ", ".join(recipients[:_RECIPIENTS]) + more,
         entry.attempts,
@@ -59,7 +59,8 @@ def lines_of(entry: QueueEntry, now: Micros) -> list[tuple[str, str]]:
         ("entry", str(entry.id)),
         ("message", format_trace_id(entry.trace)),
         ("state", held),
-        ("sender", reverse_path_text(envelope.reverse_path)),
+        ("damage", entry.damage or ""),
+        ("sender", reverse_path_text(envelope.reverse_path) if entry.damage is None else ""),
         ("account", entry.account or ""),
         ("destination", entry.destination),
         *(("recipient", _recipient_text(recipient)) for recipient in entry.recipients),
@@ -101,7 +102,8 @@ def json_of(entry: QueueEntry) -> dict[str, Any]:
         "trace": format_trace_id(entry.trace),
         "destination": entry.destination,
         "state": entry.state.value,
-        "sender": reverse_path_text(entry.envelope.reverse_path),
+        "damage": entry.damage,
+        "sender": reverse_path_text(entry.envelope.reverse_path) if entry.damage is None else None,
         "account": entry.account,
         "recipients": [
             {"address": str(recipient.address), "notify": _notify_text(recipient)} for recipient in entry.recipients

@@ -46,7 +46,11 @@ def give_up(settings: Settings, choice: Choice, dry_run: bool, reason: str, yes:
             now=now,
             return_full_below=settings.queue.return_full_below,
         )
-        outcomes = [await return_entry(entry, reporter=reporter, words=reason, now=now()) for entry in entries]
+        for entry in entries:
+            if entry.damage is not None:
+                click.echo(f"entry {entry.id} stays: {entry.damage}, so nobody could be told of it", err=True)
+        whole = [entry for entry in entries if entry.damage is None]
+        outcomes = [await return_entry(entry, reporter=reporter, words=reason, now=now()) for entry in whole]
         try:
             await storage.queue.settle(outcomes)
         finally:
