@@ -105,3 +105,20 @@ def test_what_is_read_is_written_the_same(text: str) -> None:
     except AddressError:
         return
     assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize("character", ["\x80", "\x85", "\x9b", "\u2028", "\u2029", "\u202e", "\u2066", "\u2069"])
+def test_no_address_ends_a_line_steers_a_terminal_or_turns_text_around(character: str) -> None:
+    for text in (f"a{character}b@there.test", f'"a {character}"@there.test'):
+        with pytest.raises(AddressError):
+            Address.parse(text)
+    assert Address.parse("\u0645\u06cc\u200c\u062e@there.test"), "Persian needs its joiners"
+
+
+@pytest.mark.parametrize(
+    "domain", ["[\x1b[2J]", "[IPv6:\x07::]", "[IPv6:::\r\n250 ok]", "[IPv6:" + "x" * 5000 + "]", "[1.2.3.\x85]"]
+)
+def test_what_is_said_of_a_wrong_literal_is_short_and_printable(domain: str) -> None:
+    with pytest.raises(AddressError) as caught:
+        literal_address(domain)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 300

@@ -482,6 +482,12 @@ def test_no_text_crashes_the_surrogate(text: str) -> None:
     assert surrogate(header).isascii()
 
 
+@pytest.mark.parametrize("part", ["(", "<@", "((a)", '("', "<(", "[(", "(\\"])
+def test_comments_in_comments_without_end_do_not_keep_a_message_from_its_owner(part: str) -> None:
+    header = f"To: {part * 5000}\u00e4\r\nSubject: x\r\n\r\n".encode()
+    assert surrogate(header).endswith(b"\r\nSubject: x\r\n\r\n")
+
+
 # Hostile clients.
 
 

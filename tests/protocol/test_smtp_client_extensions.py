@@ -162,6 +162,9 @@ def test_a_header_outside_ascii_needs_smtputf8() -> None:
     utf8 = replace(ENVELOPE, smtputf8=True)
     assert mail("8BITMIME", "SMTPUTF8", envelope=utf8, content=UTF8_HEADER) == " BODY=8BITMIME SMTPUTF8"
     assert refusal("8BITMIME", envelope=utf8, content=UTF8_HEADER) == "550 5.6.9"
+    assert refusal(envelope=utf8, content=UTF8_HEADER) == "550 5.6.9", "of two reasons, the one that a person can mend"
+    found = plan("8BITMIME", envelope=utf8, content=UTF8_HEADER, recipients=(Recipient(JOERG),))
+    assert isinstance(found, Refusal) and str(found.reply).startswith("553 5.6.7"), "the header names him, mostly"
     assert mail("8BITMIME", envelope=utf8, content=EIGHT_BIT) == " BODY=8BITMIME", "only the body is UTF-8"
 
 

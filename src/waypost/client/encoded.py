@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from waypost.message.charset import decode_charset, is_charset
+
 _WORD = re.compile(r"=\?([^?\s*]++)(?:\*[^?\s]*+)?\?([bBqQ])\?([^?]*+)\?=")
 
 
@@ -13,21 +15,22 @@ def decode_value(value: bytes) -> str:
     """Return an unfolded header value with its encoded words decoded; what can't be decoded stays as it is."""
     text = value.decode("utf-8", "replace") if _is_utf8(value) else value.decode("latin-1")
     pieces: list[str] = []
-    run, run_charset = b"", ""  # words that belong together: a character may be split over two of them
+    run, run_charset = bytearray(), ""  # words that belong together: a character may be split over two of them
     position = 0
     for match in _WORD.finditer(text):
         octets = _octets(match[2], match[3])
-        if octets is None or not _is_charset(match[1]):
+        if octets is None or not is_charset(match[1]):
             continue
         between = text[position : match.start()]
         if between.strip(" \t") or match[1].lower() != run_charset:
-            pieces.append(decode_charset(run, run_charset or "ascii"))
+            pieces.append(decode_charset(bytes(run), run_charset or "ascii"))
             # RFC 2047 6.2: white space between two encoded words is no part of the text.
             pieces.append(between if between.strip(" \t") or not run_charset else "")
-            run = b""
-        run, run_charset = run + octets, match[1].lower()
+            run = bytearray()
+        run += octets
+        run_charset = match[1].lower()
         position = match.end()
-    pieces.append(decode_charset(run, run_charset or "ascii"))
+    pieces.append(decode_charset(bytes(run), run_charset or "ascii"))
     return "".join(pieces) + text[position:]
 
 
@@ -40,14 +43,6 @@ def decode_date(value: bytes) -> datetime | None:
         return None
 
 
-def decode_charset(octets: bytes, charset: str) -> str:
-    """Return text in any charset, with replacement characters where it is not well formed."""
-    try:
-        return octets.decode(charset, "replace")
-    except (LookupError, ValueError):  # unknown, no text encoding, or one that replaces nothing
-        return octets.decode("utf-8", "replace")
-
-
 def _octets(encoding: str, text: str) -> bytes | None:
     try:
         octets = text.encode("ascii")
@@ -57,14 +52,6 @@ def _octets(encoding: str, text: str) -> bytes | None:
         return base64.b64decode(octets + b"=" * (-len(octets) % 4), validate=True)
     except (UnicodeEncodeError, binascii.Error):
         return None
-
-
-def _is_charset(name: str) -> bool:
-    try:
-        b"a".decode(name, "replace")
-    except (LookupError, ValueError):  # unknown, no text encoding at all, or a NUL in the name
-        return False
-    return True
 
 
 def _is_utf8(value: bytes) -> bool:

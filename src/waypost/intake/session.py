@@ -33,6 +33,7 @@ from waypost.protocol.smtp.events import (
     MessageChunk,
     MessageEnded,
     MessageRefused,
+    MuchSaid,
     RecipientOffered,
     ServerEvent,
     StartTls,
@@ -306,6 +307,10 @@ class SmtpSession:
             self._content.discard()
             self._content = None
 
+    async def _much_said(self, event: MuchSaid) -> None:
+        """`advance` writes the replies; others come first, too, before the rest of the commands is looked at."""
+        await asyncio.sleep(0)
+
     async def _closed(self, event: Closed) -> None:
         self._drop_content()
         if event.reason == "quit":  # its octets may have come with the message's: QUIT all the same ends what it saw
@@ -344,5 +349,6 @@ _HANDLERS: dict[type, Callable[[SmtpSession, Any], Awaitable[None]]] = {
     MessageEnded: SmtpSession._ended,
     MessageRefused: SmtpSession._refused,
     TransactionReset: SmtpSession._reset,
+    MuchSaid: SmtpSession._much_said,
     Closed: SmtpSession._closed,
 }

@@ -16,7 +16,9 @@ MAX_DOMAIN = 255  # octets, RFC 5321 4.5.3.1.2
 MAX_PATH = 256  # octets with its brackets, RFC 5321 4.5.3.1.3
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
-_UTF8 = r"\u0080-\U0010ffff"  # UTF8-non-ascii, RFC 6531 3.3
+# UTF8-non-ascii of RFC 6531 3.3, without what would steer a terminal or turn text around: the C1 controls, the
+# separators of lines and paragraphs, and the controls of direction.
+_UTF8 = r"\u00a0-\u2027\u202f-\u2065\u206a-\U0010ffff"
 _DOT_STRING = re.compile(rf"[{_ATEXT}{_UTF8}]+(?:\.[{_ATEXT}{_UTF8}]+)*\Z")
 _QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*)"')
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\Z")
@@ -137,8 +139,8 @@ def literal_address(domain: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addres
         if re.fullmatch(r"\d{1,3}(?:\.\d{1,3}){3}", inner):
             return ipaddress.IPv4Address(inner)
     except ValueError as error:
-        raise AddressError(f"{domain} is no address literal: {error}") from None
-    raise AddressError(f"{domain} is no address literal: write [192.0.2.1] or [IPv6:2001:db8::1]")
+        raise AddressError(f"{domain[:60]!r} is no address literal: {str(error)[:100]}") from None
+    raise AddressError(f"{domain[:60]!r} is no address literal: write [192.0.2.1] or [IPv6:2001:db8::1]")
 
 
 def _check_ipv6_groups(text: str) -> None:
@@ -147,7 +149,7 @@ def _check_ipv6_groups(text: str) -> None:
         return
     present = sum(2 if "." in group else 1 for group in text.replace("::", ":").split(":") if group)
     if present > 6:
-        raise AddressError(f"{text}: '::' stands for at least two groups")
+        raise AddressError(f"{text[:60]!r}: '::' stands for at least two groups")
 
 
 @lru_cache(maxsize=4096)

@@ -29,6 +29,8 @@ def ascii_only(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return text with a question mark for everything but printable characters and spaces, which all stay."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

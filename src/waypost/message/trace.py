@@ -6,6 +6,7 @@ People see it as 13 characters of Crockford's base 32 (no I, L, O, U), case-inse
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NewType
 
 TraceId = NewType("TraceId", int)
@@ -68,3 +69,9 @@ def time_of(trace: TraceId) -> Micros:
 def earliest_id(time: Micros) -> TraceId:
     """Return the smallest id that is made at `time` or later."""
     return TraceId(time << _MAKER_BITS)
+
+
+def iso_time(time: Micros) -> str:
+    """Return a time as programs read it, in UTC, to the millisecond (RFC 3339): `2026-11-25T01:07:00.123Z`."""
+    text = datetime.fromtimestamp(time / 1_000_000, UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"

@@ -18,6 +18,7 @@ from waypost.config.settings import DAY, SECOND
 from waypost.service.assembly import Assembly, assemble, wall_clock
 from waypost.service.confinement import Unconfined, confine, reach_of
 from waypost.service.door import Door
+from waypost.service.housekeeping import Housekeeper
 from waypost.service.logging import set_up
 from waypost.service.orders import Control, Orders, Word
 from waypost.service.preload import preload
@@ -28,8 +29,6 @@ from waypost.service.tls import TlsProblem
 from waypost.storage import StorageError
 
 log = logging.getLogger("waypost.service.worker")  # run by -m, its name is another
-
-_HOUSEKEEPING_EVERY = 60.0
 
 
 def main() -> None:
@@ -124,24 +123,31 @@ class Worker:
         grace = self._settings.service.stop_grace / SECOND
         connections, dispatcher = assembly.house.connections, assembly.dispatcher
         dispatching = asyncio.create_task(dispatcher.run())
-        housekeeping = asyncio.create_task(self._keep_house(assembly, folder))
+        age = self._settings.service.journal_days * DAY
+        housekeeper = Housekeeper(assembly.storage, folder, journal_age=age, now=wall_clock)
+        housekeeping = asyncio.create_task(housekeeper.run())
         doors = self._open_doors(assembly)
         self._control.ready(number)
         fields = {"number": number, "generation": self._orders.generation}
         log.info("worker ready", extra={"fields": fields})
         if isinstance(self._confined, str) and number == 0:  # once is enough: it is so for all of them
             log.warning("workers not confined", extra={"fields": {"reason": self._confined}})
-        await _first(self._stop.wait(), self._retire.wait(), dispatching)
+        failing = asyncio.create_task(assembly.storage.failed())
+        await _first(self._stop.wait(), self._retire.wait(), dispatching, failing)
         for door, sock in doors:
             door.close()
             sock.close()
         log.info("worker ending", extra={"fields": {**fields, "connections": len(connections)}})
-        if not self._stop.is_set() and not dispatching.done():  # retired: others do the rest of the work now
-            await _first(self._stop.wait(), asyncio.gather(dispatcher.stop(grace), connections.gone()))
+        if not (self._stop.is_set() or dispatching.done() or failing.done()):  # retired: others do the rest now
+            await _first(self._stop.wait(), failing, asyncio.gather(dispatcher.stop(grace), connections.gone()))
+        failed = failing.done()
         await asyncio.gather(connections.stop(grace), dispatcher.stop(grace))
-        housekeeping.cancel()
-        await asyncio.wait({housekeeping, dispatching})
+        for task in (housekeeping, failing):
+            task.cancel()
+        await asyncio.wait({housekeeping, failing, dispatching})
         dispatching.result()  # a fault of ours that ended it ends us too
+        if failed:
+            raise StorageError("the storage's writer ended; the log says why")
 
     def _open_doors(self, assembly: Assembly) -> list[tuple[Door, socket.socket]]:
         doors = []
@@ -152,18 +158,6 @@ class Worker:
             door.open()
             doors.append((door, sock))
         return doors
-
-    async def _keep_house(self, assembly: Assembly, folder: RunFolder) -> None:
-        """Do the storage's housekeeping every so often, when this is the process that does."""
-        mine = False
-        while True:
-            await asyncio.sleep(_HOUSEKEEPING_EVERY)
-            try:
-                mine = mine or folder.take_maintenance()
-                if mine:
-                    await assembly.storage.maintain(journal_age=self._settings.service.journal_days * DAY)
-            except (StorageError, OSError) as error:
-                log.warning("housekeeping failed", extra={"fields": {"error": _words(error)}})
 
 
 async def _first(*waits: Awaitable[Any]) -> None:

@@ -44,7 +44,10 @@ def _field(field: str) -> bytes:
 
 
 def _addresses(value: str) -> str:
-    pairs = getaddresses([value])
+    try:
+        pairs = getaddresses([value])
+    except RecursionError:  # so many comments in comments that nobody means them
+        pairs = []
     return ",\r\n ".join(_address(name, address) for name, address in pairs) if pairs else _address(value, "")
 
 

@@ -96,6 +96,11 @@ class TransactionReset:
 
 
 @dataclass(frozen=True, slots=True)
+class MuchSaid:
+    """Many commands were answered without an event: the owner writes the replies before it asks for the next event."""
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The session is over: write what `take_output` holds, then close. `reason` is for the log."""
 
@@ -115,5 +120,6 @@ ServerEvent = (
     | MessageEnded
     | MessageRefused
     | TransactionReset
+    | MuchSaid
     | Closed
 )

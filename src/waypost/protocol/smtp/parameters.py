@@ -88,26 +88,28 @@ def parse_rcpt(text: str, *, smtputf8: bool) -> Recipient:
         raise Refused(replies.NEEDS_SMTPUTF8)
     recipient = Recipient(path)
     for keyword, value in split_parameters(text[end:]).items():
-        if keyword == "NOTIFY":
-            recipient = replace(recipient, notify=_notify(value))
-        elif keyword == "ORCPT":
-            recipient = replace(recipient, original=_original(value))
-        else:
+        read = _RCPT.get(keyword)
+        if read is None:
             raise Refused(replies.unknown_parameter(keyword))
+        recipient = read(recipient, value)
     return recipient
 
 
-def _notify(value: str | None) -> Notify:
+def _notify(recipient: Recipient, value: str | None) -> Recipient:
     """RFC 3461 4.1: NEVER alone, or a list of the three conditions."""
     words = (value or "").upper().split(",")
     if words == ["NEVER"]:
-        return Notify.NEVER
+        return replace(recipient, notify=Notify.NEVER)
     notify = Notify.NEVER
     for word in words:
         if word not in ("SUCCESS", "FAILURE", "DELAY") or notify & Notify[word]:
             raise Refused(replies.syntax("NOTIFY is NEVER, or a list of SUCCESS, FAILURE and DELAY"))
         notify |= Notify[word]
-    return notify
+    return replace(recipient, notify=notify)
+
+
+def _orcpt(recipient: Recipient, value: str | None) -> Recipient:
+    return replace(recipient, original=_original(value))
 
 
 def _original(value: str | None) -> OriginalRecipient:
@@ -234,6 +236,7 @@ def _priority(envelope: Envelope, value: str | None, now: Micros, max_hold: int)
     return replace(envelope, priority=int(value))
 
 
+# To add a parameter is to write its reader, which takes what is known so far, and its line in a table.
 _Reader = Callable[[Envelope, str | None, Micros, int], Envelope]
 _MAIL: dict[str, _Reader] = {
     "SIZE": _size,
@@ -248,4 +251,8 @@ _SUBMISSION: dict[str, _Reader] = {
     "HOLDFOR": _holdfor,
     "HOLDUNTIL": _holduntil,
     "MT-PRIORITY": _priority,
+}
+_RCPT: dict[str, Callable[[Recipient, str | None], Recipient]] = {
+    "NOTIFY": _notify,
+    "ORCPT": _orcpt,
 }

@@ -14,13 +14,14 @@ from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp.commands import COMMANDS, run_command
 from waypost.protocol.smtp.dialogue import Dialogue, ServerOptions, State
-from waypost.protocol.smtp.events import ServerEvent
+from waypost.protocol.smtp.events import MuchSaid, ServerEvent
 from waypost.protocol.smtp.incoming import discard, read_auth, read_chunk, read_content
 
 __all__ = ["COMMANDS", "ServerOptions", "SmtpServer"]
 
 _MAX_BUFFER = 64 * 1024
 _MUCH_OUTPUT = 64  # replies
+_MUCH_SAID = MuchSaid()
 _CONTENT = frozenset({State.CONTENT, State.CHUNK, State.BDAT})
 
 
@@ -107,6 +108,8 @@ class SmtpServer:
                 if not self._eof:
                     return None
                 session.close("the client went away")
+            elif len(session.output) > _MUCH_OUTPUT and not events:
+                return _MUCH_SAID
         return events.popleft()
 
     def _step(self) -> bool:

@@ -57,7 +57,7 @@ def plan_transaction(
 ) -> Plan | Refusal:  # hot: bench/relay
     """Return the command lines (with CRLF) of a transaction, or why there can be none."""
     binary = envelope.body is BodyType.BINARY and server.binary
-    refusal = _refusal(envelope, facts, server, binary, now)
+    refusal = _refusal(envelope, recipients, facts, server, binary, now)
     if refusal is not None:
         return Refusal(refusal)
     utf8 = server.smtputf8 and (envelope.smtputf8 or _needs_utf8(envelope.reverse_path, recipients))
@@ -77,16 +77,25 @@ def plan_transaction(
     return Plan(mail_line, tuple(rcpt), tuple(refused), binary)
 
 
-def _refusal(envelope: Envelope, facts: ContentFacts, server: Capabilities, binary: bool, now: Micros) -> Reply | None:
+def _refusal(
+    envelope: Envelope,
+    recipients: tuple[Recipient, ...],
+    facts: ContentFacts,
+    server: Capabilities,
+    binary: bool,
+    now: Micros,
+) -> Reply | None:
     if server.size and facts.size > server.size:  # RFC 1870 section 6.3
         return TOO_LARGE
+    # Before 8BITMIME, which goes along with SMTPUTF8: what a person can change is said.
+    if envelope.smtputf8 and not server.smtputf8 and not facts.header_ascii:
+        in_ascii = any(recipient.address.local.isascii() for recipient in recipients)
+        return LACKS_SMTPUTF8_HEADER if in_ascii else LACKS_SMTPUTF8_ADDRESS
     if not binary:
         if not facts.line_clean:
             return LACKS_BINARYMIME if envelope.body is BodyType.BINARY else UNCLEAN_CONTENT
         if facts.eight_bit and not server.eight_bit:  # RFC 6152 section 3
             return LACKS_8BITMIME
-    if envelope.smtputf8 and not server.smtputf8 and not facts.header_ascii:
-        return LACKS_SMTPUTF8_HEADER
     by = envelope.deliver_by
     if by is not None and by.mode == "R":  # RFC 2852 section 4
         if by.deadline <= now:

@@ -1,0 +1,83 @@
+"""Backscatter: who never wrote to us hears nothing from us. What can't be delivered is refused while its true sender
+is still on the line."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.security.live import Live, Recorder, host
+
+CONTENT = b"From: victim@there.test\r\nSubject: buy\r\n\r\nnow\r\n.\r\n"
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[Recorder]:
+    """The mail server of the victim, whose address is forged."""
+    async with Recorder().open() as server:
+        yield server
+
+
+@pytest.fixture
+async def here(tmp_path: Path, there: Recorder) -> AsyncIterator[Live]:
+    async with host(tmp_path, "here.test", next_hop=("there.test", there.port)) as live:
+        await live.account("full@here.test", quota=10)
+        await live.account("alice@here.test")
+        await live.alias("circle@here.test", "circle@here.test")
+        yield live
+
+
+@pytest.mark.parametrize("recipient", ["nobody@here.test", "full@here.test", "circle@here.test", "x@elsewhere.test"])
+async def test_a_forged_sender_hears_nothing(here: Live, there: Recorder, recipient: str) -> None:
+    wire = await here.client()
+    await wire.reply()
+    await wire.say("EHLO x.test", "MAIL FROM:<victim@there.test> SIZE=100")
+    assert (await wire.say(f"RCPT TO:<{recipient}>"))[:1] in "45"
+    assert (await wire.say("DATA")).startswith("554 5.5.1")
+    await wire.close()
+    await here.idle()
+    assert there.heard == []
+
+
+async def test_content_that_is_refused_comes_back_in_the_session_only(here: Live, there: Recorder) -> None:
+    wire = await here.client()
+    await wire.reply()
+    await wire.say("EHLO x.test")
+    for content in (b"Received: x\r\n" * 60 + CONTENT, b"a\nb\r\n.\r\n", b"A: " + b"b" * 300_000 + b"\r\n" + CONTENT):
+        await wire.say("MAIL FROM:<victim@there.test>", "RCPT TO:<alice@here.test>")
+        assert (await wire.content(content))[:1] == "5"
+    await wire.close()
+    await here.idle()
+    assert there.heard == [] and await here.inbox("alice@here.test") == []
+
+
+async def test_the_null_sender_is_never_answered(tmp_path: Path) -> None:
+    answers = {"RCPT": "550 5.1.1 no such user\r\n"}
+    async with (
+        Recorder(answers=answers).open() as there,
+        host(tmp_path, "here.test", next_hop=("there.test", there.port)) as here,
+    ):
+        await here.account("alice@here.test")
+        await here.alias("away@here.test", "gone@there.test")
+        wire = await here.client()
+        await wire.reply()
+        await wire.say("EHLO x.test", "MAIL FROM:<>", "RCPT TO:<away@here.test> NOTIFY=FAILURE,DELAY,SUCCESS")
+        assert (await wire.content(CONTENT)).startswith("250")
+        await wire.close()
+        await here.idle()
+        assert there.connections >= 1 and there.contents == []
+        assert await here.inbox("alice@here.test") == []
+
+
+async def test_a_recipient_that_is_refused_elsewhere_makes_one_report_and_not_one_for_each_try(tmp_path: Path) -> None:
+    answers = {"RCPT": "550 5.1.1 no such user\r\n"}
+    async with (
+        Recorder(answers=answers).open() as there,
+        host(tmp_path, "here.test", next_hop=("there.test", there.port)) as here,
+    ):
+        await here.account("alice@here.test")
+        alice = await here.submitter("alice@here.test")
+        await alice.say("MAIL FROM:<alice@here.test>", "RCPT TO:<a@there.test>", "RCPT TO:<b@there.test>")
+        await alice.content(b"From: alice@here.test\r\n\r\nhi\r\n.\r\n")
+        await alice.close()
+        await here.idle()
+        assert len(await here.inbox("alice@here.test")) == 1

@@ -1,0 +1,140 @@
+"""Guessing passwords: every guess costs the guesser the same, tells nothing, and soon has to wait; the owner does not.
+
+The work is counted in hashes, since the time that it takes says more about the machine.
+"""
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.security.live import CREDENTIALS, PASSWORD, Live, host
+
+from waypost.config.settings import ListenerProtocol
+from waypost.login import hashing
+from waypost.protocol.sasl.client import ScramClient
+
+USERS = [
+    "alice@here.test",
+    "closed@here.test",
+    "nobody@here.test",
+    "alice@elsewhere.test",
+    "alice",
+    "a\u202eb@here.test",
+]
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Live]:
+    async with host(tmp_path, "here.test") as live:
+        await live.account("alice@here.test")
+        await live.account("closed@here.test")
+        await live.assembly.storage.storage.directory.set_disabled("closed@here.test", True)
+        yield live
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hashes that were computed; none is, really."""
+    computed: list[str] = []
+
+    def verify(argon2: str, prepared: str) -> bool:
+        computed.append(argon2)
+        return argon2 == CREDENTIALS.argon2 and prepared == PASSWORD
+
+    monkeypatch.setattr(hashing, "verify_password", verify)
+    return computed
+
+
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+async def guess_by_smtp(here: Live, user: str, mechanism: str) -> list[str]:
+    """Guess once; return all that the server says."""
+    wire = await here.client(ListenerProtocol.SUBMISSIONS, tls=True)
+    await wire.reply()
+    await wire.say("EHLO x")
+    if mechanism == "PLAIN":
+        said = [await wire.say("AUTH PLAIN " + b64(f"\0{user}\0guess"))]
+    elif mechanism == "LOGIN":
+        said = [await wire.say(line) for line in ("AUTH LOGIN", b64(user), b64("guess"))]
+    else:
+        scram = ScramClient(user, "guess", plus=False, nonce="client")
+        challenge = await wire.say("AUTH SCRAM-SHA-256 " + base64.b64encode(scram.start()).decode())
+        final = scram.step(base64.b64decode(challenge[4:]))
+        said = [challenge[:4], await wire.say(base64.b64encode(final).decode())]
+    said.append(await wire.say("MAIL FROM:<alice@here.test>"))
+    await wire.close()
+    return said
+
+
+async def guess_by_pop3(here: Live, user: str) -> list[str]:
+    wire = await here.client(ListenerProtocol.POP3)
+    await wire.line()
+    await wire.send(b"STLS\r\n")
+    await wire.line()
+    await wire.start_tls()
+    said = []
+    for line in (f"USER {user}", "PASS guess", "STAT"):
+        await wire.send(line.encode() + b"\r\n")
+        said.append(await wire.line())
+    await wire.close()
+    return said
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256", "POP3"])
+async def test_an_answer_tells_nothing_of_the_user_and_costs_the_same(
+    tmp_path: Path, mechanism: str, hashes: list[str]
+) -> None:
+    answers, costs = set(), set()
+    for number, user in enumerate(USERS):  # each in a house of its own: nobody has to wait
+        async with host(tmp_path / str(number), "here.test") as here:
+            await here.account("alice@here.test")
+            await here.account("closed@here.test")
+            await here.assembly.storage.storage.directory.set_disabled("closed@here.test", True)
+            hashes.clear()
+            said = await (guess_by_pop3(here, user) if mechanism == "POP3" else guess_by_smtp(here, user, mechanism))
+            answers.add(tuple(said))
+            costs.add(len(hashes))
+    assert len(answers) == 1
+    assert costs == ({0} if mechanism.startswith("SCRAM") else {1}), "SCRAM makes the client pay"
+
+
+async def test_a_guesser_waits_longer_each_time_and_pays_no_hash_for_it(here: Live, hashes: list[str]) -> None:
+    said = [(await guess_by_smtp(here, "alice@here.test", "PLAIN"))[0] for _ in range(6)]
+    assert said[0].startswith("535") and all(reply.startswith("454 4.7.0") for reply in said[1:])
+    assert len(hashes) == 1
+    assert (await guess_by_pop3(here, "alice@here.test"))[1].startswith("-ERR [")
+    assert len(hashes) == 1, "another protocol is no way around"
+
+
+async def test_names_that_do_not_exist_are_no_way_around_either(here: Live, hashes: list[str]) -> None:
+    for number in range(6):
+        await guess_by_smtp(here, f"nobody{number}@here.test", "PLAIN")
+    assert len(hashes) == 1
+
+
+async def test_a_session_ends_after_so_many_wrong_logins(here: Live, hashes: list[str]) -> None:
+    wire = await here.client(ListenerProtocol.SUBMISSIONS, tls=True)
+    await wire.reply()
+    await wire.say("EHLO x")
+    await wire.send(b"AUTH PLAIN AGEAYg==\r\n" * 100)
+    said = (await wire.rest()).split(b"\r\n")
+    assert said[-2].startswith(b"421") and len(said) <= here.settings.limits.errors + 4
+    await wire.close()
+
+
+async def test_the_same_salt_for_the_same_unknown_name_each_time(here: Live) -> None:
+    """A salt that changes would tell that the name is made up."""
+    salts = []
+    for user in ("nobody@here.test", "nobody@here.test", "other@here.test", "alice@here.test"):
+        wire = await here.client(ListenerProtocol.SUBMISSIONS, tls=True)
+        await wire.reply()
+        await wire.say("EHLO x")
+        challenge = await wire.say("AUTH SCRAM-SHA-256 " + b64(f"n,,n={user},r=client"))
+        attributes = base64.b64decode(challenge[4:]).decode().split(",")
+        salts.append((attributes[1], len(attributes[1]), attributes[2]))
+        await wire.close()
+    assert salts[0] == salts[1] and salts[0][0] != salts[2][0]
+    assert len({(length, rounds) for _, length, rounds in salts}) == 1
