@@ -149,6 +149,21 @@ async def test_mail_goes_out_of_a_disk_that_is_full_of_mail_and_makes_room(
         await letters.post(bytes(300_000), to=[BOB])
 
 
+async def test_a_disk_that_is_full_of_mail_in_an_open_segment_recovers_when_that_mail_goes(
+    small_disk: Path, on_small_disk: Engine
+) -> None:
+    opened = await on_small_disk.open(reserve=2 * MEBIBYTE)  # and segments of the usual size, larger than the disk
+    letters = Letters(opened.storage, on_small_disk.clock)
+    with pytest.raises(StorageFull):
+        while True:
+            await letters.post(bytes(10_000), to=[BOB])
+    entries = await letters.due("builder.test", limit=10_000)
+    await opened.storage.queue.delete([entry.id for entry in entries], now=on_small_disk.clock())
+    await opened.maintain()
+    for _ in range(3):
+        await letters.post(bytes(10_000), to=[BOB])
+
+
 async def test_housekeeping_on_a_full_disk_says_so_and_goes_on_later(
     small_disk: Path, on_small_disk: Engine, opened: SqliteStorage
 ) -> None:

@@ -45,7 +45,6 @@ NAMED = {
     "renew": queue._RENEW,
     "give back": queue._GIVE_BACK.replace("?", ":name"),
     "earliest": queue._EARLIEST,
-    "priorities": queue._PRIORITIES,
     "due": queue._DUE,
     "next due": "SELECT min(wake) FROM destination WHERE owner = -1 AND wake IS NOT NULL",
     "ids of a destination": listing._IDS.format(key="destination = :domain"),

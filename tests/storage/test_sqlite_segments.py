@@ -147,7 +147,7 @@ class TestDamage:
         trace = await letters.post(b"x" * 1000, to=[BOB])
         path = segment_path(engine.data / "segments", 1)
         os.truncate(path, path.stat().st_size - 10)
-        with pytest.raises(StorageError, match="segment 1 is cut short"):
+        with pytest.raises(StorageError, match="is cut short on disk, in segment 1"):
             await stored(letters.storage.spool, trace)
 
     async def test_a_segment_that_is_gone_is_told(self, engine: Engine, letters: Letters) -> None:

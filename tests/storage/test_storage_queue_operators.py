@@ -1,10 +1,10 @@
 """The queue in an operator's hands: filters, figures, holding, retrying, deleting; and steps of the clock."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
-from tests.storage.letters import SECOND, START, Engine, Letters, claim, deferral, finished
+from msgspec.structs import replace
+from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, claim, deferral, finished
 
 from waypost.storage import EntryState, Filter, NotFound, Notice, Queue, Station, Storage
 
@@ -152,7 +152,7 @@ class TestClockSteps:
     ) -> None:
         await letters.post(to=[BOB], next_attempt=START + 30 * self.DAY)
         await letters.post(to=[CAROL], next_attempt=START + self.DAY // 2)
-        assert await queue.clock_stepped(now=START, longest_wait=self.DAY) == 1
+        assert await queue.clock_stepped(now=START, longest_wait=self.DAY, longest_lease=LEASE) == 1
         assert await claim(queue, 1, now=START) == {"builder.test"}
         assert engine.notices[-1] == Notice("destination", "builder.test")
 
@@ -160,19 +160,27 @@ class TestClockSteps:
         await letters.post(to=[BOB])
         await claim(queue, 1)
         await queue.release(1, ["builder.test"], not_before=START + 30 * self.DAY)
-        assert await queue.clock_stepped(now=START, longest_wait=self.DAY) == 0
+        assert await queue.clock_stepped(now=START, longest_wait=self.DAY, longest_lease=LEASE) == 0
         assert await claim(queue, 1, now=START) == {"builder.test"}
 
     async def test_a_lease_by_a_wrong_clock_ends(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB])
         await claim(queue, 1, now=START + 30 * self.DAY)
-        await queue.clock_stepped(now=START, longest_wait=self.DAY)
-        assert await claim(queue, 2, now=START + self.DAY + 1) == {"builder.test"}
+        await queue.clock_stepped(now=START, longest_wait=self.DAY, longest_lease=LEASE)
+        assert await claim(queue, 2, now=START + LEASE + 1) == {"builder.test"}
+
+    async def test_a_lease_by_a_right_clock_stays_however_short_the_schedule_is(
+        self, queue: Queue, letters: Letters
+    ) -> None:
+        await letters.post(to=[BOB])
+        await claim(queue, 1, now=START)
+        await queue.clock_stepped(now=START + SECOND, longest_wait=SECOND, longest_lease=LEASE)
+        assert await claim(queue, 2, now=START + LEASE) == set()
 
     async def test_mail_that_its_sender_holds_back_is_left_alone(self, queue: Queue, letters: Letters) -> None:
         until = START + 30 * self.DAY
         message = await letters.letter(to=[BOB], next_attempt=until)
         envelope = replace(message.envelope, hold_until=until)
         await letters.storage.spool.accept(replace(message, envelope=envelope))
-        assert await queue.clock_stepped(now=START, longest_wait=self.DAY) == 0
+        assert await queue.clock_stepped(now=START, longest_wait=self.DAY, longest_lease=LEASE) == 0
         assert await queue.next_due(now=START) == until

@@ -1,11 +1,11 @@
 """The spool: what was accepted is read back octet by octet, and one commit writes all of it or nothing."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.storage.letters import HEAD, Engine, Letters, files_in, octets_of, stored
 
 from waypost.storage import MailboxDelivery, NotFound, Notice, Storage, StorageError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from waypost.storage.bus import Bus, Notice
 from waypost.storage.directory import Account, Alias, Credentials, Directory, Spending
-from waypost.storage.errors import Conflict, NotFound, StorageError, StorageFull
+from waypost.storage.errors import Conflict, Damaged, NotFound, StorageError, StorageFull
 from waypost.storage.journal import Event, Journal, Station
 from waypost.storage.mailboxes import Mailbox, Mailboxes, MailboxLock, MailboxMessage
 from waypost.storage.queue import (
@@ -30,6 +30,7 @@ __all__ = [
     "Bus",
     "Conflict",
     "Credentials",
+    "Damaged",
     "Deferral",
     "DestinationStats",
     "Directory",

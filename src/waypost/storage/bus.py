@@ -5,14 +5,14 @@ receiver repairs that. On one machine it is Unix datagrams (`service/bus.py`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+
+class Notice(msgspec.Struct, frozen=True):
     """`topic` says what changed: `destination` (name: a domain key with new or due entries),
-    `mailbox` (name: its id), `directory` (name: an address), `settings`."""
+    `mailbox` (name: its id), `directory` (name: an address)."""
 
     topic: str
     name: str

@@ -6,11 +6,12 @@ Addresses are keys here: lower-case local part, `@`, domain key, as `Address.key
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from waypost.message.trace import Micros
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """What proves a password without holding it: argon2id (RFC 9106) and SCRAM-SHA-256 keys (RFC 5803)."""
 
     argon2: str
@@ -20,8 +21,7 @@ class Credentials:
     scram_server_key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """A person or program that can log in and owns mailboxes. `quota` is octets; 0 means without limit."""
 
     id: int
@@ -34,8 +34,7 @@ class Account:
     usage: int  # octets in its mailboxes now
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(msgspec.Struct, frozen=True):
     """An address that stands for others. `@example.org` is the catch-all of a domain.
 
     Several targets make a group; a target may be local, another alias, or anywhere else.
@@ -55,6 +54,10 @@ class Spending:
 
 class Directory(Protocol):
     """Looks up and changes accounts and aliases."""
+
+    async def find(self, address: str) -> Account | Alias | None:
+        """Return the account (disabled ones too) or the alias with this address key; no address is both."""
+        ...
 
     async def account(self, address: str) -> Account | None:
         """Return the account with this address key, disabled ones too; None when there is none."""

@@ -9,6 +9,10 @@ class StorageFull(StorageError):
     """No space (ENOSPC, EDQUOT, SQLITE_FULL) or a read-only disk: answered 452 4.3.1; recovers alone."""
 
 
+class Damaged(StorageError):
+    """A row does not hold what was written, and can't be read; `waypost storage check` names it."""
+
+
 class Conflict(StorageError):
     """The row exists already, or is in use (an address that is taken, a mailbox that is locked)."""
 

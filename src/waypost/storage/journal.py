@@ -3,9 +3,10 @@
 Events are written in the commit of the deed itself, so the journal never tells of what did not happen.
 """
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
+
+import msgspec
 
 from waypost.message.trace import Micros, TraceId
 
@@ -26,14 +27,13 @@ class Station(StrEnum):
     DELETED = "deleted"  # an operator deleted it
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One line of a message's way. `details` holds JSON values: peer, reply, tls, recipients, ..."""
 
     trace: TraceId
     time: Micros
     station: Station
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Journal(Protocol):
@@ -45,6 +45,10 @@ class Journal(Protocol):
 
     async def find_message_id(self, message_id: str) -> list[TraceId]:
         """Return the messages with this Message-ID header field (`<...>`), oldest first."""
+        ...
+
+    async def newest(self) -> TraceId:
+        """Return the largest trace id in use, 0 when there is none."""
         ...
 
     async def expire(self, before: Micros, limit: int = 10_000) -> int:

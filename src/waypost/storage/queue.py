@@ -51,6 +51,10 @@ class QueueEntry:
     envelope: Envelope  # without recipients
     size: int  # octets of the message
     account: str | None
+    damage: str | None = None
+    """What of its row can't be read; the rest of this is empty then, and the entry is for a person to decide on."""
+    place: object = field(default=None, compare=False, repr=False)
+    """Where its message was when this was read, in the engine's own words: it saves `Spool.open` a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +197,10 @@ class Queue(Protocol):
         """Delete entries without telling anybody; return how many there were."""
         ...
 
-    async def clock_stepped(self, *, now: Micros, longest_wait: Micros) -> int:
-        """Pull back attempts planned later than now + longest_wait (except holds by FUTURERELEASE)."""
+    async def clock_stepped(self, *, now: Micros, longest_wait: Micros, longest_lease: Micros) -> int:
+        """Pull back attempts planned later than now + longest_wait (except holds by FUTURERELEASE), and the ends of
+        leases later than now + longest_lease; return how many attempts.
+        """
         ...
 
 

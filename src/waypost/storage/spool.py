@@ -4,8 +4,9 @@ A message is stored once, whatever its number of recipients, and never rewritten
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
@@ -31,8 +32,7 @@ class Body(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class MailboxDelivery:
+class MailboxDelivery(msgspec.Struct, frozen=True):
     """Put the message into a mailbox. `head` is in front of the shared bytes (Return-Path, Delivered-To)."""
 
     mailbox: int
@@ -40,8 +40,7 @@ class MailboxDelivery:
     flags: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class NewEntry:
+class NewEntry(msgspec.Struct, frozen=True):
     """One queue entry: this message to one destination (a domain key, `Address.domain_key`)."""
 
     destination: str
@@ -50,8 +49,7 @@ class NewEntry:
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(msgspec.Struct, frozen=True):
     """Everything that one acceptance writes. `head` goes in front of the body: Received, added fields.
 
     `account` is the address of the logged-in submitter, or None. Deliveries and entries may both be
@@ -68,7 +66,7 @@ class NewMessage:
     digest: str | None = None  # of envelope and content: recognises a retransmission (decision 0005)
     deliveries: tuple[MailboxDelivery, ...] = ()
     entries: tuple[NewEntry, ...] = ()
-    events: tuple[Event, ...] = field(default=())
+    events: tuple[Event, ...] = ()
 
 
 class StoredMessage(Protocol):
@@ -108,6 +106,6 @@ class Spool(Protocol):
         """The client has shown that it saw our 250: the same octets again are a new message."""
         ...
 
-    async def open(self, trace: TraceId) -> StoredMessage:
-        """Open a stored message, without any mailbox head. Raises `NotFound`."""
+    async def open(self, trace: TraceId, place: object = None) -> StoredMessage:
+        """Open a stored message, without any mailbox head. `place` is that of its `QueueEntry`. Raises `NotFound`."""
         ...

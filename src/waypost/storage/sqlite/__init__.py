@@ -10,6 +10,7 @@ import apsw
 from waypost.message.trace import Micros
 from waypost.storage import Storage
 from waypost.storage.bus import Notice
+from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.connection import connect_reading, translate
 from waypost.storage.sqlite.directory import SqliteDirectory
 from waypost.storage.sqlite.journal import SqliteJournal
@@ -18,6 +19,7 @@ from waypost.storage.sqlite.maintenance import Housekeeping
 from waypost.storage.sqlite.migrate import DATABASE, migrate
 from waypost.storage.sqlite.preparation import prepare
 from waypost.storage.sqlite.queue import SqliteQueue
+from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.space import Space
 from waypost.storage.sqlite.spool import SqliteSpool
 from waypost.storage.sqlite.writer import Writer
@@ -38,7 +40,7 @@ class SqliteStorage:
         now: Callable[[], Micros],
         threshold: int,
         space: Space,
-        reading: apsw.Connection,
+        reading: Reading,
         writer: Writer,
         in_use: int,
     ) -> None:
@@ -62,13 +64,19 @@ class SqliteStorage:
         """Group commits so far."""
         return self._writer.commits
 
-    async def maintain(self, *, journal_age: Micros = 30 * _DAY, smallest: int = 1 << 20) -> None:
+    async def failed(self) -> None:
+        """Return when nothing can be written any more, by a fault that only another process mends."""
+        await self._writer.failed.wait()
+
+    async def maintain(
+        self, *, now: Micros | None = None, journal_age: Micros = 30 * _DAY, smallest: int = 1 << 20
+    ) -> None:
         """Do the housekeeping once: segments of dead processes are sealed, space is given back, old rows go.
 
-        For one process, every so often. `smallest` is the size below which a segment isn't worth compacting.
-        Raises `StorageError`.
+        For one process, every so often. `now` is the time by which they are old, `smallest` the size below which a
+        segment isn't worth compacting. Raises `StorageError`, `OSError`.
         """
-        now = self._now()
+        now = self._now() if now is None else now
         await self._housekeeping.seal_abandoned()
         await self._housekeeping.remove_empty()
         await self._housekeeping.sweep()
@@ -100,10 +108,14 @@ async def open_storage(
     `worker` is this process's number; `publish` is told what changed, after each commit. New
     mail leaves `reserve` octets of the disk free (64 MiB, or a twentieth of a small disk). Raises `StorageError`.
     """
+    loop = asyncio.get_running_loop()
     try:
-        in_use = await asyncio.get_running_loop().run_in_executor(None, prepare, data)
+        in_use = await loop.run_in_executor(None, prepare, data)
         try:
-            reading = connect_reading(data / DATABASE)
+            reading = Reading(connect_reading(data / DATABASE))
+            # SQLite makes the name of its log durable only when the connection that made the file is the first to sync
+            # it. Here that is this one, which never writes. So a power loss could take the whole log away.
+            await loop.run_in_executor(None, sync_folder, data)
             space = Space(data, reserve)
             writer = Writer(data, worker=worker, segment_size=segment_size, space=space, publish=publish)
         except BaseException:

@@ -4,14 +4,19 @@ Such a file has no number yet: it is `arriving-...` until the writer gives it on
 locked (flock) from its first moment, so that what a dead process left behind can be told and swept away.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.segments import segment_path, storage_error
+
+T = TypeVar("T")
 
 ARRIVING = "arriving-"
 _serial = itertools.count()
@@ -20,7 +25,7 @@ _serial = itertools.count()
 class ArrivingFile:
     """A file that is written by several threads in turn, and closed only when none of them holds it.
 
-    `hold`, `let_go` and `close` are for the event loop's thread. The octets go by `write`, from any one thread.
+    `hold`, `let_go`, `close` and `in_thread` are for the event loop. The octets go by `write`, from any one thread.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,6 +86,27 @@ class ArrivingFile:
         self._holds -= 1
         if self._closing:
             self.close()
+
+    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Let another thread work with the file, which is held until that is over, though nobody waits any more.
+
+        Raises what the work raises; `StorageError` when no thread can be had.
+        """
+        loop = asyncio.get_running_loop()
+
+        def held() -> T:
+            try:
+                return work(*arguments)
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop is closed, and the process ends
+                    loop.call_soon_threadsafe(self.let_go)
+
+        self.hold()
+        try:
+            working = loop.run_in_executor(None, held)
+        except RuntimeError as error:  # the work waits all the same, for a thread that becomes free, and lets go then
+            raise StorageError(f"{self._path}: {error}") from error
+        return await asyncio.shield(working)
 
     def close(self) -> None:
         """Close the file, and remove it unless it was kept: now, or when nobody holds it; may be called twice."""

@@ -83,12 +83,16 @@ FROM json_each(?) AS new WHERE entry.id = new.value->>0"""
 
 _DELETE_ENTRIES = "DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?)) RETURNING message"
 
+# A message whose last references go is removed, not changed first.
+_DELETE_MESSAGES = """
+DELETE FROM message WHERE id IN
+    (SELECT message.id FROM (SELECT value->>0 AS id, value->>1 AS refs FROM json_each(?)) AS new
+     CROSS JOIN message ON message.id = new.id WHERE message.refs + new.refs <= 0)
+RETURNING id, segment, length"""
+
 _ADD_REFS = """
 UPDATE message SET refs = message.refs + new.refs
 FROM (SELECT value->>0 AS id, value->>1 AS refs FROM json_each(?)) AS new WHERE message.id = new.id"""
-
-_DELETE_MESSAGES = """
-DELETE FROM message WHERE id IN (SELECT value->>0 FROM json_each(?)) AND refs <= 0 RETURNING segment, length"""
 
 
 @dataclass(slots=True)
@@ -288,9 +292,11 @@ class Batch:
 
     def _flush_refs(self) -> None:
         rows = _json([[k, v] for k, v in self._refs.items()])
-        self.connection.execute(_ADD_REFS, (rows,))
-        for segment, length in self.connection.execute(_DELETE_MESSAGES, (rows,)).fetchall():
+        for message, segment, length in self.connection.execute(_DELETE_MESSAGES, (rows,)).fetchall():
             self.grow(segment, live=-length)
+            del self._refs[message]
+        if self._refs:
+            self.connection.execute(_ADD_REFS, (_json([[k, v] for k, v in self._refs.items()]),))
         if self._segments:
             self._flush_segments()
 

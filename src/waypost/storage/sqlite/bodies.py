@@ -4,7 +4,6 @@ A body is used by the event loop, by a thread that spills it, and by the writer'
 owner discards meanwhile goes when they are done.
 """
 
-import asyncio
 import zlib
 from pathlib import Path
 
@@ -49,12 +48,7 @@ class SqliteBody:
     async def _spill_in_thread(self) -> None:
         if self.file is None:
             self.file = ArrivingFile(self._folder)
-        file = self.file
-        file.hold()
-        spilling = asyncio.get_running_loop().run_in_executor(None, self._spill, file)
-        # Whoever waits may be cancelled; the thread goes on, and the file stays open for it.
-        spilling.add_done_callback(lambda _: file.let_go())
-        await asyncio.shield(spilling)
+        await self.file.in_thread(self._spill, self.file)
 
     def _spill(self, file: ArrivingFile) -> None:
         if self._space.left() < self._buffered:

@@ -1,6 +1,7 @@
 """Checking a storage while others use it: the database itself, what its rows promise, and every message's octets.
 
 Nothing is changed but by `repair`. What looks wrong is looked at again, since messages come, move and go meanwhile.
+What can't be read ends nothing: it is one more problem, and the rest is checked all the same.
 """
 
 import fcntl
@@ -11,17 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from waypost.message.trace import TraceId, format_trace_id
+from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.arriving import ARRIVING
 from waypost.storage.sqlite.connection import connect, connect_reading
-from waypost.storage.sqlite.consistency import RULES, breaches, mend
+from waypost.storage.sqlite.consistency import RULES, Rule, breaches, mend
 from waypost.storage.sqlite.migrate import DATABASE
 from waypost.storage.sqlite.reader import SegmentReader
+from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.segments import HEADER, MAGIC, abandoned, segment_number
+from waypost.storage.sqlite.values import VALUES, Value, unreadable
 
 _PAGE = 500
 _CHUNK = 1 << 20
 
 REPAIR = "waypost storage check --repair"
+RESTORE = "stop the service and restore the database from a backup, or salvage it with sqlite3's .recover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Checker:
 
     def __init__(self, data: Path) -> None:
         self._folder = data / "segments"
-        self._connection = connect_reading(data / DATABASE)
+        self._reading = Reading(connect_reading(data / DATABASE))
         self._reader = SegmentReader(self._folder, keep=16)
         self.messages = 0
         self.octets = 0
@@ -51,33 +56,38 @@ class Checker:
     def close(self) -> None:
         """Close what was opened."""
         self._reader.close()
-        self._connection.close()
+        self._reading.close()
 
     def problems(self, progress: Progress) -> Iterator[Problem]:
-        """Yield everything that is wrong. Raises `apsw.Error` when the database can't be read at all."""
-        yield from self._database()
-        yield from self._rows()
-        yield from self._files()
-        yield from self._all_octets(progress)
-
-    def _database(self) -> Iterator[Problem]:
-        advice = "stop the service and restore the database from a backup, or salvage it with sqlite3's .recover"
-        tables = self._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        """Yield everything that is wrong. Raises `StorageError` when the database can't be read at all."""
+        tables = self._reading.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")
         for (table,) in tables:  # one by one, so that no single look keeps the log from starting anew for long
-            for (words,) in self._connection.execute(f'PRAGMA integrity_check("{table}")').fetchall():
-                if words != "ok":
-                    yield Problem(f"the database: {table}: {words}", advice)
-
-    def _rows(self) -> Iterator[Problem]:
+            yield from _unless_unreadable(f"the database: {table}", self._table(table))
         for rule in RULES:
-            for trace, words in breaches(self._connection, rule):
-                advice = f"`{REPAIR}` mends it" if rule.mend else "remove the account and add it again"
-                yield Problem(words, advice, trace)
+            yield from _unless_unreadable(f"the database: the rule about {rule.name}", self._rule(rule))
+        for value in VALUES:
+            yield from _unless_unreadable(f"the database: {value.name}", self._values(value))
+        yield from _unless_unreadable("the segments", self._files())
+        yield from _unless_unreadable("the messages", self._all_octets(progress))
+
+    def _table(self, table: str) -> Iterator[Problem]:
+        for (words,) in self._reading.rows(f'PRAGMA integrity_check("{table}")'):
+            if words != "ok":
+                yield Problem(f"the database: {table}: {words}", RESTORE)
+
+    def _rule(self, rule: Rule) -> Iterator[Problem]:
+        for trace, words in breaches(self._reading, rule):
+            advice = f"`{REPAIR}` mends it" if rule.mend else "remove the account and add it again"
+            yield Problem(words, advice, trace)
+
+    def _values(self, value: Value) -> Iterator[Problem]:
+        for trace, words in unreadable(self._reading, value):
+            yield Problem(words, value.advice, trace)
 
     def _files(self) -> Iterator[Problem]:
         numbers = {segment_number(path): path for path in self._folder.iterdir()}
         # Asked after the listing: a segment's row is there before its file has its name.
-        rows = dict(self._connection.execute("SELECT id, live FROM segment").fetchall())
+        rows = dict(self._reading.rows("SELECT id, live FROM segment"))
         for number, path in numbers.items():
             if number is not None and number not in rows and not self._needs(number):
                 yield Problem(f"{path.name}: no row needs this segment", "the running service removes it", None, True)
@@ -87,16 +97,14 @@ class Checker:
                 yield Problem(words, "the running service removes it", None, True)
 
     def _needs(self, segment: int) -> bool:
-        return self._connection.execute("SELECT 1 FROM message WHERE segment = ?", (segment,)).get is not None
+        return self._reading.value("SELECT 1 FROM message WHERE segment = ?", (segment,)) is not None
 
     def _all_octets(self, progress: Progress) -> Iterator[Problem]:
-        total = int(self._connection.execute("SELECT count(*) FROM message").get)
+        total = int(self._reading.value("SELECT count(*) FROM message"))
         last = -1
         progress(0, total)
         while True:
-            rows = self._connection.execute(
-                "SELECT id FROM message WHERE id > ? ORDER BY id LIMIT ?", (last, _PAGE)
-            ).fetchall()
+            rows = self._reading.rows("SELECT id FROM message WHERE id > ? ORDER BY id LIMIT ?", (last, _PAGE))
             for (trace,) in rows:
                 problem = self._octets(TraceId(trace)) and self._octets(TraceId(trace))  # it may just have moved
                 if problem is not None:
@@ -109,9 +117,7 @@ class Checker:
 
     def _octets(self, trace: TraceId) -> Problem | None:
         """Read one message: its record's header and all its octets; None when it is whole, or gone."""
-        row = self._connection.execute(
-            "SELECT segment, offset, length, crc FROM message WHERE id = ?", (trace,)
-        ).fetchone()
+        row = self._reading.row("SELECT segment, offset, length, crc FROM message WHERE id = ?", (trace,))
         if row is None:
             return None
         segment, offset, length, crc = row
@@ -137,18 +143,26 @@ class Checker:
     def _damaged(self, trace: TraceId, segment: int, how: str) -> Problem:
         name = format_trace_id(trace)
         path = f"{segment:012}.seg"
-        boxes = self._connection.execute(
+        boxes = self._reading.rows(
             "SELECT address, name, uid FROM mailbox_message JOIN mailbox ON mailbox.id = mailbox "
             "JOIN account ON account.id = mailbox.account WHERE message = ?",
             (trace,),
-        ).fetchall()
-        waits = self._connection.execute("SELECT 1 FROM entry WHERE message = ?", (trace,)).get is not None
+        )
+        waits = self._reading.value("SELECT 1 FROM entry WHERE message = ?", (trace,)) is not None
         advice = [f"put segments/{path} of a backup back while the service is stopped"]
         if waits:
             advice.append(f"or give it up with `waypost queue return --trace {name}`")
         for address, mailbox, uid in boxes:
             advice.append(f"or delete it from {mailbox} of {address} (UID {uid})")
         return Problem(f"message {name} in {path} {how}", "; ".join(advice), trace)
+
+
+def _unless_unreadable(what: str, problems: Iterator[Problem]) -> Iterator[Problem]:
+    """Yield problems; when what is checked can't be read, that is the last one."""
+    try:
+        yield from problems
+    except StorageError as error:
+        yield Problem(f"{what} can't be checked: {error}", RESTORE)
 
 
 def repair(data: Path) -> None:

@@ -53,7 +53,7 @@ class Checkpointer:
             self._wake.clear()
             try:
                 whole = self._stop.is_set() or self._checkpoint()
-            except (apsw.Error, OSError) as error:
+            except (apsw.Error, OSError, MemoryError) as error:
                 log.warning("checkpoint failed", extra={"fields": {"error": str(error)}})
                 whole = False
             if not whole:

@@ -43,4 +43,6 @@ def translate(error: BaseException) -> BaseException:
         return StorageError(f"the database: {type(error).__name__}: {error}")
     if isinstance(error, OSError):
         return storage_error(error, "the storage")
+    if isinstance(error, MemoryError):
+        return StorageError("there is not enough memory")
     return error

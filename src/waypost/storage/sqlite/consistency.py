@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import apsw
 
 from waypost.message.trace import TraceId, format_trace_id
+from waypost.storage.sqlite.reading import Reading
 
 _MOST = 1000  # breaches of one rule that are told one by one
 
@@ -123,10 +124,10 @@ RULES = (
 )
 
 
-def breaches(connection: apsw.Connection, rule: Rule) -> list[tuple[TraceId | None, str]]:
-    """Return what breaks a rule: the message it is about, if it is about one, and the words."""
+def breaches(reading: Reading, rule: Rule) -> list[tuple[TraceId | None, str]]:
+    """Return what breaks a rule: the message it is about, if it is about one, and the words. Raises `StorageError`."""
     found: list[tuple[TraceId | None, str]] = []
-    for row in connection.execute(f"{rule.find} LIMIT {_MOST}").fetchall():
+    for row in reading.rows(f"{rule.find} LIMIT {_MOST}"):
         trace = TraceId(row[0]) if rule.of_message else None
         values = [format_trace_id(trace), *row[1:]] if trace is not None else list(row)
         found.append((trace, rule.words.format(*values)))

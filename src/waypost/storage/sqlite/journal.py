@@ -1,12 +1,20 @@
 """The journal of the embedded engine. Its rows stand in the order in which things happened, so old ones stand first."""
 
+import logging
+
 import apsw
 
-from waypost.message.trace import Micros, TraceId, earliest_id
+from waypost.message.trace import Micros, TraceId, earliest_id, format_trace_id
+from waypost.storage.errors import Damaged
 from waypost.storage.journal import Event
+from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import events_from
 from waypost.storage.sqlite.writer import Writer
 
+log = logging.getLogger(__name__)
+
+_NEWEST = """
+SELECT max((SELECT coalesce(max(id), 0) FROM message), (SELECT coalesce(max(message), 0) FROM journal))"""
 _DELETE_EVENTS = """
 DELETE FROM journal WHERE id IN (
     SELECT id FROM journal WHERE id < :end AND time < :before
@@ -22,21 +30,32 @@ DELETE FROM message_name WHERE (message_id, message) IN (
 class SqliteJournal:
     """Reads what happened to each message, and forgets it in time."""
 
-    def __init__(self, writer: Writer, reading: apsw.Connection) -> None:
+    def __init__(self, writer: Writer, reading: Reading) -> None:
         self._writer = writer
         self._reading = reading
 
     async def of(self, trace: TraceId) -> list[Event]:
         """Return the events of one message, oldest first."""
-        rows = self._reading.execute("SELECT events FROM journal WHERE message = ? ORDER BY id", (trace,)).fetchall()
-        return [event for (events,) in rows for event in events_from(trace, events)]
+        rows = self._reading.rows("SELECT events FROM journal WHERE message = ? ORDER BY id", (trace,))
+        found: list[Event] = []
+        for (events,) in rows:
+            try:
+                found += events_from(trace, events)
+            except Damaged as error:  # the others still tell something
+                fields = {"trace": format_trace_id(trace), "problem": str(error)}
+                log.error("journal row damaged", extra={"fields": fields})
+        return found
 
     async def find_message_id(self, message_id: str) -> list[TraceId]:
         """Return the messages with this Message-ID header field, oldest first."""
-        rows = self._reading.execute(
+        rows = self._reading.rows(
             "SELECT message FROM message_name WHERE message_id = ? ORDER BY message", (message_id,)
-        ).fetchall()
+        )
         return [TraceId(trace) for (trace,) in rows]
+
+    async def newest(self) -> TraceId:
+        """Return the largest trace id in use, 0 when there is none."""
+        return TraceId(self._reading.value(_NEWEST))
 
     async def expire(self, before: Micros, limit: int = 10_000) -> int:
         """Drop old events of messages that no longer wait in the queue, and names of messages without events."""
@@ -55,13 +74,11 @@ class SqliteJournal:
 
         Where the clock stepped, rows are only roughly in order: some are then dropped somewhat later.
         """
-        low = int(self._reading.execute("SELECT min(id) FROM journal").get or 0)
-        high = int(self._reading.execute("SELECT max(id) FROM journal").get or 0) + 1
+        low = int(self._reading.value("SELECT min(id) FROM journal") or 0)
+        high = int(self._reading.value("SELECT max(id) FROM journal") or 0) + 1
         while low < high:
             middle = (low + high) // 2
-            found = self._reading.execute(
-                "SELECT id, time FROM journal WHERE id >= ? ORDER BY id LIMIT 1", (middle,)
-            ).fetchone()
+            found = self._reading.row("SELECT id, time FROM journal WHERE id >= ? ORDER BY id LIMIT 1", (middle,))
             if found is not None and found[1] < before:
                 low = found[0] + 1
             else:

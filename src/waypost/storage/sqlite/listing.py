@@ -4,25 +4,29 @@ from array import array
 from collections.abc import AsyncIterator
 from typing import Any
 
-import apsw
-
+from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
+from waypost.storage.errors import Damaged
 from waypost.storage.queue import DestinationStats, EntryState, Filter, QueueEntry, QueueStats
+from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import envelope_from, recipients_from, text
 
 STATES = (EntryState.READY, EntryState.HELD)
 _PAGE = 500
+_FIRST_OF_PLACE = 16
 
-COLUMNS = """
-SELECT entry.id, message, destination, recipients, state, priority, queued_at, next_attempt, last_attempt,
-       attempts, waited, delay_notified, last_error, envelope, length + length(head), account
-FROM entry JOIN message ON message.id = entry.message """
+COLUMNS = """entry.id, message, destination, recipients, state, entry.priority, queued_at, next_attempt, last_attempt,
+       attempts, waited, delay_notified, last_error, envelope, length + length(head), account"""
+"""What `entry_from` reads; behind it may come the `PLACE` of the message."""
+PLACE = "segment, offset, length, crc, head"
+"""Where a message is, as `SqliteMessage` wants it."""
+ENTRIES = f"SELECT {COLUMNS} FROM entry JOIN message ON message.id = entry.message "
 
 # The table in the order of its ids: one pass over all pages.
-_PAGE_OF_ALL = COLUMNS + "WHERE entry.id > :last AND {where} ORDER BY entry.id LIMIT :page"
+_PAGE_OF_ALL = ENTRIES + "WHERE entry.id > :last AND {where} ORDER BY entry.id LIMIT :page"
 # A few entries out of many: their ids from an index, once, and then pages of them.
 _IDS = "SELECT id FROM entry WHERE {key} ORDER BY id"
-_PAGE_OF_IDS = COLUMNS + "WHERE entry.id IN (SELECT value FROM json_each(:ids)) AND {where} ORDER BY entry.id"
+_PAGE_OF_IDS = ENTRIES + "WHERE entry.id IN (SELECT value FROM json_each(:ids)) AND {where} ORDER BY entry.id"
 
 _FIGURES = """
 SELECT count(*), coalesce(sum(state = 1), 0), coalesce(sum(state = 0 AND next_attempt <= ?), 0)
@@ -33,13 +37,22 @@ GROUP BY destination ORDER BY 2 DESC, 1 LIMIT ?"""
 
 
 def entry_from(row: tuple[Any, ...]) -> QueueEntry:
-    """Return the entry of a row of `COLUMNS`."""
+    """Return the entry of a row of `COLUMNS`; where it can't be read, one without recipients that says so."""
+    try:
+        return _entry(row, recipients_from(row[3]), envelope_from(row[13]), None)
+    except Damaged as error:
+        return _entry(row, (), Envelope(None), str(error))
+
+
+def _entry(
+    row: tuple[Any, ...], recipients: tuple[Recipient, ...], envelope: Envelope, damage: str | None
+) -> QueueEntry:
     return QueueEntry(
         id=row[0],
         trace=TraceId(row[1]),
         destination=row[2],
-        recipients=recipients_from(row[3]),
-        state=STATES[row[4]],
+        recipients=recipients,
+        state=STATES[bool(row[4])],
         priority=row[5],
         queued_at=row[6],
         next_attempt=row[7],
@@ -48,9 +61,11 @@ def entry_from(row: tuple[Any, ...]) -> QueueEntry:
         waited=row[10],
         delay_notified=bool(row[11]),
         last_error=row[12],
-        envelope=envelope_from(row[13]),
+        envelope=envelope,
         size=row[14],
         account=row[15],
+        damage=damage,
+        place=row[_FIRST_OF_PLACE:] or None,
     )
 
 
@@ -86,7 +101,7 @@ def where_of(which: Filter, now: Micros) -> tuple[str, dict[str, Any]]:
 class Listing:
     """Reads the queue. Nothing here costs more than one pass over an index or the table."""
 
-    def __init__(self, reading: apsw.Connection) -> None:
+    def __init__(self, reading: Reading) -> None:
         self._reading = reading
 
     async def entries(self, which: Filter, now: Micros) -> AsyncIterator[QueueEntry]:
@@ -102,34 +117,33 @@ class Listing:
     async def _pages_of_all(self, where: str, values: dict[str, Any]) -> AsyncIterator[list[tuple[Any, ...]]]:
         sql = _PAGE_OF_ALL.format(where=where)
         last = 0
-        while page := self._reading.execute(sql, {**values, "last": last, "page": _PAGE}).fetchall():
+        while page := self._reading.rows(sql, {**values, "last": last, "page": _PAGE}):
             yield page
             last = page[-1][0]
 
     async def _pages_of_ids(self, key: str, where: str, values: dict[str, Any]) -> AsyncIterator[list[tuple[Any, ...]]]:
-        ids = array("q", (row[0] for row in self._reading.execute(_IDS.format(key=key), values).fetchall()))
+        ids = array("q", (row[0] for row in self._reading.rows(_IDS.format(key=key), values)))
         sql = _PAGE_OF_IDS.format(where=where)
         for start in range(0, len(ids), _PAGE):
-            yield self._reading.execute(sql, {**values, "ids": text(list(ids[start : start + _PAGE]))}).fetchall()
+            yield self._reading.rows(sql, {**values, "ids": text(list(ids[start : start + _PAGE]))})
 
     def count(self, which: Filter, now: Micros) -> int:
         """Return how many entries match."""
         where, values = where_of(which, now)
         join = "JOIN message ON message.id = entry.message" if which.sender is not None else ""
-        return int(self._reading.execute(f"SELECT count(*) FROM entry {join} WHERE {where}", values).get)
+        return int(self._reading.value(f"SELECT count(*) FROM entry {join} WHERE {where}", values))
 
     def stats(self, now: Micros, largest: int) -> QueueStats:
         """Return the queue in figures, from indexes alone but for one row of each of the largest destinations."""
-        entries, held, due = self._reading.execute(_FIGURES, (now,)).fetchone() or (0, 0, 0)
-        oldest = self._reading.execute("SELECT queued_at FROM entry ORDER BY id LIMIT 1").get
-        destinations = int(self._reading.execute("SELECT count(DISTINCT destination) FROM entry").get)
-        rows = self._reading.execute(_LARGEST, (largest,)).fetchall()
+        entries, held, due = self._reading.row(_FIGURES, (now,)) or (0, 0, 0)
+        oldest = self._reading.value("SELECT queued_at FROM entry ORDER BY id LIMIT 1")
+        destinations = int(self._reading.value("SELECT count(DISTINCT destination) FROM entry"))
+        rows = self._reading.rows(_LARGEST, (largest,))
         return QueueStats(entries, held, due, destinations, oldest, [self._destination(*row) for row in rows])
 
     def _destination(self, name: str, entries: int, held: int, oldest_id: int) -> DestinationStats:
         """Ids grow with time, so the smallest one is of the entry that waits longest."""
-        oldest, error = self._reading.execute(
-            "SELECT queued_at, last_error FROM entry WHERE id = ?", (oldest_id,)
-        ).fetchone() or (0, None)
-        wake = self._reading.execute("SELECT wake FROM destination WHERE name = ?", (name,)).get
+        found = self._reading.row("SELECT queued_at, last_error FROM entry WHERE id = ?", (oldest_id,))
+        oldest, error = found or (0, None)
+        wake = self._reading.value("SELECT wake FROM destination WHERE name = ?", (name,))
         return DestinationStats(name, entries, held, oldest, wake, error)

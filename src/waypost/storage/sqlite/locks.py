@@ -64,3 +64,6 @@ def _still_named(path: Path, fd: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(fd))
     except FileNotFoundError:
         return False
+    except OSError:
+        os.close(fd)
+        raise

@@ -1,5 +1,6 @@
 """Mailboxes of the embedded engine (the data model of RFC 9051 and RFC 7162)."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,17 @@ import apsw
 
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.bus import Notice
-from waypost.storage.errors import Conflict, NotFound
+from waypost.storage.errors import Conflict, Damaged, NotFound
 from waypost.storage.mailboxes import Mailbox, MailboxMessage
 from waypost.storage.spool import StoredMessage
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.locks import FileLock, lock_mailbox
-from waypost.storage.sqlite.rows import decode, encode, text
+from waypost.storage.sqlite.reading import Reading
+from waypost.storage.sqlite.rows import encode, text, texts_from
 from waypost.storage.sqlite.spool import SqliteSpool
 from waypost.storage.sqlite.writer import Writer
+
+log = logging.getLogger(__name__)
 
 _MAILBOX = "SELECT id, account, name, uidvalidity, uidnext, highest_modseq FROM mailbox "
 _MESSAGE = "SELECT mailbox, uid, message, size, internal_date, modseq, flags FROM mailbox_message "
@@ -70,7 +74,7 @@ class SqliteMailboxes:
     def __init__(
         self,
         writer: Writer,
-        reading: apsw.Connection,
+        reading: Reading,
         spool: SqliteSpool,
         locks: Path,
         now: Callable[[], Micros],
@@ -83,13 +87,13 @@ class SqliteMailboxes:
 
     async def all(self, account: int) -> list[Mailbox]:
         """Return the mailboxes of an account, by name."""
-        rows = self._reading.execute(_MAILBOX + "WHERE account = ? ORDER BY name", (account,)).fetchall()
+        rows = self._reading.rows(_MAILBOX + "WHERE account = ? ORDER BY name", (account,))
         return [Mailbox(*row) for row in rows]
 
     async def get(self, account: int, name: str = "INBOX") -> Mailbox:
         """Return a mailbox; INBOX is found in any case. Raises `NotFound`."""
         wanted = "INBOX" if name.upper() == "INBOX" else name
-        row = self._reading.execute(_MAILBOX + "WHERE account = ? AND name = ?", (account, wanted)).fetchone()
+        row = self._reading.row(_MAILBOX + "WHERE account = ? AND name = ?", (account, wanted))
         if row is None:
             raise NotFound(f"no mailbox {name!r}")
         return Mailbox(*row)
@@ -110,17 +114,17 @@ class SqliteMailboxes:
 
     async def messages(self, mailbox: int) -> list[MailboxMessage]:
         """Return all messages, by UID."""
-        rows = self._reading.execute(_MESSAGE + "WHERE mailbox = ? ORDER BY uid", (mailbox,)).fetchall()
+        rows = self._reading.rows(_MESSAGE + "WHERE mailbox = ? ORDER BY uid", (mailbox,))
         return [
-            MailboxMessage(box, uid, TraceId(message), size, date, modseq, _flags(flags))
+            MailboxMessage(box, uid, TraceId(message), size, date, modseq, _flags(flags, box, uid))
             for box, uid, message, size, date, modseq, flags in rows
         ]
 
     async def open(self, mailbox: int, uid: int) -> StoredMessage:
         """Open the octets of a message: its head, then the shared ones. Raises `NotFound`."""
-        row = self._reading.execute(
+        row = self._reading.row(
             "SELECT message, head FROM mailbox_message WHERE mailbox = ? AND uid = ?", (mailbox, uid)
-        ).fetchone()
+        )
         if row is None:
             raise NotFound(f"no message {uid} in the mailbox")
         return self._spool.message(TraceId(row[0]), str(row[1]).encode("latin-1"))
@@ -153,11 +157,18 @@ class SqliteMailboxes:
 
     async def usage(self, account: int) -> int:
         """Return the octets stored in all mailboxes of an account."""
-        return int(self._reading.execute("SELECT usage FROM account WHERE id = ?", (account,)).get or 0)
+        return int(self._reading.value("SELECT usage FROM account WHERE id = ?", (account,)) or 0)
 
 
-def _flags(value: str) -> frozenset[str]:
-    return frozenset(decode(value)) if value != "[]" else frozenset()
+def _flags(value: str, mailbox: int, uid: int) -> frozenset[str]:
+    if value == "[]":
+        return frozenset()
+    try:
+        return frozenset(texts_from(value, "its flags"))
+    except Damaged as error:  # a message is worth more than its flags
+        fields = {"mailbox": mailbox, "uid": uid, "problem": str(error)}
+        log.error("mailbox row damaged", extra={"fields": fields})
+        return frozenset()
 
 
 def _json(values: Sequence[Any]) -> str:

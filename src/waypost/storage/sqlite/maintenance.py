@@ -17,6 +17,7 @@ from waypost.storage.sqlite.arriving import ARRIVING, ArrivingFile
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.reader import SegmentReader
+from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import text
 from waypost.storage.sqlite.segments import (
     HEADER,
@@ -52,7 +53,7 @@ _Moved = tuple[int, int, int]  # trace, old offset, new offset
 class Housekeeping:
     """Gives space back: empty segments are removed, half-empty ones are copied and then removed."""
 
-    def __init__(self, writer: Writer, reading: apsw.Connection, data: Path) -> None:
+    def __init__(self, writer: Writer, reading: Reading, data: Path) -> None:
         self._writer = writer
         self._reading = reading
         self._folder = data / "segments"
@@ -61,13 +62,13 @@ class Housekeeping:
     async def seal_abandoned(self) -> int:
         """Seal segments whose process is gone: nobody appends to them any more; returns how many."""
 
-        def unsealed(connection: apsw.Connection) -> list[int]:
-            rows = connection.execute("SELECT id FROM segment WHERE sealed = 0").fetchall()
+        def unsealed(reading: Reading) -> list[int]:
+            rows = reading.rows("SELECT id FROM segment WHERE sealed = 0")
             return [segment for (segment,) in rows if abandoned(segment_path(self._folder, segment))]
 
         def seal(connection: apsw.Connection) -> int:
             # Asked again with the writers' lock held: a segment gets its row and its locked file under it.
-            found = unsealed(connection)
+            found = unsealed(Reading(connection))
             for segment in found:
                 size = 0
                 with contextlib.suppress(FileNotFoundError):
@@ -84,7 +85,7 @@ class Housekeeping:
             return [segment for (segment,) in connection.execute(_FORGET_EMPTY).fetchall()]
 
         removed = 0
-        while self._reading.execute(_EMPTY).get is not None:
+        while self._reading.value(_EMPTY) is not None:
             gone = await self._writer.call(forget)
             for segment in gone:  # the rows went first: a crash between leaves a file, which `sweep` removes
                 with contextlib.suppress(FileNotFoundError):
@@ -98,7 +99,7 @@ class Housekeeping:
         """Copy what still lives out of segments that are more than half dead; returns the octets given back."""
         given_back = 0
         values = {"smallest": smallest, "damaged": text(sorted(self._damaged))}
-        for segment, size, live in self._reading.execute(_HALF_DEAD, values).fetchall():
+        for segment, size, live in self._reading.rows(_HALF_DEAD, values):
             if await self._move(segment):
                 given_back += size - live
             else:
@@ -113,17 +114,12 @@ class Housekeeping:
         are left for a person to see: False then.
         """
         while True:
-            rows: list[_Row] = [
-                tuple(row) for row in self._reading.execute(_LIVING, (segment, _MOVED_AT_ONCE)).fetchall()
-            ]
+            rows: list[_Row] = self._reading.rows(_LIVING, (segment, _MOVED_AT_ONCE))
             if not rows:
                 return True
             file = ArrivingFile(self._folder)
             try:
-                file.hold()
-                copying = asyncio.get_running_loop().run_in_executor(None, self._copy, segment, file, rows)
-                copying.add_done_callback(lambda _, file=file: file.let_go())  # type: ignore[misc]
-                moved = await asyncio.shield(copying)
+                moved = await file.in_thread(self._copy, segment, file, rows)
                 if moved:
                     await self._writer.write(_moving(segment, file, moved))
             finally:
@@ -158,7 +154,7 @@ class Housekeeping:
         loop = asyncio.get_running_loop()
         paths = await loop.run_in_executor(None, lambda: list(self._folder.iterdir()))
         # Asked after the listing: a segment's row is there before its file has its name.
-        known = {segment for (segment,) in self._reading.execute("SELECT id FROM segment").fetchall()}
+        known = {segment for (segment,) in self._reading.rows("SELECT id FROM segment")}
         removed = 0
         for path in paths:
             number = segment_number(path)
@@ -172,7 +168,7 @@ class Housekeeping:
         return removed
 
     def _needed(self, segment: int) -> bool:
-        return self._reading.execute("SELECT 1 FROM message WHERE segment = ? LIMIT 1", (segment,)).get is not None
+        return self._reading.value("SELECT 1 FROM message WHERE segment = ? LIMIT 1", (segment,)) is not None
 
 
 def _moving(segment: int, file: ArrivingFile, moved: list[_Moved]) -> Operation:

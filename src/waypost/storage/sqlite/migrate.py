@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 
 from waypost.storage.errors import StorageError
-from waypost.storage.sqlite.segments import sync_folder
+from waypost.storage.folders import sync_folder
 
 DATABASE = "waypost.db"
 
@@ -89,6 +89,7 @@ def _try_on_copy(connection: apsw.Connection, data: Path, version: int, wanted: 
             connection.execute("VACUUM INTO ?", (str(path),)).fetchall()
         snapshot.with_suffix(".new").rename(snapshot)
         sync_folder(folder)
+        sync_folder(data)
         trial = apsw.Connection(str(copy))
         try:
             for step in wanted:

@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from waypost.storage.errors import StorageFull
+from waypost.storage.folders import sync_folder
 from waypost.storage.spool import NewMessage
 from waypost.storage.sqlite.arriving import ArrivingFile
 from waypost.storage.sqlite.bodies import SqliteBody
 from waypost.storage.sqlite.numbering import Numbering
 from waypost.storage.sqlite.operation import Operation
-from waypost.storage.sqlite.segments import Location, OpenSegment, sync_folder
+from waypost.storage.sqlite.segments import Location, OpenSegment
 from waypost.storage.sqlite.space import Space
+
+_WORTH_COMPACTING = 1 << 20  # octets, as for `SqliteStorage.maintain`
 
 
 class Written:
@@ -81,6 +84,12 @@ class Octets:
                     left -= needed
                 else:
                     written.fail(operation, self._space.full())
+                    self._let_go_of_large_segment()
+
+    def _let_go_of_large_segment(self) -> None:
+        """On a full disk: what was deleted of a segment keeps its space for as long as the segment is open."""
+        if self._segment is not None and self._segment.size >= _WORTH_COMPACTING:
+            self.close()
 
     def _write_files(self, files: list[tuple[Operation, NewMessage | None, ArrivingFile]], written: Written) -> None:
         for operation, message, file in files:

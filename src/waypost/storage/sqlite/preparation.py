@@ -1,12 +1,13 @@
 """Before a process opens the storage: its folders, its schema, and that nobody uses it with another schema."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
 
 from waypost.storage.errors import StorageError
+from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite.migrate import DATABASE, migrate, pending
-from waypost.storage.sqlite.segments import sync_folder
 
 FOLDERS = ("segments", "locks")
 
@@ -14,7 +15,8 @@ FOLDERS = ("segments", "locks")
 def prepare(data: Path) -> int:
     """Make the storage under `data` ready to be opened; returns the descriptor of the lock that says it is in use.
 
-    The caller holds it open as long as it uses the storage. Raises `StorageError`, `OSError`, `apsw.Error`.
+    The caller holds it open as long as it uses the storage, and syncs `data` before it writes. Raises `StorageError`,
+    `OSError`, `apsw.Error`.
     """
     _make_folders(data)
     one_at_a_time = os.open(data / "migrate.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -30,6 +32,9 @@ def prepare(data: Path) -> int:
                     "stop the service first"
                 ) from None
             migrate(data)
+            # Who made the data directory may have been killed before its name was durable.
+            with contextlib.suppress(PermissionError):  # then it was made, and its name synced, by another user
+                sync_folder(data.parent)
         fcntl.flock(in_use, fcntl.LOCK_SH)
     except BaseException:
         os.close(in_use)
@@ -40,13 +45,6 @@ def prepare(data: Path) -> int:
 
 
 def _make_folders(data: Path) -> None:
-    if not data.is_dir():
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sync_folder(data.parent)  # not otherwise: the service's user may have no right to read it
-    made = False
-    for folder in (data / name for name in FOLDERS):
-        if not folder.is_dir():
-            folder.mkdir(exist_ok=True, mode=0o700)
-            made = True
-    if made:
-        sync_folder(data)
+    make_folder(data)
+    for name in FOLDERS:  # these names are made durable with that of the database's log
+        (data / name).mkdir(exist_ok=True, mode=0o700)

@@ -1,11 +1,12 @@
 """The queue of the embedded engine. Every statement costs by what it returns, never by the size of the queue."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import apsw
 
-from waypost.message.trace import Micros, TraceId
+from waypost.message.trace import Micros, TraceId, format_trace_id
 from waypost.storage.bus import Notice
 from waypost.storage.errors import NotFound
 from waypost.storage.journal import Event, Station
@@ -17,10 +18,13 @@ from waypost.storage.queue import (
     QueueStats,
 )
 from waypost.storage.sqlite.batch import Batch
-from waypost.storage.sqlite.listing import COLUMNS, Listing, entry_from
+from waypost.storage.sqlite.listing import COLUMNS, ENTRIES, PLACE, Listing, entry_from
+from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import encode
-from waypost.storage.sqlite.settle import settling
+from waypost.storage.sqlite.settle import settlings
 from waypost.storage.sqlite.writer import Writer
+
+log = logging.getLogger(__name__)
 
 _CLAIMABLE = """
 SELECT name FROM destination WHERE owner = -1 AND wake <= :now ORDER BY wake LIMIT :limit"""
@@ -37,33 +41,31 @@ _RENEW = """
 UPDATE destination SET lease_until = :until
 WHERE owner = :owner AND name IN (SELECT value FROM json_each(:names)) RETURNING name"""
 
+_SET_ASIDE = "UPDATE entry SET state = 1, last_error = ? WHERE id = ?"
 _GIVE_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?"
 
-# The earliest attempt of a destination: the index gives it for each priority in use.
-_EARLIEST = """
+# The priorities that entries of a destination have, the highest first, and NULL at the end.
+_USED_PRIORITIES = """
 WITH RECURSIVE used (priority) AS (
     SELECT max(priority) FROM entry WHERE destination = :name AND state = 0
     UNION ALL
     SELECT (SELECT max(priority) FROM entry
             WHERE destination = :name AND state = 0 AND priority < used.priority)
-    FROM used WHERE used.priority IS NOT NULL)
+    FROM used WHERE used.priority IS NOT NULL)"""
+# The earliest attempt of a destination: the index gives it for each priority in use.
+_EARLIEST = f"""
+{_USED_PRIORITIES}
 SELECT min((SELECT min(next_attempt) FROM entry
             WHERE destination = :name AND state = 0 AND priority = used.priority)) FROM used"""
-_PRIORITIES = """
-WITH RECURSIVE used (priority) AS (
-    SELECT max(priority) FROM entry WHERE destination = :name AND state = 0
-    UNION ALL
-    SELECT (SELECT max(priority) FROM entry
-            WHERE destination = :name AND state = 0 AND priority < used.priority)
-    FROM used WHERE used.priority IS NOT NULL)
-SELECT priority FROM used WHERE priority IS NOT NULL"""
-_DUE = (
-    COLUMNS
-    + """
-WHERE destination = :name AND state = 0 AND priority = :priority AND next_attempt <= :now
+# What is due, one priority after the other, the highest first, and each in the order of the index: a sort would have to
+# read all that is due for the few that are wanted.
+_DUE = f"""
+{_USED_PRIORITIES}
+SELECT {COLUMNS}, {PLACE}
+FROM used CROSS JOIN entry CROSS JOIN message ON message.id = entry.message
+WHERE destination = :name AND state = 0 AND entry.priority = used.priority AND next_attempt <= :now
   AND entry.id NOT IN (SELECT value FROM json_each(:exclude))
-ORDER BY next_attempt LIMIT :limit"""
-)
+LIMIT :limit"""
 
 
 # After a step of the clock: what is planned too late, but for mail that its sender holds back (RFC 4865).
@@ -80,7 +82,7 @@ _PULLED_AT_ONCE = 10_000
 class SqliteQueue:
     """Store and forward, on disk."""
 
-    def __init__(self, writer: Writer, reading: apsw.Connection) -> None:
+    def __init__(self, writer: Writer, reading: Reading) -> None:
         self._writer = writer
         self._reading = reading
         self._listing = Listing(reading)
@@ -94,7 +96,7 @@ class SqliteQueue:
             return []
 
         def claim(connection: apsw.Connection) -> list[str]:
-            names = self._claimable(connection, now, limit, wanted)
+            names = self._claimable(Reading(connection), now, limit, wanted)
             values = {"owner": owner, "until": now + lease, "names": _json(names)}
             connection.execute(_LEASE, values).fetchall()
             return names
@@ -102,12 +104,12 @@ class SqliteQueue:
         return await self._writer.call(claim)
 
     @staticmethod
-    def _claimable(connection: apsw.Connection, now: Micros, limit: int, wanted: Sequence[str]) -> list[str]:
+    def _claimable(reading: Reading, now: Micros, limit: int, wanted: Sequence[str]) -> list[str]:
         found: dict[str, None] = {}
         values = {"now": now, "limit": limit, "names": _json(wanted)}
         for statement in (_WANTED, _CLAIMABLE, _EXPIRED) if wanted else (_CLAIMABLE, _EXPIRED):
             if len(found) < limit:
-                found.update((name, None) for (name,) in connection.execute(statement, values))
+                found.update((name, None) for (name,) in reading.rows(statement, values))
         return list(found)[:limit]
 
     async def renew(self, owner: int, destinations: Sequence[str], *, until: Micros) -> list[str]:
@@ -136,32 +138,51 @@ class SqliteQueue:
         self, destination: str, *, now: Micros, limit: int, exclude: Sequence[EntryId] = ()
     ) -> list[QueueEntry]:
         """Return due entries, highest priority first, then longest due."""
-        values = {"name": destination, "now": now, "exclude": _json(exclude)}
-        found: list[QueueEntry] = []
-        for (priority,) in self._reading.execute(_PRIORITIES, values).fetchall():
-            if len(found) < limit:
-                rows = self._reading.execute(_DUE, {**values, "priority": priority, "limit": limit - len(found)})
-                found.extend(entry_from(row) for row in rows)
+        values = {"name": destination, "now": now, "exclude": _json(exclude), "limit": limit}
+        found = [entry_from(row) for row in self._reading.rows(_DUE, values)]
+        damaged = [entry for entry in found if entry.damage is not None]
+        if damaged:
+            await self._set_aside(damaged, now)
+            found = [entry for entry in found if entry.damage is None]
         return found
+
+    async def _set_aside(self, damaged: Sequence[QueueEntry], now: Micros) -> None:
+        """Hold entries whose rows can't be read: a person decides about them, and the others go on."""
+
+        def hold(connection: apsw.Connection) -> None:
+            batch = Batch(connection)
+            for entry in damaged:
+                told = {"action": "set aside", "problem": entry.damage}
+                connection.execute(_SET_ASIDE, (f"this entry is damaged: {entry.damage}", entry.id)).fetchall()
+                batch.events([Event(entry.trace, now, Station.HELD, told)])
+            batch.flush()
+            for name in dict.fromkeys(entry.destination for entry in damaged):
+                _set_wake(connection, name, 0, None)
+
+        for entry in damaged:
+            fields = {"trace": format_trace_id(entry.trace), "entry": entry.id, "destination": entry.destination}
+            log.error("queue entry damaged", extra={"fields": {**fields, "problem": entry.damage}})
+        await self._writer.call(hold)
 
     async def next_due(self, *, now: Micros) -> Micros | None:
         """Return when the next unowned destination is due."""
-        found = self._reading.execute("SELECT min(wake) FROM destination WHERE owner = -1 AND wake IS NOT NULL").get
+        found = self._reading.value("SELECT min(wake) FROM destination WHERE owner = -1 AND wake IS NOT NULL")
         return None if found is None else int(found)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Write outcomes; they share a commit with whatever else waits."""
-        if len(outcomes) == 1:
-            await self._writer.write(settling(outcomes[0]))
-        elif outcomes:
-            await self._writer.write_all([settling(outcome) for outcome in outcomes])
+        operations = settlings(outcomes)
+        if len(operations) == 1:
+            await self._writer.write(operations[0])
+        elif operations:
+            await self._writer.write_all(operations)
 
     async def get(self, entry: EntryId) -> QueueEntry:
         """Return one entry. Raises `NotFound`."""
-        row = self._reading.execute(COLUMNS + "WHERE entry.id = ?", (entry,)).fetchone()
+        row = self._reading.row(ENTRIES + "WHERE entry.id = ?", (entry,))
         if row is None:
             raise NotFound(f"no queue entry {entry}")
-        return entry_from(tuple(row))
+        return entry_from(row)
 
     def entries(self, which: Filter, *, now: Micros) -> AsyncIterator[QueueEntry]:
         """Yield matching entries by id, page by page."""
@@ -226,16 +247,17 @@ class SqliteQueue:
 
         return await self._writer.call(delete)
 
-    async def clock_stepped(self, *, now: Micros, longest_wait: Micros) -> int:
+    async def clock_stepped(self, *, now: Micros, longest_wait: Micros, longest_lease: Micros) -> int:
         """Pull back attempts that are planned later than the schedule explains; in steps, so that nobody waits long."""
         latest = now + longest_wait
         values = {"now": now, "latest": latest}
-        newest = int(self._reading.execute("SELECT max(id) FROM entry").get or 0)
+        newest = int(self._reading.value("SELECT max(id) FROM entry") or 0)
         changed = 0
         for first in range(0, newest + 1, _PULLED_AT_ONCE):
             changed += await self._wake_all(_PULL, {**values, "first": first, "end": first + _PULLED_AT_ONCE})
         await self._wake_all(_RESTING, values)
-        await self._writer.call(lambda connection: connection.execute(_SHORTEN_LEASES, (latest,)).fetchall())
+        until = now + longest_lease
+        await self._writer.call(lambda connection: connection.execute(_SHORTEN_LEASES, (until,)).fetchall())
         return changed
 
     async def _wake_all(self, sql: str, values: dict[str, Any]) -> int:

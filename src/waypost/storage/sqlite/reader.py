@@ -3,8 +3,6 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from waypost.storage.sqlite.segments import segment_path
@@ -34,29 +32,34 @@ class SegmentReader:
 
     def read(self, segment: int, offset: int, length: int) -> bytes:
         """Return octets, fewer where the segment ends. Raises `FileNotFoundError` when it is gone, `OSError`."""
-        with self._file(segment) as fd:
+        file = self._take(segment)
+        try:
             pieces: list[bytes] = []
             while length > 0:
-                data = os.pread(fd, length, offset)
+                data = os.pread(file.fd, length, offset)
                 if not data:
                     break
                 pieces.append(data)
                 offset += len(data)
                 length -= len(data)
+        finally:
+            self._give_back(file)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def read_cached(self, segment: int, offset: int, length: int) -> bytes | None:
+    def read_cached(self, segment: int, offset: int, length: int) -> bytes | None:  # hot: bench/relay
         """Return octets when the system holds them in memory; None when reading may wait for the disk."""
         buffer = bytearray(length)
         try:
-            with self._file(segment) as fd:
-                done = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+            file = self._take(segment)
+            try:
+                done = os.preadv(file.fd, [buffer], offset, os.RWF_NOWAIT)
+            finally:
+                self._give_back(file)
         except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: this file system can't tell; others: `read` says it
             return None
         return bytes(buffer) if done == length else None
 
-    @contextmanager
-    def _file(self, segment: int) -> Iterator[int]:
+    def _take(self, segment: int) -> _File:
         with self._lock:
             file = self._files.get(segment)
             if file is None:
@@ -66,11 +69,11 @@ class SegmentReader:
             else:
                 self._files.move_to_end(segment)
             file.users += 1
-        try:
-            yield file.fd
-        finally:
-            with self._lock:
-                file.users -= 1
+            return file
+
+    def _give_back(self, file: _File) -> None:
+        with self._lock:
+            file.users -= 1
 
     def _make_room(self) -> None:
         for segment in list(self._files)[:-1]:

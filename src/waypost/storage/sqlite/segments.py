@@ -12,11 +12,13 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from waypost.message.trace import TraceId
 from waypost.storage.errors import StorageError, StorageFull
+from waypost.storage.folders import sync_folder
 
 HEADER = struct.Struct("<4sQQI")
 MAGIC = b"WPS1"
@@ -24,8 +26,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _IOV_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(msgspec.Struct, frozen=True):
     """Where a message's octets are: behind the record header, at `offset` of a segment."""
 
     segment: int
@@ -48,15 +49,6 @@ def segment_path(folder: Path, segment: int) -> Path:
 def segment_number(path: Path) -> int | None:
     """Return the number of a segment's file; None when it is no segment."""
     return int(path.stem) if path.suffix == ".seg" and path.stem.isdigit() else None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable. Raises `OSError`."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def abandoned(path: Path) -> bool:

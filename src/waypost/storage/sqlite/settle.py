@@ -14,6 +14,19 @@ from waypost.storage.sqlite.spool import notices_of
 _PEERS_DEEDS = frozenset({Station.ATTEMPT, Station.RELAYED})
 
 
+def settlings(outcomes: Sequence[Outcome]) -> list[Operation]:  # hot: bench/relay
+    """Return the operations that write outcomes: one for all that only change their entry, and one for each other.
+
+    So an outcome that can't be written, because a mailbox is gone, spoils none but itself.
+    """
+    alone = [outcome for outcome in outcomes if outcome.reports or outcome.deliveries or outcome.forwards]
+    plain = [outcome for outcome in outcomes if not (outcome.reports or outcome.deliveries or outcome.forwards)]
+    operations = [settling(outcome) for outcome in alone]
+    if plain:
+        operations.append(Operation(lambda batch: [_settle(batch, outcome) for outcome in plain], patient=True))
+    return operations
+
+
 def settling(outcome: Outcome) -> Operation:
     """Return the operation that writes an outcome; its result tells whether the entry was still there."""
 

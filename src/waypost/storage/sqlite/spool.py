@@ -1,13 +1,12 @@
 """The spool of the embedded engine: acceptance as one operation of a group commit, and reading bytes back."""
 
 import asyncio
+import errno
 import logging
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import apsw
 
 from waypost.message.trace import Micros, TraceId, format_trace_id
 from waypost.storage.bus import Notice
@@ -17,6 +16,7 @@ from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.bodies import SqliteBody
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.reader import SegmentReader
+from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.segments import storage_error
 from waypost.storage.sqlite.space import Space
 from waypost.storage.sqlite.writer import Writer
@@ -29,6 +29,7 @@ _EXPIRE_UNCONFIRMED = "DELETE FROM unconfirmed WHERE time < ?"
 _CONFIRM_WITHIN = 0.1  # seconds
 _SECOND_LOOK = 1.0  # seconds
 _LET_GO_EVERY = 10.0  # seconds
+_MOST_DAMAGED = 10_000  # remembered
 
 
 def accepting(message: NewMessage, reports: Sequence[NewMessage] = ()) -> Operation:
@@ -93,14 +94,22 @@ class SqliteMessage:
         except OSError as error:
             raise self._unreadable(error) from error
         if len(data) != length:
-            raise StorageError(f"message {format_trace_id(self._trace)}: segment {self._segment} is cut short")
+            raise self._damaged("is cut short")
         return data
+
+    def _damaged(self, how: str) -> StorageError:
+        if len(self._spool.damaged) < _MOST_DAMAGED:
+            self._spool.damaged[self._trace] = how
+        return StorageError(f"message {format_trace_id(self._trace)} {how} on disk, in segment {self._segment}")
 
     def _unreadable(self, error: OSError) -> StorageError:
         return storage_error(error, f"message {format_trace_id(self._trace)} in segment {self._segment}")
 
     async def chunks(self, chunk_size: int = 65536) -> AsyncIterator[bytes]:
-        """Yield all octets in order; raises `StorageError` at the end when they are not what was stored."""
+        """Yield all octets in order; raises `StorageError` at the end when they are not what was stored, and from then
+        on before the first: a client that is cut off once hears the next time that others can be had."""
+        if (how := self._spool.damaged.get(self._trace)) is not None:
+            raise self._damaged(how)
         if self._head:
             yield self._head
         crc = 0
@@ -108,22 +117,22 @@ class SqliteMessage:
             data = await self._read(begin, min(chunk_size, self._length - begin))
             crc = zlib.crc32(data, crc)
             if begin + chunk_size >= self._length and crc != self._crc:
-                raise StorageError(
-                    f"message {format_trace_id(self._trace)} is damaged on disk, in segment {self._segment}"
-                )
+                raise self._damaged("is damaged")
             yield data
 
 
 class SqliteSpool:
     """Takes messages in and reads them back."""
 
-    def __init__(self, writer: Writer, reading: apsw.Connection, data: Path, threshold: int, space: Space) -> None:
+    def __init__(self, writer: Writer, reading: Reading, data: Path, threshold: int, space: Space) -> None:
         self._writer = writer
         self._reading = reading
         self._folder = data / "segments"
         self._threshold = threshold
         self._space = space
         self._reader = SegmentReader(self._folder)
+        self.damaged: dict[TraceId, str] = {}
+        """Messages whose octets are known to be damaged, and how; until the next start."""
         self._confirmed: list[str] = []
         self._confirming: asyncio.TimerHandle | None = None
         self._letting_go: asyncio.TimerHandle | None = None
@@ -167,8 +176,11 @@ class SqliteSpool:
         data = self._reader.read_cached(segment, offset, length) if length <= _SMALL_READ else None
         if data is not None:
             return data
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, self._reader.read, segment, offset, length)
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(None, self._reader.read, segment, offset, length)
+        except RuntimeError as error:  # no thread can be had
+            raise OSError(errno.EAGAIN, str(error)) from error
+        return await reading
 
     def _let_go(self) -> None:
         """Close files that compaction removed, and look again while any is open."""
@@ -177,9 +189,9 @@ class SqliteSpool:
         if self._reader.open_files:
             self._letting_go = asyncio.get_running_loop().call_later(_LET_GO_EVERY, self._let_go)
 
-    async def open(self, trace: TraceId) -> StoredMessage:
+    async def open(self, trace: TraceId, place: object = None) -> StoredMessage:  # hot: bench/relay
         """Open a stored message. Raises `NotFound`."""
-        return self.message(trace, b"")
+        return SqliteMessage(self, trace, b"", place if isinstance(place, tuple) else self.place(trace))
 
     def message(self, trace: TraceId, head: bytes) -> SqliteMessage:
         """Return a stored message behind a head of its own. Raises `NotFound`."""
@@ -187,10 +199,10 @@ class SqliteSpool:
 
     def place(self, trace: TraceId) -> tuple[Any, ...]:
         """Return (segment, offset, length, crc, head) of a message. Raises `NotFound`."""
-        row = self._reading.execute(_PLACE, (trace,)).fetchone()
+        row = self._reading.row(_PLACE, (trace,))
         if row is None:
             raise NotFound(f"no message {format_trace_id(trace)}")
-        return tuple(row)
+        return row
 
     async def expire_unconfirmed(self, before: Micros) -> None:
         """Forget digests older than `before`: no client tries that long."""

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MOST_AT_ONCE = 512
+_PATIENCE = 0.003  # seconds: about as long as a commit takes
 
 
 @dataclass(slots=True, eq=False)
@@ -61,12 +63,18 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._publish = publish
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._patient: deque[_Waiting] = deque()
+        self._patience: asyncio.TimerHandle | None = None
+        self._urgent_at = float("-inf")
         self._connection = connect(data / DATABASE)
         self._lock = os.open(data / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         folder = data / "segments"
         numbering = Numbering(self._connection, folder, worker, self._turn)
         self._octets = Octets(folder, segment_size=segment_size, space=space, numbering=numbering)
         self._ended = False
+        self._closing = False
+        self.failed = asyncio.Event()
+        """Set when the thread ended though nobody closed it: only another process can write now."""
         self.commits = 0
         self._checkpointer = Checkpointer(data, space.log)
         self._thread = threading.Thread(target=self._run, name="waypost-writer", daemon=True)
@@ -85,8 +93,22 @@ class Writer:
             body_of(message).lend()
         for file in operation.files:
             file.hold()
+        now = self._loop.time()
+        if operation.patient and now - self._urgent_at < _PATIENCE:
+            self._patient.append(_Waiting(operation, future))
+            if self._patience is None:
+                self._patience = self._loop.call_later(_PATIENCE, self._end_patience)
+            return future
+        if not operation.patient:
+            self._urgent_at = now
         self._waiting.put(_Waiting(operation, future))
         return future
+
+    def _end_patience(self) -> None:
+        """What joined no commit meanwhile gets one of its own."""
+        self._patience = None
+        with contextlib.suppress(IndexError):  # all of it went with others
+            self._waiting.put(self._patient.popleft())
 
     async def write(self, operation: Operation) -> Any:
         """Commit an operation; returns its result when it is durable. Raises `StorageError` and its kinds."""
@@ -118,6 +140,10 @@ class Writer:
 
     async def close(self) -> None:
         """Commit what waits, then stop."""
+        self._closing = True
+        if self._patience is not None:
+            self._patience.cancel()
+        self._end_patience()
         self._waiting.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
         await self._loop.run_in_executor(None, self._checkpointer.close)
@@ -148,6 +174,9 @@ class Writer:
         """Return what waits, waiting for the first; and whether nothing will follow."""
         item = self._waiting.get()
         group: list[_Waiting] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                group.append(self._patient.popleft())
         with contextlib.suppress(queue.Empty):
             while item is not None:
                 group.append(item)
@@ -256,11 +285,15 @@ class Writer:
     def _end(self, group: list[_Waiting]) -> None:
         """The thread is gone: whoever waits still, or comes now, is told so."""
         self._ended = True
+        if not self._closing:
+            self.failed.set()
         with contextlib.suppress(queue.Empty):
             while True:
                 waiting = self._waiting.get_nowait()
                 if waiting is not None:
                     group.append(waiting)
+        group.extend(self._patient)
+        self._patient.clear()
         for waiting in group:
             waiting.error = StorageError("the storage is closed")
         self._answer(group)
