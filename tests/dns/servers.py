@@ -35,7 +35,7 @@ class ScriptedServer:
         return LOOPBACK, self.port
 
     async def __aenter__(self) -> "ScriptedServer":
-        self._stream = await asyncio.start_server(self._serve, str(LOOPBACK), 0)
+        self._stream = await asyncio.start_server(self._serve, str(LOOPBACK), self.port)
         self.port = self._stream.sockets[0].getsockname()[1]
         self._datagrams, _ = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: _Datagrams(self), local_addr=(str(LOOPBACK), self.port)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.dns.servers import ScriptedServer, answer
 
 from waypost.dns.answers import MX, A, BadAnswer, read_answer
-from waypost.dns.exchange import NameServer, NoReply, exchange, read_reply
+from waypost.dns.exchange import NameServer, NoReply, Query, exchange, read_reply
 
 NAME = dns.name.from_text("a.test")
 RECORD = "a.test. 60 IN A 192.0.2.1"
@@ -155,9 +155,18 @@ def test_servers_are_shown_with_their_port() -> None:
     assert str(NameServer(IPv6Address("2001:db8::1"), 53)) == "[2001:db8::1]:53"
 
 
+@given(st.sampled_from(["a.test", "Xn--80AK6aa92e.test", "a" * 63 + ".b.c.test"]), st.integers(0, 65535), st.booleans())
+def test_a_question_on_the_wire_is_what_the_library_would_write(text: str, number: int, edns: bool) -> None:
+    name = dns.name.from_text(text)
+    flags = dns.flags.RD | dns.flags.AD
+    payload = 1232 if edns else None
+    known = dns.message.make_query(name, "MX", id=number, flags=flags, use_edns=0 if edns else None, payload=payload)
+    assert Query.of(name, dns.rdatatype.MX, number, edns=edns).wire == known.to_wire()
+
+
 @given(st.binary(max_size=200))
 def test_no_rubbish_gets_through_or_crashes(junk: bytes) -> None:
-    query = dns.message.make_query("a.test", "MX", id=7)
+    query = Query.of(NAME, dns.rdatatype.MX, 7)
     assert read_reply(query, junk) is None or junk.startswith(b"\0\7")
 
 
@@ -168,7 +177,7 @@ def test_an_answer_damaged_anywhere_is_read_ignored_or_refused(place: int, damag
     place %= len(whole)
     wire = (whole[:place] + damage + whole[place + len(damage) :])[: len(whole) - cut % 20]
     try:
-        message = read_reply(query, wire)
+        message = read_reply(Query.of(NAME, dns.rdatatype.MX, 7), wire)
         if message is not None:
             read_answer(message, NAME, MX)
     except BadAnswer as error:

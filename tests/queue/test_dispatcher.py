@@ -1,11 +1,13 @@
 """A dispatcher over real storage: it wakes when it should, survives what storage does, and does nothing twice."""
 
 import asyncio
+import logging
 
 import pytest
 from tests.queue.world import ALICE, DAY, MINUTE, SECOND, START, ScriptedCarrier, World
 
 from waypost.message.envelope import DeliverBy, Envelope
+from waypost.message.trace import iso_time
 from waypost.queue.carrier import EntrySource, Fate, Parting
 from waypost.storage import Filter
 
@@ -46,6 +48,20 @@ async def test_a_deferred_entry_is_tried_again_when_its_time_comes(world: World)
     await carrier.attempts.get()
     [entry] = await world.waiting()
     assert (entry.attempts, entry.waited, entry.next_attempt) == (2, MINUTE, START + 6 * MINUTE)
+
+
+async def test_the_log_tells_the_next_attempt_as_people_read_a_time(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "waypost")
+    carrier = ScriptedCarrier(world.clock)
+    carrier.defer()
+    world.dispatcher(carrier)
+    await world.submit("bob@builder.test")
+    await world.queue.done("release")
+    [record] = [one for one in caplog.records if one.message == "delivery failed"]
+    assert record.fields["next_attempt"] == iso_time(START + MINUTE)  # type: ignore[attr-defined]
+    assert iso_time(START) == "2026-11-24T16:57:26.000Z"
 
 
 async def test_the_timer_fires_at_the_due_time_and_not_at_the_next_sweep(world: World) -> None:
@@ -207,6 +223,29 @@ async def test_a_dead_workers_destinations_are_taken_over_when_the_lease_ends(wo
     world.clock.advance(31)
     await heir.attempts.get()
     assert await world.waiting() == []
+
+
+async def test_mail_for_a_destination_of_another_worker_costs_no_question_each(world: World) -> None:
+    owner = ScriptedCarrier(world.clock, gate=asyncio.Event())
+    world.dispatcher(owner, owner=1)
+    await world.submit("bob@builder.test")
+    await owner.carried.get()
+    await world.clock.somebody_sleeps(30.0)
+    other = ScriptedCarrier(world.clock)
+    world.dispatcher(other, owner=2)
+    await world.clock.somebody_sleeps(30.0, people=2)
+    for _ in range(6):
+        await world.submit("bob@builder.test")
+    await world.clock.somebody_sleeps(0.25)
+    assert world.queue.counts["claim_destinations"] <= 3, "one of each, and one in vain"
+    assert owner.gate is not None
+    owner.gate.set()
+    await world.queue.done("release")
+    world.bus.deaf = True
+    await world.submit("carol@builder.test")
+    assert await world.waiting()
+    world.clock.advance(0.25)
+    await other.attempts.get()
 
 
 async def test_a_worker_that_starts_again_needs_not_wait_for_its_own_leases(world: World) -> None:

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 from tests.queue.world import MINUTE, SCHEDULE, START, ScriptedCarrier, World
 
+from waypost.queue.carrier import Fate
 from waypost.queue.settler import Settler
 from waypost.queue.source import DestinationSource
 from waypost.storage import NotFound, Queue, StorageFull
@@ -87,7 +88,7 @@ async def test_an_entry_stays_in_flight_until_its_outcome_is_durable(world: Worl
     world.queue.faults["settle"].append(StorageFull("full"))
     entry = await source.take(0)
     assert entry is not None
-    reporting = asyncio.create_task(source.report(carrier.result(entry)))
+    reporting = source.report(carrier.result(entry))
     await world.clock.somebody_sleeps(1.0)
     assert await source.take(0) is None
     world.clock.advance(1)
@@ -100,7 +101,7 @@ async def test_a_mailbox_that_went_meanwhile_makes_the_entry_due_again(world: Wo
     world.queue.faults["settle"].append(NotFound("no such mailbox"))
     entry = await source.take(0)
     assert entry is not None
-    await source.report(ScriptedCarrier(world.clock).result(entry))
+    await source.report(ScriptedCarrier(world.clock, fate=Fate.DELIVERED).result(entry))
     assert await source.take(0) == entry
 
 

@@ -3,12 +3,15 @@
 import asyncio
 import base64
 import contextlib
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from waypost.transport.ways import Server, TlsPolicy, Way
+from waypost.config.settings import TlsPolicy
+from waypost.transport.ways import Server, Way
 
 STALL = "stall"
 """Never answer."""
@@ -16,6 +19,12 @@ CLOSE = "close"
 """Close the connection."""
 GARBAGE = "garbage"
 """Answer what is no SMTP."""
+RESET = "reset"
+"""Break the connection off (RST)."""
+ENDLESS = "endless"
+"""Answer a line that never ends, as fast as it is read."""
+TRICKLE = "trickle"
+"""Answer line by line of a reply that never ends."""
 
 Answer = str | Callable[["Visit", str], str]
 
@@ -48,7 +57,7 @@ class _Gone(Exception):
 
 class MailServer:
     """Serves from `start` to `stop`. `answers[stage]` changes what is said at GREETING, EHLO, STARTTLS, AUTH, MAIL,
-    RCPT, DATA, CONTENT, RSET or QUIT: a reply, a list of lines, STALL, CLOSE, GARBAGE, or a function."""
+    RCPT, DATA, CONTENT, RSET or QUIT: a reply, a list of lines, one of the words above, or a function."""
 
     def __init__(
         self,
@@ -168,6 +177,15 @@ class _Session:
             await asyncio.Event().wait()
         if answer == CLOSE:
             raise _Gone
+        if answer == RESET:
+            self.writer.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            raise _Gone
+        while answer in (ENDLESS, TRICKLE):
+            self.writer.write(b"x" * 65536 if answer == ENDLESS else b"250-still here\r\n")
+            await self.writer.drain()
+            await asyncio.sleep(0.0 if answer == ENDLESS else 0.02)
         if answer == GARBAGE:
             answer = "\x16\x03 what is this?"
         self.writer.write(answer.encode() + b"\r\n")

@@ -32,7 +32,7 @@ class Spool:
         self.damaged: set[TraceId] = set()
         self.read = 0
 
-    async def open(self, trace: TraceId) -> "StoredMessage":
+    async def open(self, trace: TraceId, place: object = None) -> "StoredMessage":
         if trace not in self.messages:
             raise NotFound("no such message")
         return StoredMessage(self, trace)
@@ -82,11 +82,11 @@ class Source:
         self.in_flight.add(entry.id)
         return entry
 
-    async def report(self, result: AttemptResult) -> None:
+    def report(self, result: AttemptResult) -> asyncio.Future[bool]:
         self.in_flight.remove(result.entry.id)
         self.results.append(result)
         self.reporting.set()
-        await self.durable.wait()
+        return asyncio.shield(asyncio.create_task(self.durable.wait()))
 
     def give_back(self, entry: QueueEntry) -> None:
         self.in_flight.remove(entry.id)

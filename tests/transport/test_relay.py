@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import Counter, deque
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 from tests.transport.mail_server import MailServer
 from tests.transport.relay_world import MESSAGE, Source, World
 

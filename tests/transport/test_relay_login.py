@@ -10,10 +10,11 @@ from scramp import ScramException, ScramMechanism
 from tests.transport.mail_server import MailServer, plain_login
 from tests.transport.relay_world import World
 
+from waypost.config.settings import TlsPolicy
 from waypost.protocol.sasl.end_point import server_end_point
 from waypost.queue.carrier import Fate
 from waypost.transport.tls_client import TlsClient
-from waypost.transport.ways import TlsPolicy, Way
+from waypost.transport.ways import Way
 
 PLAIN = ("PIPELINING", "STARTTLS", "AUTH PLAIN LOGIN")
 SCRAM = ("PIPELINING", "STARTTLS", "AUTH PLAIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS")
@@ -158,6 +159,7 @@ async def test_a_refused_login_keeps_the_mail_and_is_loud(pki: Pki, caplog: pyte
         await world.close()
     assert carried.fates == [Fate.DEFERRED] and carried.only.whole_destination
     assert carried.words == ["535 5.7.8 wrong password"]
+    assert carried.only.tls == "TLSv1.3 verified", "the trace must not say that a password went in plain text"
     assert carried.only.results[0].status == "4.7.8"
     [record] = [one for one in caplog.records if one.levelname == "ERROR"]
     assert record.message == "the login at a smart host failed"

@@ -10,9 +10,10 @@ import trustme
 from tests.transport.mail_server import CLOSE, STALL, MailServer
 from tests.transport.relay_world import SHORT, World
 
+from waypost.config.settings import TlsPolicy
 from waypost.queue.carrier import Fate
 from waypost.transport.tls_client import TlsClient
-from waypost.transport.ways import Server, TlsPolicy, Way
+from waypost.transport.ways import Server, Way
 
 OFFERS = ("PIPELINING", "STARTTLS")
 

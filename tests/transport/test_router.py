@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from waypost.config.settings import Outbound, Route, RouteTls
+from waypost.config.settings import Outbound, Route, TlsPolicy
 from waypost.dns import Answer, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver, StubResolver
 from waypost.lab.names import NameServer
 from waypost.transport.router import Router
-from waypost.transport.ways import NoWay, TlsPolicy, Way
+from waypost.transport.ways import NoWay, Way
 
 SECRET = Path("/etc/waypost/secret")
 
@@ -129,10 +129,10 @@ async def test_an_address_literal_is_gone_to_directly() -> None:
 
 
 ROUTES = [
-    Route(("*",), "smart.test", 587, tls=RouteTls.REQUIRED, username="us", password_file=SECRET),
-    Route((".example.test",), "[10.0.0.5]", 24, lmtp=True, tls=RouteTls.NONE),
+    Route(("*",), "smart.test", 587, tls=TlsPolicy.REQUIRED, username="us", password_file=SECRET),
+    Route((".example.test",), "[10.0.0.5]", 24, lmtp=True, tls=TlsPolicy.NONE),
     Route((".deep.example.test", "B\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.test"), "[IPv6:fd00::1]"),
-    Route(("one.deep.example.test", "[192.0.2.9]"), "[fd00::2]", tls=RouteTls.IMPLICIT),
+    Route(("one.deep.example.test", "[192.0.2.9]"), "[fd00::2]", tls=TlsPolicy.IMPLICIT),
 ]
 
 

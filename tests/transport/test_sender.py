@@ -17,7 +17,6 @@ from waypost.protocol.smtp.client_events import RecipientOutcome, TransactionEnd
 from waypost.queue.carrier import AttemptResult, Fate
 from waypost.transport.connection import Connection
 from waypost.transport.regulator import Signal
-from waypost.transport.results import endpoint
 from waypost.transport.sender import Sender, Sent
 from waypost.transport.ways import Server
 
@@ -39,6 +38,7 @@ class Answering:
     """A connection whose answers are drawn: one list of replies for each transaction, the last one repeats."""
 
     server = PLACE
+    endpoint = PLACE.endpoint
     source = "192.0.2.9"
     tls = None
     over = False
@@ -100,5 +100,5 @@ def test_a_very_long_reply_is_cut() -> None:
 
 
 def test_addresses_have_the_form_with_a_port() -> None:
-    assert endpoint(PLACE) == "192.0.2.1:25"
-    assert endpoint(Server(None, ip_address("2001:db8::1"), 2525)) == "[2001:db8::1]:2525"
+    assert PLACE.endpoint == "192.0.2.1:25"
+    assert Server(None, ip_address("2001:db8::1"), 2525).endpoint == "[2001:db8::1]:2525"

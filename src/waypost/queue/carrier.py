@@ -4,6 +4,7 @@ The queue owns a destination and hands the carrier a source of its due entries; 
 connections as it may, takes entries, and reports each attempt. Neither knows how the other works.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -74,8 +75,11 @@ class EntrySource(Protocol):
         """Return the next due entry, waiting up to `wait` seconds for one; None when there is none."""
         ...
 
-    async def report(self, result: AttemptResult) -> None:
-        """Report an attempt; returns when its outcome is durable."""
+    def report(self, result: AttemptResult) -> Awaitable[object]:
+        """Report an attempt, at once; await what it returns to know that its outcome is durable.
+
+        Whoever is cancelled while waiting for that stops nothing.
+        """
         ...
 
     def give_back(self, entry: QueueEntry) -> None:

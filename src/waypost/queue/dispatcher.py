@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from waypost.message.trace import Micros
 from waypost.queue.carrier import Carrier
@@ -31,6 +31,7 @@ _AFTER_NOTHING = 1.0  # seconds that a destination rests whose carrier tried not
 _AFTER_TROUBLE = 10.0  # ... whose entries could not be read
 _AFTER_BUG = 60.0  # ... whose carrier failed by a fault of ours
 _MOST_WANTED = 1000
+_IN_VAIN = 0.25  # seconds in which notices of a destination that could not be claimed wake nobody
 _RESERVE = 4  # one place in so many is kept for destinations with fresh mail
 _LAST_WORDS = 5.0  # seconds for outcomes that are being written when the grace is over
 
@@ -70,6 +71,8 @@ class Dispatcher:
         self._watch = ClockWatch(now, monotonic)
         self._claims_from = float("-inf")
         self._wanted: dict[str, None] = {}
+        self._in_vain: dict[str, float] = {}  # until when, by the monotonic clock
+        self._later: asyncio.Task[None] | None = None  # wakes us when such a time is over
         self._sources: dict[str, DestinationSource] = {}
         self._carries: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
@@ -95,7 +98,7 @@ class Dispatcher:
             renewing.cancel()
             await self._give_leases_back()
         finally:
-            for task in (claiming, renewing, stopping, *self._carries):
+            for task in (claiming, renewing, stopping, *self._carries, *((self._later,) if self._later else ())):
                 task.cancel()
             self._ended.set()
 
@@ -106,13 +109,23 @@ class Dispatcher:
         if self._running:
             await self._ended.wait()
 
-    def _noticed(self, notice: Notice) -> None:
+    def _noticed(self, notice: Notice) -> None:  # hot: bench/relay
         source = self._sources.get(notice.name)
         if source is not None:
             source.notice()
             return
         if len(self._wanted) < _MOST_WANTED:  # those past it are found by their due time
             self._wanted[notice.name] = None
+        rest = self._in_vain.get(notice.name, 0.0) - self._monotonic()
+        if rest <= 0:
+            self._woken.set()
+        elif self._later is None:
+            self._later = asyncio.create_task(self._wake_later(rest))
+
+    async def _wake_later(self, seconds: float) -> None:
+        """Look for what somebody else owns, or what may not be tried yet, not at each message that comes for it."""
+        await self._sleep(seconds)
+        self._later = None
         self._woken.set()
 
     async def _claim_for_ever(self) -> None:
@@ -148,10 +161,16 @@ class Dispatcher:
         )
         for name in names:
             self._begin(name)
+        self._remember_vain(name for name in wanted if name not in self._sources)
         if len(names) >= limit:
             return 0.0
         due = await self._queue.next_due(now=now)
         return _SWEEP_EVERY if due is None else min(_SWEEP_EVERY, max(_SHORTEST_NAP, (due - now) / _SECOND))
+
+    def _remember_vain(self, names: Iterable[str]) -> None:
+        now = self._monotonic()
+        self._in_vain = {name: until for name, until in self._in_vain.items() if until > now}
+        self._in_vain.update((name, now + _IN_VAIN) for name in names)
 
     def _begin(self, name: str) -> None:
         if name in self._sources:  # its lease had run out, and is ours again
@@ -237,7 +256,9 @@ class Dispatcher:
     async def _pull_back(self) -> None:
         await insist(
             "planned attempts",
-            lambda: self._queue.clock_stepped(now=self._now(), longest_wait=self._schedule.longest_wait),
+            lambda: self._queue.clock_stepped(
+                now=self._now(), longest_wait=self._schedule.longest_wait, longest_lease=_LEASE * _SECOND
+            ),
             self._sleep,
         )
 

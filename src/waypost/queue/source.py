@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _PAGE = 20
 _FRESH = 0.5  # seconds that a page is believed: then what was held, deleted or has come is seen
+_PACE = 0.005  # seconds between two pages, for who waits anyway: what comes meanwhile is read together
 _SPREAD_PAGE = 100
 
 
@@ -42,6 +43,7 @@ class DestinationSource:
         self._sleep = sleep
         self._page: deque[QueueEntry] = deque()
         self._page_read = 0.0
+        self._dry = False  # nothing was due behind the page, and nobody has said since that more came
         self._in_flight: set[EntryId] = set()
         self._reading = asyncio.Lock()
         self._noticed = asyncio.Event()
@@ -63,21 +65,29 @@ class DestinationSource:
             left = deadline - self._monotonic()
             if entry is not None or self._closed or self.unreadable or left <= 0:
                 return entry
-            await event_or_time(noticed, left, self._sleep)
+            if await event_or_time(noticed, left, self._sleep) and not self._closed:
+                await self._keep_pace()
 
-    async def report(self, result: AttemptResult) -> None:
-        """Settle an attempt; returns when its outcome is durable. Being cancelled does not stop that."""
+    async def _keep_pace(self) -> None:
+        rest = self._page_read + _PACE - self._monotonic()
+        if rest > 0:
+            await self._sleep(rest)
+
+    def report(self, result: AttemptResult) -> "asyncio.Future[None]":  # hot: bench/relay
+        """Settle an attempt, from now on; what is returned is done when its outcome is durable."""
         self.reported += 1
         self._failure = result if result.whole_destination else None
-        await asyncio.shield(self._settle(result))
+        return self._settle(result)
 
     def give_back(self, entry: QueueEntry) -> None:
         """Return an entry untried; it stays due, and is the first again."""
         self._in_flight.discard(entry.id)
         self._page.clear()
+        self._dry = False
 
     def notice(self) -> None:
         """The destination's entries have changed: everyone who waits looks again."""
+        self._dry = False
         noticed, self._noticed = self._noticed, asyncio.Event()
         noticed.set()
 
@@ -104,42 +114,54 @@ class DestinationSource:
             if not entries:
                 return
             results = (_same_failure(failure, first, entry) for entry in entries)
-            await asyncio.gather(*(asyncio.shield(self._settle(result)) for result in results))
+            await asyncio.gather(*(self._settle(result) for result in results))
 
-    def _settle(self, result: AttemptResult) -> "asyncio.Task[None]":
+    def _settle(self, result: AttemptResult) -> "asyncio.Future[None]":
         entry = result.entry.id
         self._in_flight.add(entry)
-        return self._settler.start(result, lambda: self._in_flight.discard(entry))
+        return self._settler.start(result, lambda written: self._settled(entry, written))
 
-    async def _next(self) -> QueueEntry | None:
+    def _settled(self, entry: EntryId, written: bool) -> None:
+        self._in_flight.discard(entry)
+        if not written:  # it is due again
+            self._dry = False
+
+    async def _next(self) -> QueueEntry | None:  # hot: bench/relay
         """Take the next entry of the page, or of a new one; entries past their sender's deadline are returned."""
-        async with self._reading:
-            while not self._closed:
-                if not self._page or self._monotonic() - self._page_read > _FRESH:
-                    await self._read_page()
-                if not self._page:
-                    return None
-                entry = self._page.popleft()
-                self._in_flight.add(entry.id)
-                now = self._now()
-                if not too_late(entry, now):
-                    return entry
-                await asyncio.shield(self._settle(_deadline_passed(entry, now)))
+        while not self._closed:
+            if self._reading.locked() or self._is_stale():
+                async with self._reading:
+                    if self._is_stale():  # nobody else has read it meanwhile
+                        await self._read_page()
+            if not self._page:
+                return None
+            entry = self._page.popleft()
+            self._in_flight.add(entry.id)
+            now = self._now()
+            if not too_late(entry, now):
+                return entry
+            await self._settle(_deadline_passed(entry, now))
         return None
+
+    def _is_stale(self) -> bool:
+        return self._monotonic() - self._page_read > _FRESH or not (self._page or self._dry)
 
     async def _read_page(self) -> None:
         self._page.clear()
         self._page_read = self._monotonic()
+        self._dry = True  # unless a notice comes while it is read
         try:
             entries = await self._queue.due(
                 self.destination, now=self._now(), limit=_PAGE, exclude=list(self._in_flight)
             )
         except StorageError as error:
             self.unreadable = True
+            self._dry = False
             fields = {"destination": self.destination, "error": str(error)}
             log.warning("the queue can't be read", extra={"fields": fields})
             return
         self.unreadable = False
+        self._dry = self._dry and len(entries) < _PAGE
         self._page.extend(entry for entry in entries if entry.id not in self._in_flight)
 
 

@@ -33,15 +33,18 @@ from waypost.transport.wire import Wire
 class ServerFailed(Exception):
     """A server can't be used now. `reply` has its words where it spoke; else the message has ours.
 
-    `status` is the RFC 3463 code of what happened. `server` and `source` say where, once it is known.
+    `status` is the RFC 3463 code of what happened. `ours`: it is this machine that lacks something. `server` and
+    `source` say where, once it is known.
     """
 
-    def __init__(self, words: str, status: str, reply: Reply | None = None) -> None:
+    def __init__(self, words: str, status: str, reply: Reply | None = None, *, ours: bool = False) -> None:
         super().__init__(words)
         self.status = status
         self.reply = reply
+        self.ours = ours
         self.server: Server | None = None
         self.source: str | None = None
+        self.tls: Secured | None = None
 
     @property
     def never(self) -> bool:
@@ -56,12 +59,13 @@ class TlsFailed(ServerFailed):
 class Connection:
     """A session with one server. Calls never overlap. At most `most` transactions go over it."""
 
-    __slots__ = ("_engine", "_wire", "carried", "most", "server", "tls")
+    __slots__ = ("_engine", "_wire", "carried", "endpoint", "most", "server", "tls")
 
     def __init__(self, engine: SmtpClient, wire: Wire, server: Server, *, most: int) -> None:
         self._engine = engine
         self._wire = wire
         self.server = server
+        self.endpoint = server.endpoint
         self.most = most
         self.carried = 0
         """How many transactions went over it."""

@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 
+from waypost.config.settings import IpAddress, TlsPolicy
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
 from waypost.protocol.sasl import choose
@@ -23,12 +24,13 @@ from waypost.protocol.smtp.client import ClientOptions, SmtpClient
 from waypost.transport.connection import Connection, ServerFailed, TlsFailed
 from waypost.transport.pool import Pool
 from waypost.transport.tls_client import TlsClient, tls_words
-from waypost.transport.ways import IpAddress, Server, TlsPolicy, Way
+from waypost.transport.ways import Server, Way
 from waypost.transport.wire import Timeouts, Wire
 
 log = logging.getLogger(__name__)
 
 _MOST_SERVERS = 10  # of one way; more addresses than that only cost time
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PASSWORD_SENT = frozenset({"PLAIN", "LOGIN"})  # mechanisms that hand the password to the server
 
 
@@ -44,10 +46,14 @@ class NobodyAnswers(Exception):
         self.reply = last.reply
         self.server = last.server
         self.source = last.source
+        self.tls = last.tls
         self.status = last.status if self.permanent else "4" + last.status[1:]
         if self.permanent and (last.reply is None or last.reply.enhanced is None):
             self.status = "5.3.2"  # system not accepting network messages
-        super().__init__("no mail server answered: " + "; ".join(dict.fromkeys(map(_told, failures))))
+        if all(failure.ours for failure in failures):
+            super().__init__(str(last))
+        else:
+            super().__init__("no mail server answered: " + "; ".join(dict.fromkeys(map(_told, failures))))
 
 
 def _told(failure: ServerFailed) -> str:
@@ -143,7 +149,7 @@ class Connector:
         try:
             await self._introduce(connection, server, way, security)
         except ServerFailed as failure:
-            failure.source = connection.source
+            failure.source, failure.tls = connection.source, connection.tls
             connection.leave()
             raise
         except BaseException:
@@ -178,6 +184,11 @@ class Connector:
         except (ssl.SSLError, ValueError) as error:
             raise TlsFailed(tls_words(error), "4.7.5") from error
         except OSError as error:
+            if implicit and error.errno is None and not isinstance(error, TimeoutError):  # it stood, and TLS did not
+                raise TlsFailed(tls_words(error), "4.7.5") from error
+            if error.errno in _NO_ROOM:
+                words = f"this host has no room for another connection: {os.strerror(error.errno).lower()}"
+                raise ServerFailed(words, "4.3.0", ours=True) from error
             raise ServerFailed(_words(error, source), "4.4.1") from error
         return Connection(engine, wire, server, most=self._most_messages)
 

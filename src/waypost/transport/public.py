@@ -6,7 +6,7 @@ host talk to services inside its own network.
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-IpAddress = IPv4Address | IPv6Address
+from waypost.config.settings import IpAddress
 
 _RESERVED_4 = tuple(
     IPv4Network(text)

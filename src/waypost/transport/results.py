@@ -12,7 +12,7 @@ from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
 from waypost.storage import QueueEntry
 from waypost.transport.connection import Connection
 from waypost.transport.connector import NobodyAnswers
-from waypost.transport.ways import NoWay, Server
+from waypost.transport.ways import NoWay
 
 _MOST_WORDS = 2000  # characters of a reply that are kept, for each recipient
 
@@ -67,7 +67,7 @@ def attempt_result(
         ended=ended,
         results=tuple(results),
         host=connection.server.name,
-        address=endpoint(connection.server),
+        address=connection.endpoint,
         source=connection.source,
         tls=str(connection.tls) if connection.tls is not None else None,
         dsn_passed_on=dsn,
@@ -95,8 +95,9 @@ def nobody_answered(entry: QueueEntry, failure: NobodyAnswers, *, started: Micro
             for recipient in entry.recipients
         ),
         host=server.name if server is not None else None,
-        address=endpoint(server) if server is not None else None,
+        address=server.endpoint if server is not None else None,
         source=failure.source,
+        tls=str(failure.tls) if failure.tls is not None else None,
         whole_destination=True,
     )
 
@@ -113,9 +114,3 @@ def no_way(entry: QueueEntry, failure: NoWay, *, started: Micros, ended: Micros)
         ),
         whole_destination=True,
     )
-
-
-def endpoint(server: Server) -> str:
-    """Return IP address and port as text."""
-    address = server.address
-    return f"[{address}]:{server.port}" if address.version == 6 else f"{address}:{server.port}"

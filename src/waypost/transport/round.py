@@ -8,7 +8,7 @@ the whole destination's: one entry reports it, last of all, and the queue counts
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from waypost.message.trace import Micros, format_trace_id
@@ -87,7 +87,7 @@ class Round:
     async def _lane(self) -> None:  # hot: bench/relay
         connection: Connection | None = None
         entry: QueueEntry | None = None
-        reporting: asyncio.Task[None] | None = None
+        reporting: Awaitable[object] | None = None
         try:
             entry = await self._source.take(0.0)
             while entry is not None:
@@ -169,7 +169,7 @@ class Round:
             ended = self._tools.now()
             return Sent(attempt_result(entry, connection, results, started=started, ended=ended), None)
 
-    def _report(self, sent: Sent) -> "asyncio.Task[None] | None":
+    def _report(self, sent: Sent) -> Awaitable[object] | None:
         """Heed a result, and report it while the next message goes out already."""
         if sent.signal is not None:
             self._heed(sent.signal)
@@ -178,7 +178,7 @@ class Round:
             # The destination wants to be left alone: this is the word for everything else that is due.
             self._last_word = replace(sent.result, whole_destination=True)
             return None
-        return asyncio.create_task(self._source.report(sent.result))
+        return self._source.report(sent.result)
 
     def _heed(self, signal: Signal) -> None:
         decision = self._regulate(signal, self._standing)
@@ -192,21 +192,18 @@ class Round:
     async def _next(self) -> QueueEntry | None:  # hot: bench/relay
         """The next entry of this lane; with work waiting, one more lane may be opened.
 
-        When nothing is due, one lane lingers for what may come, and the others end: each look costs a query.
+        When nothing is due, one lane lingers for what may come, and the others end.
         """
-        if self._has_enough():
-            return None
-        entry = await self._source.take(0.0)
-        if entry is not None:
-            self._grow()
-            return entry
         if self._has_enough():
             return None
         self._lingers = True
         try:
-            return await self._source.take(self._tools.linger)
+            entry = await self._source.take(self._tools.linger)
         finally:
             self._lingers = False
+        if entry is not None:
+            self._grow()
+        return entry
 
     def _has_enough(self) -> bool:
         """True when there are more lanes than allowed, or than there is work for."""

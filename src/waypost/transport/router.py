@@ -15,7 +15,7 @@ from waypost.dns import DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Res
 from waypost.message.address import AddressError, domain_key, literal_address
 from waypost.transport import mx
 from waypost.transport.public import plain
-from waypost.transport.ways import NoWay, Server, TlsPolicy, Way
+from waypost.transport.ways import NoWay, Server, Way
 
 _ANY = "*"
 
@@ -83,7 +83,7 @@ class Router:
             password = self._passwords.get(route.password_file) if route.password_file else None
             if password is None:
                 raise _misrouted(route, "it has a username but no password")
-        return Way(servers, route.lmtp, TlsPolicy(route.tls), route.username, password)
+        return Way(servers, route.lmtp, route.tls, route.username, password)
 
     async def _route_servers(self, route: Route) -> tuple[Server, ...]:
         if route.host.startswith("["):

@@ -13,9 +13,10 @@ from functools import cached_property
 
 from cryptography import x509
 
+from waypost.config.settings import IpAddress
 from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.session import TlsInfo
-from waypost.transport.ways import IpAddress, Server
+from waypost.transport.ways import Server
 
 _BROKEN_FOR = 3600.0  # seconds
 _MOST_BROKEN = 10_000

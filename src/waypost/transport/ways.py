@@ -1,19 +1,8 @@
 """The way to a destination, as the router finds it and the relay walks it. Values only."""
 
 from dataclasses import dataclass
-from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
 
-IpAddress = IPv4Address | IPv6Address
-
-
-class TlsPolicy(StrEnum):
-    """What TLS a way asks for; the names are those of `route.tls` in the configuration."""
-
-    NONE = "none"  # never
-    OPPORTUNISTIC = "opportunistic"  # STARTTLS where it is offered, any certificate (RFC 7435)
-    REQUIRED = "required"  # STARTTLS with a verified certificate, or no delivery
-    IMPLICIT = "implicit"  # TLS from the first byte, verified
+from waypost.config.settings import IpAddress, TlsPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +13,13 @@ class Server:
     address: IpAddress
     port: int
 
+    @property
+    def endpoint(self) -> str:
+        """IP address and port as text."""
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
     def __str__(self) -> str:
-        literal = f"[{self.address}]" if self.address.version == 6 else str(self.address)
-        return f"{self.name + ' ' if self.name else ''}{literal}:{self.port}"
+        return f"{self.name} {self.endpoint}" if self.name else self.endpoint
 
 
 @dataclass(frozen=True, slots=True)
