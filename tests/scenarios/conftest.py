@@ -131,9 +131,8 @@ async def world(tmp_path: Path, worker_id: str) -> AsyncIterator[World]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_world(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> AsyncIterator[World]:
-    """An internet that all stories of a file share. They run one after the other, in one process and one loop:
-
-    pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("a name of the file")]
+    """An internet that all stories of a file share. They run one after the other, in one process (`make test` deals
+    whole files out) and in one loop: `pytestmark = pytest.mark.asyncio(loop_scope="module")`.
     """
     world = World(open_to_servers(tmp_path_factory.mktemp("world")), _network(worker_id))
     yield world

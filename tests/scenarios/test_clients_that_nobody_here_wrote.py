@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from tests.scenarios.clients import poll, run, trusting
 from tests.scenarios.conftest import ALICE, ALICE_PASSWORD, World
 
 from waypost.lab.host import Host
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SISTER = "lorina@wonderland.test"
 SISTER_PASSWORD = "a book without pictures"
@@ -21,11 +24,11 @@ MESSAGE = (
 )
 
 
-@pytest.fixture
-async def host(world: World) -> Host:
-    world.zone("wonderland.test", 11)
-    world.start_names()
-    return await world.host("wonderland.test", 11, {ALICE: ALICE_PASSWORD, SISTER: SISTER_PASSWORD})
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def host(shared_world: World) -> Host:
+    shared_world.zone("wonderland.test", 11)
+    shared_world.start_names()
+    return await shared_world.host("wonderland.test", 11, {ALICE: ALICE_PASSWORD, SISTER: SISTER_PASSWORD})
 
 
 def written(folder: Path, tag: str) -> Path:
@@ -92,7 +95,7 @@ async def test_every_client_submits_and_the_octets_arrive_unchanged(
     send: Callable[[Host, Path], Awaitable[None]], host: Host, tmp_path: Path
 ) -> None:
     await send(host, tmp_path)
-    [message] = poll(host, SISTER, SISTER_PASSWORD)
+    [message] = poll(host, SISTER, SISTER_PASSWORD, delete=True)
     assert b"by the river" in message and message.startswith(b"Return-Path: <alice@wonderland.test>\r\n")
     body = b"\r\n\r\nDown the rabbit-hole.\r\n.\r\n..two dots\r\n"
     assert message.endswith(body + b"\r\n" if "swaks" in send.__name__ else body), "swaks adds an empty line itself"
@@ -179,3 +182,28 @@ async def test_every_client_reads_what_was_delivered(
     message = (await fetch(host, tmp_path)).replace(b"\r\n", b"\n")
     assert b"Subject: by the river\n" in message
     assert b"\n\nDown the rabbit-hole.\n.\n..two dots\n" in message + b"\n"
+    assert len(poll(host, SISTER, SISTER_PASSWORD, delete=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "options"),
+    [
+        ("SCRAM-SHA-256-PLUS", []),  # bound to the channel by tls-exporter (RFC 9266)
+        ("SCRAM-SHA-256", ["--no-cb"]),
+        ("PLAIN", []),
+        ("LOGIN", []),
+    ],
+)
+async def test_gnu_sasl_logs_in_by_every_mechanism(mechanism: str, options: list[str], host: Host) -> None:
+    words = await run(*gsasl(host, mechanism, ALICE_PASSWORD), *options)
+    assert "235 2.7.0 Welcome" in words and "server trusted" in words
+
+
+def gsasl(host: Host, mechanism: str, password: str) -> list[str]:
+    command = ["gsasl", "--smtp", "--starttls", "--connect", f"{host.address}:587", "--mechanism", mechanism]
+    return [*command, "-a", ALICE, "-p", password, "--hostname", host.hostname, "--x509-ca-file", ""]
+
+
+async def test_gnu_sasl_with_a_wrong_password_is_refused(host: Host) -> None:
+    words = await run(*gsasl(host, "SCRAM-SHA-256-PLUS", "wrong"), check=False)
+    assert "535 5.7.8 Wrong user name or password" in words

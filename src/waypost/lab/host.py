@@ -34,13 +34,9 @@ class Ports:
     pop3: int = 110
     pop3s: int = 995
 
-    @property
-    def privileged(self) -> bool:
-        """True for the ports of the real internet."""
-        return self.smtp == 25
-
 
 HIGH_PORTS = Ports(2525, 5870, 4650, 1100, 9950)
+"""Ports for who is not root."""
 
 _CONFIGURATION = """\
 # A host of the lab: the schedules are much faster than a real one's.

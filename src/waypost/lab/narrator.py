@@ -17,19 +17,19 @@ _STYLES = {
 
 
 class Narrator:
-    """Writes the story as it happens. Times are seconds since the story began."""
+    """Writes the story as it happens. Times are seconds since the story began, by the clock of the journals."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         from rich.console import Console
 
         self._console = Console(file=out or sys.stdout, highlight=False, soft_wrap=True)
-        self._began = time.monotonic()
+        self._began = time.time()
         self._scene = 0
 
     @property
     def seconds(self) -> float:
         """Seconds since the story began."""
-        return time.monotonic() - self._began
+        return time.time() - self._began
 
     def scene(self, title: str, moral: str) -> None:
         """Open a scene: its title, and in one sentence what it shows."""
@@ -38,12 +38,16 @@ class Narrator:
         self._print(f"── {self._scene}. {title} ".ljust(78, "─"), "scene")
         self._print(f"   {moral}", "time")
 
-    def say(self, who: str, what: str, mood: str = "", *, trace: str = "") -> None:
-        """Tell one event: of which message, at which station, what happened; `mood` is good, bad, wait or empty."""
+    def say(self, who: str, what: str, mood: str = "", *, trace: str = "", at: float | None = None) -> None:
+        """Tell one event: of which message, at which station, what happened; `mood` is good, bad, wait or empty.
+
+        `at` is when it happened, in seconds since 1970; None is now.
+        """
         from rich.text import Text
 
+        seconds = self.seconds if at is None else at - self._began
         line = Text()
-        line.append(f"  {self.seconds:6.2f}s  ", _STYLES["time"])
+        line.append(f"  {seconds:6.2f}s  ", _STYLES["time"])
         line.append(f"{trace:<13}  ", _STYLES["time"])
         line.append(f"{who:<15} ", _STYLES["who"])
         line.append(what, _STYLES.get(mood, ""))

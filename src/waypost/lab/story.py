@@ -10,6 +10,7 @@ import smtplib
 import ssl
 import time
 from collections.abc import Callable
+from datetime import datetime
 from email import message_from_bytes
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +30,8 @@ class Story:
         self._town = town
         self._tell = narrator
         self._burst = burst
+        self.last_trace = ""
+        """The id of the message that Alice sent last."""
 
     async def play(self) -> None:
         """Play every scene. Raises `LabError` when one does not end as it should."""
@@ -42,7 +45,6 @@ class Story:
         self._tell.scene("The straight road", "From Alice's command line to Bob's mailbox, station by station.")
         trace = await self._send(BOB, "Tea at five?", "Dear Bob,\n\ndo come. The Hatter insists.\n\nAlice")
         await self._follow(trace, "relayed")
-        await self._tell_arrival(trace)
         await self._read(self._town.builder, BOB)
 
     async def _bobs_server_is_down(self) -> None:
@@ -118,10 +120,11 @@ class Story:
         host = self._town.wonderland
         arguments = ["send", "--from", ALICE, "--to", to, "--subject", subject]
         arguments += ["--via", submission_url(host), "--ca", str(host.certificate), "--json"]
+        began = time.time()
         printed = await host.client(*arguments, stdin=text, password=PASSWORDS[ALICE])
-        trace = str(json.loads(printed)["trace"])
-        self._tell.say("Alice", f'sends "{subject}" to {to}', "good", trace=trace)
-        return trace
+        self.last_trace = str(json.loads(printed)["trace"])
+        self._tell.say("Alice", f'sends "{subject}" to {to}', "good", trace=self.last_trace, at=began)
+        return self.last_trace
 
     async def _follow(self, trace: str, station: str, seen: int = 0) -> int:
         """Tell a message's journal as it is written, from event `seen` on, until the message has reached `station`.
@@ -131,7 +134,7 @@ class Story:
         deadline = time.monotonic() + _PATIENCE
         while True:
             events = (await self._town.wonderland.json("trace", trace))["events"]
-            self._tell_events(self._town.wonderland, trace, events[seen:])
+            await self._tell_events(trace, events[seen:])
             seen = max(seen, len(events))
             if any(event["station"] == station for event in events):
                 return seen
@@ -139,20 +142,17 @@ class Story:
                 raise LabError(f"message {trace} was not {station} within {_PATIENCE:.0f} s")
             await asyncio.sleep(0.1)
 
-    def _tell_events(self, host: Host, trace: str, events: list[dict[str, Any]]) -> None:
+    async def _tell_events(self, trace: str, events: list[dict[str, Any]]) -> None:
+        """Tell what happened to a message, and behind a relay what the other host's journal says of it."""
+        told = [(self._town.wonderland, trace, event) for event in events]
         for event in events:
+            arrived = _trace_in(event) if event["station"] == "relayed" else None
+            if arrived is not None:
+                found = (await self._town.builder.json("trace", arrived))["events"]
+                told += [(self._town.builder, arrived, event) for event in found]
+        for host, name, event in sorted(told, key=lambda one: str(one[2]["time"])):
             what, mood = describe(event)
-            self._tell.say(host.domain, what, mood, trace=trace)
-
-    async def _tell_arrival(self, trace: str) -> None:
-        """Tell the second host's part: its own id stands in the relay's reply."""
-        events = (await self._town.wonderland.json("trace", trace))["events"]
-        replies = " ".join(str(event["details"].get("reply", "")) for event in events)
-        for word in reversed(replies.split()):
-            if re.fullmatch(r"[0-9a-z]{13}", word):
-                arrived = (await self._town.builder.json("trace", word))["events"]
-                self._tell_events(self._town.builder, word, arrived)
-                return
+            self._tell.say(host.domain, what, mood, trace=name, at=datetime.fromisoformat(event["time"]).timestamp())
 
     async def _read(self, host: Host, person: str, *, lines: int = 12) -> None:
         """Read the newest message of a person by POP3, delete it, and show how it begins."""
@@ -245,6 +245,12 @@ def _read_all(host: Host, person: str, delete: bool = False) -> list[bytes]:
         return messages
     finally:
         box.quit()
+
+
+def _trace_in(event: dict[str, Any]) -> str | None:
+    """Return the id that the next host gave a message: it stands in its reply."""
+    words = str(event["details"].get("reply") or "").split()
+    return next((word for word in reversed(words) if re.fullmatch(r"[0-9a-z]{13}", word)), None)
 
 
 def describe(event: dict[str, Any]) -> tuple[str, str]:

@@ -7,7 +7,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from waypost.lab.host import HIGH_PORTS, Host, Ports
+from waypost.lab.host import HIGH_PORTS, Host, LabError, Ports
 from waypost.lab.names import NameServer
 
 ALICE = "alice@wonderland.test"
@@ -25,6 +25,8 @@ ZONES = {
     "silent.test": f"@ IN MX 10 mx\nmx IN A {SILENT}",
 }
 _DNS_PORT = 5353
+_HIGH_PORTS = (HIGH_PORTS, Ports(12525, 15870, 14650, 11100, 19950), Ports(22525, 25870, 24650, 21100, 29950))
+"""The second and third are for who shares the machine with another lab."""
 
 
 class Town:
@@ -78,20 +80,32 @@ class Town:
 
 
 def choose_ports() -> tuple[Ports, str]:
-    """Return the real ports where they can be had, else high ones; and a sentence that says why."""
-    real = Ports()
+    """Return the real ports where they can be had, else high ones; and a sentence that says why.
+
+    Raises `LabError` when no set of ports is free.
+    """
+    problem = _problem(Ports())
+    if problem is None:
+        return Ports(), "the real ports are used: 25, 587, 465, 110, 995"
+    for ports in _HIGH_PORTS:
+        if _problem(ports) is None:
+            return ports, f"{problem}: high ports are used, by configuration (25 is {ports.smtp}, ...)"
+    raise LabError(f"{problem}, and the high ports are taken, too: is the lab running already?")
+
+
+def _problem(ports: Ports) -> str | None:
+    """Return why these ports can't be had."""
     for address in (WONDERLAND, BUILDER):
-        for port in (real.smtp, real.submission, real.submissions, real.pop3, real.pop3s):
+        for port in (ports.smtp, ports.submission, ports.submissions, ports.pop3, ports.pop3s):
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((address, port))
                 except PermissionError:
-                    return HIGH_PORTS, "not root: high ports are used, by configuration (25 is 2525, ...)"
+                    return "not root"
                 except OSError as error:
-                    words = os.strerror(error.errno or 0).lower()
-                    return HIGH_PORTS, f"port {port} of {address}: {words}: high ports are used instead"
-    return real, "the real ports are used: 25, 587, 465, 110, 995"
+                    return f"port {port} of {address}: {os.strerror(error.errno or 0).lower()}"
+    return None
 
 
 def new_directory() -> Path:
