@@ -9,7 +9,7 @@ TESTS ?= tests
 
 BENCHES := accept relay depth idle pop3 storage
 
-.PHONY: install develop tools demo test check lint types imports rfc docs clean
+.PHONY: install develop tools demo test check lint types imports fuzz rfc docs clean
 .PHONY: bench bench-profile bench-smoke $(addprefix bench-,$(BENCHES))
 
 install: $(VENV)/.installed
@@ -33,7 +33,7 @@ demo: install
 	$(BIN)/waypost lab
 
 test: develop tools
-	$(BIN)/pytest -n auto --dist loadgroup $(TESTS)
+	$(BIN)/pytest -n auto --dist loadfile $(TESTS)
 
 lint: develop
 	$(BIN)/ruff format --check .
@@ -55,6 +55,21 @@ $(addprefix bench-,$(BENCHES)) bench-profile: bench-%: develop tools
 # Every benchmark, tiny: that they work, not how fast.
 bench-smoke: develop tools
 	$(BIN)/python -m bench.smoke
+
+# Seeded fuzzing of every engine and parser for SECONDS, all of them or one: `make fuzz SECONDS=60 TARGET=smtp-server`
+SECONDS ?= 600
+fuzz: develop
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(addprefix --target ,$(TARGET)) $(addprefix --seed ,$(SEED))
+
+# Kills under load and power losses, for a quarter of an hour (docs/durability.md): `make torture ARGS="--kills 1000"`
+.PHONY: torture
+torture: develop
+	$(BIN)/python -m tests.torture.long $(ARGS)
+
+# Connections that fail in mixed ways, after which a worker holds what it held before: `make soak ARGS="--connections 5000"`
+.PHONY: soak
+soak: develop
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 # Every place that cites an RFC: `make rfc N=5321`
 rfc:

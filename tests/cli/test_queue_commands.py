@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from tests.cli.conftest import Run
 from tests.cli.post_office import in_storage
@@ -17,6 +18,7 @@ from tests.storage.letters import Letters, deferral, finished, stored
 
 from waypost.message.trace import format_trace_id
 from waypost.storage import QueueEntry, Station
+from waypost.storage.sqlite.migrate import DATABASE
 
 BOB = "bob@builder.test"
 MINUTE = 60_000_000
@@ -229,3 +231,22 @@ class TestChanging:
         os.close(ours)
         assert process.stdout == b"3 entries were held.\n"
         assert b"Holding" in shown
+
+
+class TestDamage:
+    """An entry whose row can't be read is shown as such, and only a person's word removes it."""
+
+    def test_it_is_listed_shown_kept_from_return_and_deleted(
+        self, run: Run, config: Path, entries: list[QueueEntry]
+    ) -> None:
+        database = apsw.Connection(str(config.parent / "data" / DATABASE))
+        database.execute("UPDATE entry SET recipients = '[' WHERE id = ?", (entries[0].id,))
+        database.close()
+        first = listed(run)[0]
+        assert (first["damage"], first["sender"], first["recipients"]) == ("its recipients can't be read", None, [])
+        assert "its recipients can't be read" in run("queue", "show", str(entries[0].id)).stdout
+        returned = run("queue", "return", "--domain", "builder.test", "--yes")
+        assert "1 entry of 2 that match was returned" in returned.stdout
+        assert f"entry {entries[0].id} stays: its recipients can't be read" in returned.stderr
+        assert [entry["id"] for entry in listed(run, "--domain", "builder.test")] == [entries[0].id]
+        assert run("queue", "delete", "--domain", "builder.test", "--yes").stdout == "1 entry was deleted.\n"

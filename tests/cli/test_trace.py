@@ -1,12 +1,12 @@
 """`waypost trace`: the whole way of one message, and of the reports about it, in words and in JSON."""
 
 import json
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.cli.conftest import Run
 from tests.cli.post_office import in_storage
 from tests.storage.letters import Letters, deferral, finished

@@ -24,8 +24,8 @@ from waypost.config.settings import (
     Listener,
     ListenerProtocol,
     Route,
-    RouteTls,
     Settings,
+    TlsPolicy,
 )
 from waypost.config.toml_text import value_text
 
@@ -90,7 +90,7 @@ def test_every_fixed_name_is_read() -> None:
             ("*",),
             "[192.0.2.9]",
             port=587,
-            tls=RouteTls.REQUIRED,
+            tls=TlsPolicy.REQUIRED,
             username="u",
             password_file=Path("/etc/waypost/secret"),
         ),

@@ -1,7 +1,6 @@
 """What the recipients of a message mean for storage (RFC 3461 5.2.7, RFC 4865)."""
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from tests.intake.conversation import NOW, House
 
 from waypost.delivery.plan import LOCAL_DESTINATION, Plan, Planner

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from tests.intake.faults import FaultySpool
 
 from waypost.config.settings import ListenerProtocol, Settings, Tls
@@ -145,7 +146,7 @@ class House:
 
     async def submission(self, user: str) -> "Conversation":
         """Return a conversation on port 465 that has logged in."""
-        talk = Conversation(self.session(ListenerProtocol.SUBMISSIONS), replace(CLIENT, tls=TLS))
+        talk = Conversation(self.session(ListenerProtocol.SUBMISSIONS), structs.replace(CLIENT, tls=TLS))
         await talk.open()
         await talk.say("EHLO laptop.test")
         assert (await talk.say("AUTH PLAIN " + plain(user))).startswith("235")

@@ -1,7 +1,8 @@
 """A spool that fails where a test wants it to, and counts the bodies that it gave out."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from waypost.message.trace import TraceId
 from waypost.storage import Body, NewMessage, Spool, StorageError, StoredMessage

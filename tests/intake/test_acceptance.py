@@ -1,8 +1,7 @@
 """From content to commit: the trace field, the journal, loops, quotas, and the replies of LMTP."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from tests.intake.conversation import CLIENT, MESSAGE, NOW, SECOND, TLS, Conversation, House, trace_of
 
 from waypost.config.settings import ListenerProtocol

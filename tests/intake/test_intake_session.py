@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.intake.conversation import CLIENT, MESSAGE, TLS, Conversation, House, plain, trace_of
 
 from waypost.config.settings import ListenerProtocol
@@ -100,7 +101,7 @@ async def test_a_failed_login_is_answered_by_its_kind_and_may_be_tried_again(
     house: House, fault: LoginFault, reply: str
 ) -> None:
     house.desk.fault = fault
-    talk = Conversation(house.session(ListenerProtocol.SUBMISSIONS), replace(CLIENT, tls=TLS))
+    talk = Conversation(house.session(ListenerProtocol.SUBMISSIONS), structs.replace(CLIENT, tls=TLS))
     await talk.open()
     await talk.say("EHLO laptop.test")
     assert (await talk.say("AUTH PLAIN " + plain("alice@here.test"))).startswith(reply)
@@ -117,7 +118,7 @@ async def test_the_login_desk_itself_lets_a_user_in(house: House) -> None:
     await house.storage.directory.set_credentials("alice@here.test", make_credentials("rabbit hole"))
     desk = LoginDesk(house.storage.directory, now=house.clock)
     house.desk = desk  # type: ignore[assignment]
-    talk = Conversation(house.session(ListenerProtocol.SUBMISSIONS), replace(CLIENT, tls=TLS))
+    talk = Conversation(house.session(ListenerProtocol.SUBMISSIONS), structs.replace(CLIENT, tls=TLS))
     await talk.open()
     assert "AUTH SCRAM-SHA-256 PLAIN LOGIN" in await talk.send(b"EHLO laptop.test\r\n")
     assert (await talk.say("AUTH PLAIN " + plain("alice@here.test", "looking glass"))).startswith("535 5.7.8")

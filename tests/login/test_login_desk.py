@@ -5,9 +5,9 @@ import base64
 import itertools
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from waypost.login import checker
 from waypost.login.desk import LoginAttempt, LoginDesk

@@ -9,6 +9,7 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from waypost.message.address import Address
 from waypost.message.dsn import compose
@@ -56,7 +57,7 @@ DELAYED = replace(
 EXPIRED = replace(DELAYED, action=Action.FAILED, arrived=NOW - 120 * HOUR, retry_until=None, content=FAILED.content)
 EXPIRED = replace(EXPIRED, concerned=(replace(DELAYED.concerned[0], status="5.4.7"),))
 ENVELOPE = Envelope(ALICE, envid="QQ314159")
-ASKED = Concerned(replace(BOB, original=OriginalRecipient("rfc822", "Bob@Builder.test")), "2.1.5")
+ASKED = Concerned(structs.replace(BOB, original=OriginalRecipient("rfc822", "Bob@Builder.test")), "2.1.5")
 DELIVERED = replace(
     FAILED,
     action=Action.DELIVERED,

@@ -7,6 +7,7 @@ from email.message import Message
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from waypost.message.address import Address
 from waypost.message.dsn import compose
@@ -78,7 +79,7 @@ def parts_of(octets: bytes) -> list[tuple[Message, bytes]]:
 
 @given(REPORTS)
 def test_a_report_parses_back_with_one_field_of_each_name(report: Report) -> None:
-    report = replace(report, envelope=replace(report.envelope, reverse_path=report.to))
+    report = replace(report, envelope=structs.replace(report.envelope, reverse_path=report.to))
     dsn = compose(report)
     assert passes_smtp(dsn.octets)
     assert dsn.eight_bit or dsn.octets.isascii()

@@ -1,10 +1,9 @@
 """What MAIL and RCPT say to a server, by what it offers, and what it can't be given at all."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.protocol.smtp_talk import BOB, CONTENT, ENVELOPE, NOW, SECOND, Talk
 
 from waypost.message.address import Address

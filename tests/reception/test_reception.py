@@ -120,6 +120,25 @@ async def test_a_message_in_transit_is_not_mended(house: House) -> None:
 async def test_what_submission_offers_is_not_offered_here(house: House) -> None:
     talk = await house.reception()
     listed = await talk.send(b"EHLO x\r\n")
-    assert not {"FUTURERELEASE", "DELIVERBY", "MT-PRIORITY", "AUTH"} & set(listed.replace("-", " ").split())
-    for parameter in ("HOLDFOR=60", "BY=60;R", "MT-PRIORITY=9"):
+    assert not {"FUTURERELEASE", "MT-PRIORITY", "AUTH"} & set(listed.replace("-", " ").split())
+    for parameter in ("HOLDFOR=60", "MT-PRIORITY=9"):
         assert (await talk.say(f"MAIL FROM:<{SENDER}> {parameter}")).startswith("555 5.5.4")
+
+
+async def test_a_deadline_is_kept_by_delivering_at_once_and_promised_for_nobody_elsewhere(house: House) -> None:
+    await house.alias("old@here.test", "new@away.test")
+    await house.alias("both@here.test", "bob@here.test", "new@away.test")
+    talk = await house.reception()
+    await talk.say(f"MAIL FROM:<{SENDER}> BY=1;R")
+    for recipient in ("old@here.test", "both@here.test"):
+        assert (await talk.say(f"RCPT TO:<{recipient}>")).startswith("554 5.4.7")
+    assert (await talk.say("RCPT TO:<bob@here.test>")).startswith("250")
+    await talk.say("DATA")
+    assert (await talk.say("Subject: in time\r\n\r\n.")).startswith("250")
+    assert len(await house.inbox("bob@here.test")) == 1
+    await talk.say(f"MAIL FROM:<{SENDER}> BY=-1;N")
+    assert (await talk.say("RCPT TO:<old@here.test>")).startswith("250")
+    await talk.say("DATA")
+    assert (await talk.say("Subject: whenever\r\n\r\n.")).startswith("250")
+    (entry,) = await house.queued()
+    assert entry.envelope.deliver_by is None, "nobody is told of a delay that a stranger made up"

@@ -1,8 +1,9 @@
 """Open-relay tricks: whatever form an address has, nothing is relayed for strangers."""
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 from tests.intake.conversation import CLIENT, TLS, Conversation, House
 
 from waypost.config.settings import ListenerProtocol, Route
@@ -84,7 +85,7 @@ async def test_what_is_no_address_is_refused(house: House, path: str) -> None:
 @pytest.mark.parametrize("path", ROUTES_INSIDE)
 async def test_neither_a_catch_all_nor_a_route_follows_a_route_inside_of_a_local_part(house: House, path: str) -> None:
     await house.alias("@here.test", "gate@inside.test")
-    house.settings = replace(house.settings, routes=(Route(("here.test",), "inside.test"),))
+    house.settings = dataclasses.replace(house.settings, routes=(Route(("here.test",), "inside.test"),))
     for talk in (await house.reception(), await house.lmtp()):
         await talk.say("MAIL FROM:<x@there.test>")
         assert (await talk.say(f"RCPT TO:{path}")).startswith("550 5.1.1")

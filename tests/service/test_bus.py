@@ -80,6 +80,24 @@ async def test_a_burst_in_one_iteration_travels_together_and_without_repetition(
             neighbour.recv(1 << 20)
 
 
+async def test_what_is_said_again_at_once_is_heard_here_at_once_and_by_others_when_the_moment_is_over(
+    join: Join,
+) -> None:
+    one, two = await join("one"), await join("two")
+    ears = [Ear(one), Ear(two)]
+    for _ in range(50):
+        one.publish(Notice("mailbox", "7"))
+        one._flush()
+    assert len(ears[0].heard) == 50
+    assert await ears[1].until(2) == [Notice("mailbox", "7")] * 2
+    one.publish(Notice("mailbox", "8"))
+    one.publish(Notice("mailbox", "8"))
+    one._flush()
+    one.publish(Notice("mailbox", "8"))
+    one.close()
+    assert (await ears[1].until(4))[2:] == [Notice("mailbox", "8")] * 2
+
+
 async def test_a_process_that_reads_late_gets_what_its_full_socket_did_not_take(join: Join) -> None:
     one, two = await join("one"), await join("two")
     ear = Ear(two)

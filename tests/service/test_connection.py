@@ -548,6 +548,15 @@ async def test_a_stop_lets_a_transaction_finish(stage: Open) -> None:
     assert session.seen[:3] == ["busy", "say still here", "free"]
 
 
+async def test_a_stop_survives_a_peer_whose_end_was_not_seen_yet(stage: Open) -> None:
+    server = await stage()
+    client = Client(server.port)
+    await in_thread(client.line)
+    client.close()  # no turn of the loop in between: our farewell is answered by a reset
+    server.connections[0].stop()
+    await server.over()
+
+
 async def test_a_stop_in_a_hurry_waits_for_nobody(stage: Open) -> None:
     server = await stage()
     client = Client(server.port)

@@ -29,49 +29,51 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_every_worker_has_a_socket_of_its_own_on_the_same_port(listeners: Listeners) -> None:
-    listeners.bind([listener(0)], 3).keep()
+def test_a_listener_says_where_it_listens(listeners: Listeners) -> None:
+    listeners.bind([listener(0)]).keep()
     (bound,) = listeners.bound
-    assert len({sock.getsockname() for sock in bound.sockets}) == 1
-    assert [len(bound.share(worker, 3)) for worker in range(3)] == [1, 1, 1]
-    assert bound.address == f"127.0.0.1:{bound.port}"
+    assert bound.port and bound.address == f"127.0.0.1:{bound.port}"
     with socket.create_connection(("127.0.0.1", bound.port)):
         pass
 
 
 def test_a_reload_keeps_sockets_and_the_connections_that_wait_in_them(listeners: Listeners) -> None:
-    listeners.bind([listener(0), listener(free_port())], 1).keep()
-    kept, gone = (bound.sockets[0] for bound in listeners.bound)
+    listeners.bind([listener(0), listener(free_port())]).keep()
+    kept, gone = (bound.socket for bound in listeners.bound)
     with socket.create_connection(kept.getsockname()) as waiting:
-        listeners.bind([listener(0, protocol="submission")], 2).keep()
+        listeners.bind([listener(0, protocol="submission")]).keep()
         (bound,) = listeners.bound
-        assert bound.sockets[0] is kept
+        assert bound.socket is kept
         assert bound.listener.protocol is ListenerProtocol.SUBMISSION
         assert gone.fileno() == -1
-        connection, _ = bound.sockets[0].accept()
+        connection, _ = bound.socket.accept()
         connection.sendall(b"x")
         assert waiting.recv(1) == b"x"
         connection.close()
 
 
-def test_fewer_workers_share_all_sockets(listeners: Listeners) -> None:
-    listeners.bind([listener(0)], 3).keep()
-    listeners.bind([listener(0)], 2).keep()
-    (bound,) = listeners.bound
-    shares = [bound.share(worker, 2) for worker in range(2)]
-    assert sorted(len(share) for share in shares) == [1, 2]
-    assert {id(sock) for share in shares for sock in share} == {id(sock) for sock in bound.sockets}
+@pytest.mark.parametrize("addresses", [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")])
+def test_one_address_can_take_the_place_of_all_and_all_that_of_one(
+    listeners: Listeners, addresses: tuple[str, str]
+) -> None:
+    port = free_port()
+    for address in addresses:
+        listeners.bind([listener(port, address)]).keep()
+        (bound,) = listeners.bound
+        assert bound.address == f"{address}:{port}"
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
 
 
 def test_a_change_that_is_dropped_changes_nothing(listeners: Listeners) -> None:
-    listeners.bind([listener(0)], 1).keep()
-    before = listeners.bound[0].sockets
+    listeners.bind([listener(0)]).keep()
+    before = listeners.bound[0].socket
     port = free_port()
-    change = listeners.bind([listener(0), listener(port)], 2)
+    change = listeners.bind([listener(0), listener(port)])
     change.drop()
-    assert listeners.bound[0].sockets == before
-    assert before[0].fileno() != -1
-    listeners.bind([listener(0), listener(port)], 1).keep()
+    assert listeners.bound[0].socket is before
+    assert before.fileno() != -1
+    listeners.bind([listener(0), listener(port)]).keep()
 
 
 def test_all_problems_are_told_at_once_and_nothing_stays_bound(listeners: Listeners) -> None:
@@ -83,7 +85,7 @@ def test_all_problems_are_told_at_once_and_nothing_stays_bound(listeners: Listen
         other.listen()
         taken = other.getsockname()[1]
         with pytest.raises(ListenProblem) as problem:
-            listeners.bind([listener(port), listener(taken), listener(25, "192.0.2.1", "lmtp")], 2)
+            listeners.bind([listener(port), listener(taken), listener(25, "192.0.2.1", "lmtp")])
     in_use, nowhere = problem.value.problems
     assert in_use.startswith(f"listener smtp 127.0.0.1:{taken}: the port is in use")
     assert nowhere.startswith("listener lmtp 192.0.2.1:25: this host has no such address")
@@ -98,7 +100,7 @@ def test_a_port_that_is_let_go_in_time_is_had(listeners: Listeners, monkeypatch:
     other.listen()
     port = other.getsockname()[1]
     monkeypatch.setattr(listeners_module.time, "sleep", lambda seconds: other.close())
-    listeners.bind([listener(port)], 1, patience=30).keep()
+    listeners.bind([listener(port)], patience=30).keep()
     assert listeners.bound[0].port == port
 
 
@@ -107,17 +109,17 @@ def test_a_privileged_port_without_privileges_names_the_fix(listeners: Listeners
     os.seteuid(65534)
     try:
         with pytest.raises(ListenProblem, match="needs root, or the capability CAP_NET_BIND_SERVICE"):
-            listeners.bind([listener(99)], 1)
+            listeners.bind([listener(99)])
     finally:
         os.seteuid(0)
 
 
 def test_ipv6_is_only_ipv6(listeners: Listeners) -> None:
     try:
-        listeners.bind([listener(0, "::1")], 1).keep()
+        listeners.bind([listener(0, "::1")]).keep()
     except ListenProblem as problem:
         pytest.skip(str(problem))
-    sock = listeners.bound[0].sockets[0]
+    sock = listeners.bound[0].socket
     assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
     assert listeners.bound[0].address.startswith("[::1]:")
 

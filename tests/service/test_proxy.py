@@ -62,6 +62,7 @@ def test_any_split_reads_the_same(header: bytes, steps: list[int], behind: bytes
         b"PRO\r\n",
         b"proxy TCP4 192.0.2.7 198.51.100.1 4711 25\r\n",
         b"PROXY TCP4 192.0.2.7 198.51.100.1 4711\r\n",
+        b"PROXY UNKNOWN \n\r\n",
         b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 25 7\r\n",
         b"PROXY TCP4 192.0.2.7  198.51.100.1 4711 25\r\n",
         b"PROXY TCP4 192.0.2.007 198.51.100.1 4711 25\r\n",

@@ -62,6 +62,15 @@ def test_the_login_secret_is_made_once(tmp_path: Path) -> None:
     folder.close()
 
 
+def test_the_login_secret_is_durable_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append((tmp_path / "run/login.secret").read_bytes()))
+    folder = RunFolder(tmp_path)
+    secret = folder.login_secret()
+    assert synced == [secret, secret], "the file, then its name"
+    folder.close()
+
+
 def test_links_are_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("precious")

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from waypost.config.settings import Route, Settings, Tls
+from waypost.protocol.sasl.end_point import server_end_point
 from waypost.service.certificates import self_signed
 from waypost.service.problems import SetupProblem
 from waypost.service.secrets import read_secrets
-from waypost.service.tls import ServerTls, TlsProblem, server_end_point
+from waypost.service.tls import ServerTls, TlsProblem
 
 
 @pytest.fixture
@@ -90,9 +91,11 @@ def test_the_end_point_is_the_hash_of_the_certificate() -> None:
     import hashlib
     import ssl
 
+    from cryptography import x509
+
     certificate, _ = self_signed(["mx.example.org"], datetime.now(UTC))
     der = ssl.PEM_cert_to_DER_cert(certificate.decode())
-    assert server_end_point(certificate) == hashlib.sha256(der).digest()
+    assert server_end_point(x509.load_pem_x509_certificate(certificate)) == hashlib.sha256(der).digest()
 
 
 def test_an_ed25519_certificate_has_no_end_point() -> None:
@@ -112,4 +115,4 @@ def test_an_ed25519_certificate_has_no_end_point() -> None:
         .not_valid_after(now + timedelta(days=1))
         .sign(key, None)
     )
-    assert server_end_point(certificate.public_bytes(serialization.Encoding.PEM)) is None
+    assert server_end_point(certificate) is None

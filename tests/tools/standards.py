@@ -93,7 +93,7 @@ RFCS: tuple[tuple[str, tuple[tuple[int, str, str, str], ...]], ...] = (
                 9266,
                 "Channel Bindings for TLS 1.3",
                 PARTLY,
-                "the mechanism knows tls-exporter; Python's ssl gives none, so it is not offered",
+                "tls-exporter for logins here, over TLS 1.3; as a client, tls-server-end-point",
             ),
             (4013, "SASLprep", PARTLY, "code points newer than Unicode 3.2 pass unchanged"),
             (3454, "stringprep", PARTLY, "as SASLprep uses it"),

@@ -25,7 +25,7 @@ def alias() -> None:
 @config_option
 def add(settings: Settings, address: str, targets: tuple[str, ...]) -> None:
     """Make an alias that leads to each TARGET, or add the targets to one that exists."""
-    from waypost.delivery.resolve import AddressBook
+    from waypost.delivery.book import address_book
     from waypost.message.address import Address
     from waypost.storage import Alias
 
@@ -40,14 +40,7 @@ def add(settings: Settings, address: str, targets: tuple[str, ...]) -> None:
         known = before.targets if before else ()
         made = Alias(key, tuple({address_key(target): target for target in (*known, *wanted)}.values()))
         await storage.directory.set_alias(made)
-        book = AddressBook(
-            storage.directory,
-            hostname=settings.hostname,
-            hosted=settings.domains,
-            routed=_routed(settings),
-            separator=settings.reception.subaddress_separator,
-            postmaster=settings.reception.postmaster,
-        )
+        book = address_book(settings, storage.directory)
         reached = {target: await book.resolve(Address.parse(target)) for target in wanted}
         return made, [target for target, who in reached.items() if not (who.somebody or who.disabled or who.full)]
 
@@ -99,8 +92,3 @@ def remove(settings: Settings, address: str, targets: tuple[str, ...]) -> None:
 
     left = run_with_storage(settings, work)
     click.echo(f"{key} leads to {', '.join(left)}." if left else f"Removed {key}.")
-
-
-def _routed(settings: Settings) -> list[str]:
-    """Return the hosted domains that live partly elsewhere: who is unknown here may be known there."""
-    return [domain for domain in settings.domains if any(domain in route.domains for route in settings.routes)]

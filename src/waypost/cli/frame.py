@@ -9,6 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
+import shutil
+import sys
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -205,6 +208,18 @@ def printable(text: str) -> str:
 def time_text(time: Micros) -> str:
     """Return a time as ISO 8601 in UTC, to the second: `2026-11-25T01:07:00Z`."""
     return datetime.fromtimestamp(time // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def called_as() -> str:
+    """Return how this program is called, for commands that are printed to be copied: its name where the shell finds
+    it by that, else its path."""
+    called = Path(sys.argv[0])
+    if called.name != "waypost":  # by another program, or by `python -m waypost`
+        return "waypost" if called.name != "__main__.py" else f"{shlex.quote(sys.executable)} -m waypost"
+    found = shutil.which(called.name)
+    if found is not None and called.exists() and Path(found).samefile(called):
+        return called.name
+    return shlex.quote(str(called.absolute()))
 
 
 def fail(message: str) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from waypost.cli.frame import fail
+from waypost.cli.frame import called_as, fail
 
 
 def _name(parse: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
@@ -95,10 +95,11 @@ def _certificate(folder: Path, hostname: str, domains: tuple[str, ...]) -> bool:
 
 def _next_steps(config: Path, hostname: str, domains: tuple[str, ...]) -> None:
     option = f"--config {shlex.quote(str(config))}"
+    program = called_as()
     click.echo("\nNext:")
-    click.echo(f"  waypost account add alice@{domains[0]} {option}")
-    click.echo(f"  waypost check {option}")
-    click.echo(f"  waypost serve {option}")
+    click.echo(f"  {program} account add alice@{domains[0]} {option}")
+    click.echo(f"  {program} check {option}")
+    click.echo(f"  {program} serve {option}")
     click.echo("\nPublish in DNS, with this host's public address for 192.0.2.1 (and an AAAA record if it has IPv6):")
     records = [(hostname, "A", "192.0.2.1"), (hostname, "TXT", '"v=spf1 a -all"')]
     for domain in domains:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import signal
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from waypost.cli.frame import called_as, fail
 
 if TYPE_CHECKING:
     from waypost.lab.narrator import Narrator
@@ -21,9 +25,20 @@ if TYPE_CHECKING:
 def lab(keep: bool, no_story: bool, burst: int) -> None:
     """Run a small internet of mail on loopback: two hosts, a name server, and the story of Alice and Bob."""
     try:
-        asyncio.run(_lab(keep or no_story, not no_story, burst))
+        asyncio.run(_until_told(_lab(keep or no_story, not no_story, burst)))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+async def _until_told(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; a signal that ends programs ends it as Ctrl-C does: no host is left behind."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        sys.exit(1)
 
 
 async def _lab(keep: bool, story: bool, burst: int) -> None:
@@ -33,7 +48,10 @@ async def _lab(keep: bool, story: bool, burst: int) -> None:
     from waypost.lab.town import Town, choose_ports, new_directory, remove_directory
 
     tell = Narrator()
-    ports, why = choose_ports()
+    try:
+        ports, why = choose_ports()
+    except LabError as error:
+        fail(str(error))
     directory = new_directory()
     town = Town(directory, ports)
     tell.plain("Waypost lab: two mail hosts and a name server on loopback addresses.")
@@ -45,12 +63,15 @@ async def _lab(keep: bool, story: bool, burst: int) -> None:
         tell.say("DNS", f"answers on {town.dns} for wonderland.test, builder.test and silent.test", "good")
         for host in town.hosts:
             tell.say(host.domain, f"{host.hostname} listens on {host.address}", "good")
+        trace = ""
         if story:
-            await Story(town, tell, burst=burst).play()
+            played = Story(town, tell, burst=burst)
+            await played.play()
+            trace = played.last_trace
             tell.plain(f"\nThe whole road, in {tell.seconds:.0f} seconds.")
         failed = False
         if keep:
-            _how_to_play_on(tell, town)
+            _how_to_play_on(tell, town, trace)
             await asyncio.gather(*(host.wait() for host in town.hosts))
     except LabError as error:
         tell.plain(f"\nThe lab failed: {error}\nIts files are in {directory}.")
@@ -61,11 +82,12 @@ async def _lab(keep: bool, story: bool, burst: int) -> None:
             remove_directory(directory)
 
 
-def _how_to_play_on(tell: Narrator, town: Town) -> None:
+def _how_to_play_on(tell: Narrator, town: Town, trace: str) -> None:
+    """Tell who lives where, and commands that work as they stand. `trace` is a message to look at, or nothing."""
     from waypost.lab.story import submission_url
     from waypost.lab.town import PASSWORDS
 
-    program = Path(sys.argv[0]).name if sys.argv[0].endswith("waypost") else "waypost"
+    program = called_as()
     wonderland, builder = town.hosts
     tell.plain("\nThe lab stays up until you press Ctrl-C.")
     for host in town.hosts:
@@ -77,7 +99,8 @@ def _how_to_play_on(tell: Narrator, town: Town) -> None:
     tell.plain(f"  name server      {town.dns}")
     for person, password in PASSWORDS.items():
         tell.plain(f"  {person:<24} password {password}")
-    tell.plain("\nTry:")
+    tell.plain(f"  configurations, data and logs are below {town.directory}")
+    tell.plain("\nTry, in another terminal:")
     alice, bob = PASSWORDS
     secret = f"WAYPOST_PASSWORD={PASSWORDS[alice]}"
     tell.command(
@@ -89,6 +112,9 @@ def _how_to_play_on(tell: Narrator, town: Town) -> None:
         f"pop3s://{bob.replace('@', '%40')}@{builder.address}:{builder.ports.pop3s} "
         f"--ca {builder.certificate} list"
     )
+    if trace:
+        tell.command(f"{program} trace {trace} --config {wonderland.config}")
     tell.command(f"{program} queue list --config {wonderland.config}")
     tell.command(f"{program} status --config {builder.config}")
-    tell.command(f"dig @{town.dns.split(':')[0]} -p {town.dns.split(':')[1]} builder.test MX")
+    if shutil.which("dig"):
+        tell.command(f"dig @{town.dns.split(':')[0]} -p {town.dns.split(':')[1]} builder.test MX")

@@ -6,7 +6,7 @@ from typing import Any
 from waypost.config.durations import format_duration
 from waypost.config.errors import Complaints, KeyPath
 from waypost.config.network import format_ip_and_port
-from waypost.config.settings import ListenerProtocol, Queue, Route, RouteTls, Settings
+from waypost.config.settings import ListenerProtocol, Queue, Route, Settings, TlsPolicy
 from waypost.config.toml_text import value_text
 
 Places = Mapping[KeyPath, list[KeyPath]]
@@ -80,5 +80,5 @@ def _about_route(route: Route) -> Iterator[tuple[str, str]]:
         yield "username", "a login needs a password too; add password_file, a file that holds it"
     if route.password_file is not None and route.username is None:
         yield "password_file", "a password needs a user too; add username"
-    if route.username is not None and route.tls is RouteTls.NONE:
+    if route.username is not None and route.tls is TlsPolicy.NONE:
         yield "tls", 'a login needs TLS; write "required" or "implicit"'

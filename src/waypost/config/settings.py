@@ -62,7 +62,7 @@ class ListenerProtocol(StrEnum):
     POP3S = "pop3s"
 
 
-class RouteTls(StrEnum):
+class TlsPolicy(StrEnum):
     """How a route uses TLS."""
 
     OPPORTUNISTIC = "opportunistic"
@@ -122,7 +122,7 @@ class Route:
     """The port of that host: 25, 587 or 465 mostly."""
     lmtp: bool = False
     """Speak LMTP (RFC 2033) instead of SMTP."""
-    tls: RouteTls = RouteTls.OPPORTUNISTIC
+    tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
     """`opportunistic` (STARTTLS if offered, any certificate), `required` (STARTTLS, verified certificate),
     `implicit` (TLS from the first byte, verified certificate), or `none`."""
     username: str | None = None

@@ -1,7 +1,9 @@
 """From recipients to storage: which mailboxes take a message at once, and which destinations it waits for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook, Reached
 from waypost.message.address import Address
@@ -12,8 +14,7 @@ from waypost.storage import Account, MailboxDelivery, NewEntry
 __all__ = ["LOCAL_DESTINATION", "Plan", "Planner"]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What one commit writes for the recipients of a message.
 
     `delivered` tells which recipient went into which accounts (for the journal). A report of success is wanted and due

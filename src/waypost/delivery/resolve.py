@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import msgspec
+
 from waypost.message.address import Address, AddressError, domain_key
 from waypost.storage import Account, Alias, Directory
 
@@ -18,8 +20,7 @@ _ALWAYS = ("postmaster", "abuse")  # RFC 5321 4.5.1, RFC 2142
 _ROUTING = frozenset("%!@")
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(msgspec.Struct, frozen=True):
     """What an address leads to. Everything empty: there is nobody.
 
     `forwards` are addresses elsewhere; `disabled` and `full` name accounts that can't take the message;
@@ -209,7 +210,7 @@ class AddressBook:
         for name in (key,) if plain == key else (key, plain):
             if name.startswith("@"):  # an empty local part is no catch-all
                 continue
-            found = await self._directory.account(name) or await self._directory.alias(name)
+            found = await self._directory.find(name)
             if found is not None:
                 return found
         return None

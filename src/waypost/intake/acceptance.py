@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from waypost.config.settings import Limits
 from waypost.delivery.plan import Plan, Planner
 from waypost.delivery.resolve import Reached
@@ -47,8 +49,7 @@ class Arrival:
     before: Collection[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What to answer, and the digest to confirm when the client has seen the answer; None when nothing was stored."""
 
     reply: Reply

@@ -3,8 +3,9 @@
 The session keeps the protocol, the acceptance keeps the storage; a policy only says whether, and what to change.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from waypost.delivery.resolve import Reached
 from waypost.intake.client import Client
@@ -15,15 +16,13 @@ from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """A recipient is taken. `reached` is where an address of ours leads, None for an address elsewhere."""
 
     reached: Reached | None
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(msgspec.Struct, frozen=True):
     """A message is taken: the header to store instead of the one that came, and the envelope that it goes by."""
 
     header: bytes

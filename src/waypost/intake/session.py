@@ -7,8 +7,9 @@ are answered here, so that the session goes on; whatever it holds is given back 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from waypost.config.settings import SECOND, Limits
 from waypost.delivery.resolve import Reached
@@ -120,12 +121,11 @@ class SmtpSession:
 
     async def _speaks_early(self) -> bool:
         self._too_early = asyncio.Event()
+        over = asyncio.get_running_loop().call_later(self._greeting_delay, self._too_early.set)
         try:
-            async with asyncio.timeout(self._greeting_delay):
-                await self._too_early.wait()
-        except TimeoutError:
-            return False
+            await self._too_early.wait()
         finally:
+            over.cancel()
             self._too_early = None
         return self._engine.has_input
 

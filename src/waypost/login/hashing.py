@@ -42,7 +42,11 @@ class HashPool:
         """Check a prepared password in a thread. Raises `HashingBusy`; `ValueError` when the hash is damaged."""
         if self._closed:
             raise HashingBusy("the service is stopping")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, verify_password, argon2, prepared)
+        try:
+            checking = asyncio.get_running_loop().run_in_executor(self._executor, verify_password, argon2, prepared)
+        except RuntimeError as error:
+            raise HashingBusy(f"there is no thread for it: {error}") from error
+        return await checking
 
     def close(self) -> None:
         """End the threads; a check that runs is finished first, in its thread."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from argon2.low_level import error_to_str
 
 from waypost.protocol.sasl.prep import saslprep
 from waypost.protocol.sasl.scram import derive_keys
@@ -23,6 +24,8 @@ SALT_LENGTH = 16
 """Octets of each salt (RFC 9106 3.1)."""
 
 _HASHER = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1, salt_len=SALT_LENGTH)
+
+_NO_MEMORY = error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
 
 NO_PASSWORD = "$argon2id$v=19$m=65536,t=3,p=1$" + "A" * 22 + "$" + "A" * 43
 """A hash that no password is known to have: checking it costs what checking a real one costs."""
@@ -47,11 +50,13 @@ def make_credentials(password: str, random: Callable[[int], bytes] = os.urandom)
 def verify_password(argon2: str, prepared: str) -> bool:
     """Check a prepared password against a hash; takes the time that the hash says.
 
-    Raises `ValueError` when the hash is damaged.
+    Raises `ValueError` when the hash is damaged, or there is no memory to check it.
     """
     try:
         return _HASHER.verify(argon2, prepared)
     except VerifyMismatchError:
         return False
     except (InvalidHashError, VerificationError) as error:
+        if str(error) == _NO_MEMORY:
+            raise ValueError("there is no memory to check the password") from error
         raise ValueError("the stored password hash is damaged") from error

@@ -6,10 +6,10 @@ compared by `domain_key`: lower case A-labels without a trailing dot.
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 import idna
+import msgspec
 
 MAX_LOCAL = 64  # octets, RFC 5321 4.5.3.1.1
 MAX_DOMAIN = 255  # octets, RFC 5321 4.5.3.1.2
@@ -29,8 +29,7 @@ class AddressError(ValueError):
     """The text is no address; the message says in plain words what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """A mailbox of an envelope. `local` is the unquoted local part, `domain` as its owner wrote it.
 
     `domain` is a domain name (A-labels or U-labels), an address literal with its brackets, or empty for the

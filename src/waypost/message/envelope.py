@@ -3,9 +3,10 @@
 Values only: what MAIL and RCPT said, in typed form. The content is never in here.
 """
 
-from dataclasses import dataclass
 from enum import IntFlag, StrEnum
 from typing import Literal
+
+import msgspec
 
 from waypost.message.address import Address
 from waypost.message.trace import Micros
@@ -35,16 +36,14 @@ class Ret(StrEnum):
     HEADERS = "HDRS"
 
 
-@dataclass(frozen=True, slots=True)
-class OriginalRecipient:
+class OriginalRecipient(msgspec.Struct, frozen=True):
     """ORCPT= of RCPT (RFC 3461 section 4.2), its xtext decoded: `rfc822` and `bob@example.org`."""
 
     kind: str
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeliverBy:
+class DeliverBy(msgspec.Struct, frozen=True):
     """BY= of MAIL (RFC 2852): the deadline, and what to do at it. `trace` asks for a 'relayed' DSN."""
 
     deadline: Micros
@@ -52,8 +51,7 @@ class DeliverBy:
     trace: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(msgspec.Struct, frozen=True):
     """One forward-path with what RCPT said of it; `notify` None means that the sender did not say."""
 
     address: Address
@@ -61,8 +59,7 @@ class Recipient:
     original: OriginalRecipient | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """Where a message comes from and goes to, and how it wants to be handled.
 
     `reverse_path` None is the null reverse-path `<>`. `hold_until` is FUTURERELEASE (RFC 4865);

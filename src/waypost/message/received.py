@@ -2,8 +2,9 @@
 
 import re
 import time
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from waypost.message.address import Address
 from waypost.message.headers import HeaderBlock
@@ -14,8 +15,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _SAFE = re.compile(r"[^A-Za-z0-9.:_\[\]\-]")
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(msgspec.Struct, frozen=True):
     """What a Received field says of one hop: who came, how, and who we are."""
 
     helo: str

@@ -20,21 +20,23 @@ _VALUES = {character: value for value, character in enumerate(_ALPHABET)} | {"i"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _LENGTH = 13
 _MAKER_BITS = 10
+_DAY: Micros = 86_400_000_000
 
 
 class TraceIdMaker:
     """Makes trace ids for one process: unique while no two live processes share `maker`.
 
     `maker` is 0..1023 (workers count from 0, the command line takes 1023); `now` gives `Micros`.
-    Ids grow even when the clock steps back.
+    Ids grow even when the clock steps back; across a restart, too, when `after` is the newest id in use. Only when that
+    is more than a day ahead it is not followed: the clock was wrong then, and time comes there soon enough.
     """
 
-    def __init__(self, maker: int, now: Callable[[], Micros]) -> None:
+    def __init__(self, maker: int, now: Callable[[], Micros], *, after: TraceId = TraceId(0)) -> None:
         if not 0 <= maker < 1 << _MAKER_BITS:
             raise ValueError(f"maker {maker} is outside 0..{(1 << _MAKER_BITS) - 1}")
         self._maker = maker
         self._now = now
-        self._last = 0
+        self._last = time_of(after) if time_of(after) <= now() + _DAY else 0
 
     def __call__(self) -> TraceId:
         """Return a new id, larger than every id that this maker returned before."""

@@ -3,11 +3,10 @@
 Every reply that Waypost gives stands in `protocol/smtp/replies.py`; nobody formats a code elsewhere.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A reply of one or more lines. `enhanced` is None only where RFC 2034 has none (220, EHLO, 3xx).
 
     `lines` hold printable text (UTF-8 only where the session allows it), never CR, LF or NUL.

@@ -5,13 +5,13 @@ joins a sans-IO engine with policy and storage, so its tests need neither socket
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class TlsInfo:
+
+class TlsInfo(msgspec.Struct, frozen=True):
     """A finished handshake: for trace headers, logs and channel binding (RFC 5929, RFC 9266)."""
 
     version: str  # "TLSv1.3"
@@ -20,8 +20,7 @@ class TlsInfo:
     exporter: bytes | None = None  # tls-exporter, where the TLS library gives it
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True):
     """Who is at the other end, and where it reached us; after PROXY protocol, the real client."""
 
     address: str

@@ -7,6 +7,8 @@ domain hosted partly elsewhere takes.
 
 import ipaddress
 
+from msgspec.structs import replace
+
 from waypost.delivery.resolve import AddressBook
 from waypost.intake import Admitted, Client, Examined
 from waypost.intake.policy import admit
@@ -41,12 +43,21 @@ class ReceptionPolicy:
             address = _POSTMASTER
         if not self._book.hosts(address):
             return replies.RELAY_DENIED
-        return admit(await self._book.resolve(address, envelope.size or 0))
+        found = await self._book.resolve(address, envelope.size or 0)
+        if found.goes_on and envelope.deliver_by is not None and envelope.deliver_by.mode == "R":
+            return replies.NO_PROMISE  # a stranger's deadline must not make us return mail to whom he names
+        return admit(found)
 
     async def examine(
         self, client: Client, envelope: Envelope, headers: HeaderBlock, trace: TraceId, now: Micros
     ) -> Reply | Examined:
-        """Take the header as it came (RFC 5321 6.4: a message in transit is not mended)."""
+        """Take the header as it came (RFC 5321 6.4: a message in transit is not mended).
+
+        A deadline (RFC 2852) has done its work: what ends in mailboxes here is delivered at once, and what goes on
+        does so without one, so that no stranger sets the time of a report to whom he names.
+        """
+        if envelope.deliver_by is not None:
+            envelope = replace(envelope, deliver_by=None)
         return Examined(headers.data, envelope, message_id_of(headers))
 
     async def withdraw(self, client: Client, envelope: Envelope, now: Micros) -> None:

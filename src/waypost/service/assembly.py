@@ -3,6 +3,7 @@
 Read it to see the machine: storage and what is asked of it by everybody; the way out; the ways in, and mailboxes.
 """
 
+import logging
 import os
 import random
 import time
@@ -12,13 +13,13 @@ from dataclasses import dataclass
 
 from waypost.access.pop3 import Pop3Session
 from waypost.config.settings import SECOND, ListenerProtocol, Settings
+from waypost.delivery.book import address_book
 from waypost.delivery.local import LocalDelivery
 from waypost.delivery.plan import Planner
 from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook
 from waypost.dns import StubResolver, system_servers
 from waypost.intake import Acceptance, SmtpSession, server_options
 from waypost.login.desk import LoginDesk
-from waypost.message.address import domain_key
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
 from waypost.protocol.session import Session
 from waypost.queue import Carrier, Dispatcher, Reporter, Schedule
@@ -30,11 +31,13 @@ from waypost.service.connections import Connections
 from waypost.service.door import House
 from waypost.service.own_addresses import own_addresses
 from waypost.service.secrets import Secrets
-from waypost.storage import Directory, Storage
+from waypost.storage import Storage, StorageError
 from waypost.storage.sqlite import SqliteStorage, open_storage
 from waypost.submission import SubmissionPolicy
 from waypost.transport.relay import Relay
 from waypost.transport.router import Router
+
+log = logging.getLogger(__name__)
 
 Make = Callable[[], Session]
 
@@ -81,7 +84,7 @@ async def assemble(settings: Settings, secrets: Secrets, *, number: int, now: Ca
         )
         closing.push_async_callback(opened.close)
         storage = opened.storage
-        ids = TraceIdMaker(number, now)
+        ids = TraceIdMaker(number, now, after=await _newest(storage))
         book = address_book(settings, storage.directory)
         reporter = Reporter(
             spool=storage.spool,
@@ -97,6 +100,15 @@ async def assemble(settings: Settings, secrets: Secrets, *, number: int, now: Ca
         dispatcher = _way_out(shared, secrets)
         sessions = _ways_in(shared, secrets)
         return Assembly(opened, dispatcher, sessions, house, closing.pop_all())
+
+
+async def _newest(storage: Storage) -> TraceId:
+    """Return the newest trace id; a table that is damaged keeps nobody from starting."""
+    try:
+        return await storage.journal.newest()
+    except StorageError as error:
+        log.error("newest trace id not found", extra={"fields": {"error": str(error)}})
+        return TraceId(0)
 
 
 def _way_out(shared: _Shared, secrets: Secrets) -> Dispatcher:
@@ -190,22 +202,6 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
         ListenerProtocol.POP3: reads(starttls=settings.tls is not None),
         ListenerProtocol.POP3S: reads(starttls=False),
     }
-
-
-def address_book(settings: Settings, directory: Directory) -> AddressBook:
-    """Return the address book of the hosted domains; those with a route of their own are hosted partly elsewhere."""
-    hosted = {domain_key(domain) for domain in settings.domains}
-    patterns = [pattern for route in settings.routes for pattern in route.domains]
-    exact = {domain_key(pattern) for pattern in patterns if not pattern.startswith((".", "*"))}
-    above = tuple("." + domain_key(pattern[1:]) for pattern in patterns if pattern.startswith("."))
-    return AddressBook(
-        directory,
-        hostname=settings.hostname,
-        hosted=hosted,
-        routed={domain for domain in hosted if domain in exact or domain.endswith(above)},
-        separator=settings.reception.subaddress_separator,
-        postmaster=settings.reception.postmaster,
-    )
 
 
 def wall_clock() -> Micros:

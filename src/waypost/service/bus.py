@@ -1,6 +1,7 @@
 """The bus of one machine: every process has a Unix datagram socket in one folder, and sends to all of them.
 
-Notices of one loop iteration travel together, so that a burst of commits costs a datagram a process. What a full
+Notices of one loop iteration travel together, so that a burst of commits costs a datagram a process; and what the
+others were told a moment ago they are told again only when that moment is over, once for all repetitions. What a full
 socket does not take is kept for a moment and sent again; what is lost all the same is repaired by its receiver's slow
 sweep. Sockets are reached through the folder's descriptor, since a socket's path may have only 107 octets.
 """
@@ -24,6 +25,7 @@ _SUFFIX = ".sock"
 _DATAGRAM = 32 * 1024
 _PART = 250  # notices in a datagram; names are an address or a domain at most
 _LISTING_AGE = 1.0  # seconds; the folder's time of change tells earlier, but is coarse
+_MOMENT = 0.01  # seconds
 _AGAIN_AFTER = 0.05  # seconds
 _AGAIN_TIMES = 20
 _MOST_LATE = 5000
@@ -53,6 +55,9 @@ class UnixBus(Bus):
         self._name = name + _SUFFIX
         self._handlers: dict[str, list[Callable[[Notice], None]]] = {}
         self._waiting: dict[Notice, None] = {}
+        self._told: dict[Notice, None] = {}  # to the others, in the present moment
+        self._repeated: dict[Notice, None] = {}  # meanwhile
+        self._moment: asyncio.TimerHandle | None = None
         self._late: dict[str, _Late] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -84,9 +89,11 @@ class UnixBus(Bus):
         if self._socket is None or self._loop is None:
             return
         self._flush()
+        self._end_moment()
         self._loop.remove_reader(self._socket)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._moment):
+            if timer is not None:
+                timer.cancel()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._name, dir_fd=self._directory)
         self._socket.close()
@@ -96,7 +103,7 @@ class UnixBus(Bus):
     def publish(self, notice: Notice) -> None:
         """Tell every process, this one included, at the end of this loop iteration; before `start` it tells nobody.
 
-        Called in the event loop.
+        Others hear of a repetition a few milliseconds later. Called in the event loop.
         """
         if self._socket is None or self._loop is None:
             return
@@ -108,18 +115,37 @@ class UnixBus(Bus):
         """Call `handler` in the event loop for each notice of the topic."""
         self._handlers.setdefault(topic, []).append(handler)
 
-    def _flush(self) -> None:
+    def _flush(self) -> None:  # hot: bench/relay
         notices, self._waiting = tuple(self._waiting), {}
-        if not notices or self._socket is None:
+        if not notices or self._socket is None or self._loop is None:
             return
+        told = self._told
+        fresh = tuple(notice for notice in notices if notice not in told)
+        if fresh:
+            self._tell_others(fresh)
+        if len(fresh) < len(notices):
+            self._repeated.update((notice, None) for notice in notices if notice in told)
+        told.update(dict.fromkeys(fresh))
+        if self._moment is None:
+            self._moment = self._loop.call_later(_MOMENT, self._end_moment)
+        for notice in notices:
+            self._deliver(notice)
+
+    def _end_moment(self) -> None:
+        """Tell the others what was repeated meanwhile, which begins a moment of its own."""
+        self._moment = None
+        self._told, self._repeated = self._repeated, {}
+        if self._told and self._loop is not None:
+            self._tell_others(tuple(self._told))
+            self._moment = self._loop.call_later(_MOMENT, self._end_moment)
+
+    def _tell_others(self, notices: tuple[Notice, ...]) -> None:
         try:
             self._list()
         except OSError as error:
             self._drop(len(notices), str(error))
         for name in self._others:
             self._send(name, notices)
-        for notice in notices:
-            self._deliver(notice)
 
     def _list(self) -> None:
         """Look who is there, when somebody came or went."""

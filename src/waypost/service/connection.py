@@ -1,18 +1,21 @@
 """A connection: the socket, the handshake and the clock of one session, for every protocol alike.
 
 Nothing here knows a protocol; a session (`protocol/session.py`) decides, and never sees a socket. While a client is
-silent there is no task and no buffer, only this object and one timer; a task exists while the session has work.
+silent there is no task and no buffer, only this object and one timer; a task exists while the session's work waits.
 asyncio and uvloop report the end of a connection by different callbacks, so every way out may be taken twice.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from waypost.protocol.session import Next, Peer, Session
+from waypost.service.eager import begin
 from waypost.service.tls import ServerTls, handshake_problem
 
 log = logging.getLogger(__name__)
@@ -171,7 +174,7 @@ class Connection(asyncio.Protocol):
             self._run(self._session.advance())
 
     def _run(self, call: Coroutine[Any, Any, Next]) -> None:
-        self._task = self._loop.create_task(self._work(call))
+        self._task = begin(self._loop, self._work(call))
 
     async def _work(self, call: Coroutine[Any, Any, Next]) -> None:
         """Let the session work until it needs the peer; input may come meanwhile."""
@@ -368,13 +371,21 @@ class Connection(asyncio.Protocol):
         if self._state is not _State.OPEN:
             return
         self._state = _State.CLOSING
-        if self._encrypted or self._eof or self._transport.is_closing():
-            self._transport.close()
-        else:
-            self._transport.write_eof()
-            self._listen(True)
+        if not self._transport.is_closing():  # asyncio's TLS is of no use any more when it is closed twice
+            if self._encrypted or self._eof:
+                self._transport.close()
+            else:
+                self._write_eof()
         self._unsent = self._transport.get_write_buffer_size() + 1
         self._arm(self._timing.linger)
+
+    def _write_eof(self) -> None:
+        try:
+            self._transport.write_eof()
+        except OSError:  # reset by the peer, which the loop has not told us yet
+            self._transport.abort()
+        else:
+            self._listen(True)
 
     def _finish(self) -> None:
         """The session's end, once: the connection is gone and nothing of it runs."""

@@ -1,6 +1,7 @@
 """The crew: the worker processes of one generation, that is, of one configuration; who dies is replaced.
 
-A worker that dies again and again before it was ready is a fault that a restart does not mend: the crew is broken.
+A worker that dies again and again before it was ready is a fault that a restart does not mend: the crew is broken. But
+once all were ready, it is the machine's (a disk that is full, say): the others go on, and the restarts do, too.
 """
 
 import asyncio
@@ -118,6 +119,8 @@ class Crew:
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self._over = asyncio.Event()
+        self._complete = False
+        """All workers were ready at once."""
         self.broken: str | None = None
 
     @property
@@ -143,7 +146,9 @@ class Crew:
             if self.broken is not None:
                 raise CrewBroken(self.broken)
             ready = [process for process in self.processes if process.number is not None]
-            if len(ready) == self._workers or self._over.is_set():
+            if len(ready) == self._workers:
+                self._complete = True
+            if self._complete or self._over.is_set():
                 return
             await self._news.wait()
 
@@ -182,7 +187,7 @@ class Crew:
             wait = min(_FIRST_WAIT * 2 ** (row - 2), _LONGEST_WAIT) if row > 1 else 0.0
             fields = {"pid": process and process.pid, "number": process and process.number, "how": how}
             log.error("worker died", extra={"fields": {**fields, "problem": problem, "restart_in": wait}})
-            if unready >= _TRIES:
+            if unready >= _TRIES and not self._complete:
                 self.broken = f"a worker died {unready} times before it was ready: {problem}"
                 self._tell_news()
                 return
@@ -199,9 +204,7 @@ class Crew:
 
     async def _one(self, place: int) -> tuple[WorkerProcess | None, str]:
         """Start one process and wait for its end."""
-        doors = tuple(
-            (bound.listener, sock.fileno()) for bound in self._bound for sock in bound.share(place, self._workers)
-        )
+        doors = tuple((bound.listener, bound.socket.fileno()) for bound in self._bound)
         try:
             process = await WorkerProcess.start(replace(self._orders, doors=doors), self._tell_news)
         except OSError as error:

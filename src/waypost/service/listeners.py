@@ -1,7 +1,8 @@
 """The listening sockets: bound by the supervisor, which keeps them while workers come and go.
 
-Each listener has one socket a worker (SO_REUSEPORT: the kernel spreads connections over them). Since the supervisor
-holds them too, connections that wait in a socket outlive the death of its worker, and a reload.
+Each listener has one socket, from which all workers accept: a connection goes to one that has time for it, which a
+socket for each (the kernel spreads blindly) would not give; and a worker that hangs or dies keeps nobody waiting. Since
+the supervisor holds them too, connections that wait in a socket outlive the death of all workers, and a reload.
 """
 
 import errno
@@ -9,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from waypost.config.settings import IpAddress, Listener
 from waypost.service.problems import SetupProblem
@@ -27,12 +28,12 @@ def address_text(address: IpAddress, port: int) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Bound:
-    """A listener and its sockets, one a worker or more. `address` is where it really listens, port 0 resolved."""
+    """A listener and its socket. `address` is where it really listens, port 0 resolved."""
 
     listener: Listener
-    sockets: list[socket.socket] = field(default_factory=list)
+    socket: socket.socket
 
     @property
     def address(self) -> str:
@@ -42,17 +43,11 @@ class Bound:
     @property
     def port(self) -> int:
         """The port."""
-        return int(self.sockets[0].getsockname()[1]) if self.sockets else self.listener.port
-
-    def share(self, worker: int, workers: int) -> list[socket.socket]:
-        """Return the sockets of worker number `worker` of `workers`; all of them together have every socket."""
-        return self.sockets[worker::workers]
+        return int(self.socket.getsockname()[1])
 
     def close(self) -> None:
-        """Close the sockets; workers that have them go on until they close theirs."""
-        for sock in self.sockets:
-            sock.close()
-        self.sockets.clear()
+        """Close the socket; workers that have it go on until they close theirs."""
+        self.socket.close()
 
 
 _Key = tuple[IpAddress, int]
@@ -69,7 +64,7 @@ class Listeners:
         """What is listened on, in the order of the configuration."""
         return tuple(self._bound.values())
 
-    def bind(self, wanted: Sequence[Listener], workers: int, *, patience: float = 0.0) -> "Change":
+    def bind(self, wanted: Sequence[Listener], *, patience: float = 0.0) -> "Change":
         """Bind what the wanted listeners need and is not there yet; nothing changes until `Change.keep`.
 
         A port in use is tried again for `patience` seconds: the workers of a service that was killed need a moment to
@@ -82,22 +77,26 @@ class Listeners:
         for listener in wanted:
             key = (listener.address, listener.port)
             before = self._bound.get(key)
-            now = Bound(listener, list(before.sockets) if before else [])
-            after[key] = now
-            extra = Bound(listener)
-            fresh.append(extra)
             try:
-                while len(now.sockets) < workers:
-                    sock = _bind(listener, now.port, until, first=not now.sockets)
-                    now.sockets.append(sock)
-                    extra.sockets.append(sock)
+                if before is None:
+                    fresh.append(Bound(listener, _bind(listener, until, alone=not self._has_port_of(listener))))
+                after[key] = fresh[-1] if before is None else Bound(listener, before.socket)
             except OSError as error:
                 problems.append(_explain(listener, error))
         if problems:
-            for extra in fresh:
-                extra.close()
+            for bound in fresh:
+                bound.close()
             raise ListenProblem(*problems)
         return Change(self, after, fresh)
+
+    def _has_port_of(self, listener: Listener) -> bool:
+        """True when a listener of ours stands in the way: one for every address, or for one where all are wanted."""
+        return any(
+            bound.port == listener.port
+            and bound.listener.address.version == listener.address.version
+            and (bound.listener.address.is_unspecified or listener.address.is_unspecified)
+            for bound in self._bound.values()
+        )
 
     def close(self) -> None:
         """Close everything."""
@@ -135,13 +134,14 @@ class Change:
             bound.close()
 
 
-def _bind(listener: Listener, port: int, until: float, *, first: bool) -> socket.socket:
+def _bind(listener: Listener, until: float, *, alone: bool) -> socket.socket:
     while True:
         try:
-            if first and port:
-                # SO_REUSEPORT would share the port with another service of the same user, unnoticed.
-                _socket(listener, port, shared=False).close()
-            sock = _socket(listener, port, shared=True)
+            # SO_REUSEPORT lets one address take the place of all, or all that of one, before the old socket is closed.
+            if alone and listener.port:
+                # It would also share the port with another service of the same user, unnoticed.
+                _socket(listener, shared=False).close()
+            sock = _socket(listener, shared=True)
             sock.listen(_BACKLOG)
             return sock
         except OSError as error:
@@ -150,7 +150,7 @@ def _bind(listener: Listener, port: int, until: float, *, first: bool) -> socket
             time.sleep(_EVERY)
 
 
-def _socket(listener: Listener, port: int, *, shared: bool) -> socket.socket:
+def _socket(listener: Listener, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if listener.address.version == 6 else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -159,7 +159,7 @@ def _socket(listener: Listener, port: int, *, shared: bool) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((str(listener.address), port))
+        sock.bind((str(listener.address), listener.port))
     except OSError:
         sock.close()
         raise

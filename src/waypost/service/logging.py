@@ -2,23 +2,29 @@
 
 Whatever a line shows is escaped, so that no word of a peer can forge a line or steer a terminal. A thread writes, so
 that the event loop never waits for a stuck pipe; lines that find no room are counted, and the count is said later.
+Lines of the same moment are written together: waking a thread for each would cost more than the line.
 """
 
 import atexit
-import contextlib
 import json
 import logging
 import os
-import queue
 import select
 import threading
 import time
+from collections import deque
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 _RESERVED = frozenset({"time", "level", "logger", "event", "traceback"})
 _MOST_LINES = 10_000
+_GATHERED = 0.02  # seconds: for so long, a line may wait for others
 _COLOURS = {"DEBUG": "\x1b[2m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m"}
 _PLAIN = "\x1b[0m"
+
+_encode = msgspec.json.Encoder().encode
 
 
 def set_up(json: bool, *, colour: bool = False, level: int = logging.INFO, fd: int = 2) -> "BackgroundHandler":
@@ -36,7 +42,17 @@ def set_up(json: bool, *, colour: bool = False, level: int = logging.INFO, fd: i
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("waypost").setLevel(level)
+    _collect_only_what_is_shown()
     return handler
+
+
+def _collect_only_what_is_shown() -> None:
+    """Lines name no thread, process or place in the source: nobody need find them out ("Optimization" in the library's
+    manual)."""
+    logging.logThreads = False
+    logging.logProcesses = False
+    logging.logMultiprocessing = False
+    logging._srcfile = None
 
 
 def escape(text: str) -> str:
@@ -62,12 +78,11 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 class JsonFormatter(logging.Formatter):
     """One JSON object a line, in ASCII: time, level, logger, event, then the fields; a traceback is one more string."""
 
-    def format(self, record: logging.LogRecord) -> str:
+    def format(self, record: logging.LogRecord) -> str:  # hot: bench/accept
         """Return the line without its end."""
         seconds, fraction = divmod(record.created, 1)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
         event: dict[str, Any] = {
-            "time": f"{stamp}.{int(fraction * 1_000_000):06}Z",
+            "time": f"{_stamp(int(seconds))}.{int(fraction * 1_000_000):06}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
@@ -76,11 +91,26 @@ class JsonFormatter(logging.Formatter):
             event[f"{key}_" if key in _RESERVED else str(key)] = value
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
-        try:
-            line = json.dumps(event, default=str)
-        except (TypeError, ValueError):  # keys that are no text, or a circle
-            line = json.dumps({key: str(value) for key, value in event.items()})
-        return line.replace("\x7f", "\\u007f")
+        return _json(event)
+
+
+@lru_cache(maxsize=4)
+def _stamp(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def _json(event: dict[str, Any]) -> str:
+    try:
+        octets = _encode(event)
+    except (TypeError, ValueError, RecursionError):  # what only the slow encoder below has a form for
+        octets = b"\x7f"
+    if octets.isascii() and b"\x7f" not in octets:
+        return octets.decode()
+    try:
+        line = json.dumps(event, default=str)
+    except (TypeError, ValueError):  # keys that are no text, or a circle
+        line = json.dumps({key: str(value) for key, value in event.items()})
+    return line.replace("\x7f", "\\u007f")
 
 
 class HumanFormatter(logging.Formatter):
@@ -119,45 +149,57 @@ class BackgroundHandler(logging.Handler):
     def __init__(self, fd: int, *, most_lines: int = _MOST_LINES) -> None:
         super().__init__()
         self._fd = fd
-        self._lines: queue.Queue[bytes | None] = queue.Queue(most_lines)
+        self._most_lines = most_lines
+        self._lines: deque[bytes] = deque()
         self._lost = 0
+        self._torn = False  # the last line that was written has no end
+        self._waiting = threading.Event()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="waypost-log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord) -> None:  # hot: bench/accept
         """Queue the line of an event; when there is no room, count it as lost."""
         try:
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         except Exception:  # noqa: BLE001  logging's own way to say that an event could not be written
             self.handleError(record)
             return
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if len(self._lines) >= self._most_lines:
             self._lost += 1
+            return
+        self._lines.append(line)
+        if not self._waiting.is_set():
+            self._waiting.set()
 
     def close(self) -> None:
         """Write what waits, for a second at most; a stuck reader must not keep the process."""
         atexit.unregister(self.close)
-        with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=1)
-            self._thread.join(1)
+        self._closing.set()
+        self._waiting.set()
+        self._thread.join(1)
         super().close()
 
     def _run(self) -> None:
         last = False
         while not last:
-            lines = [self._lines.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(lines) < 100:
-                    lines.append(self._lines.get_nowait())
-            if None in lines:
-                last, lines = True, lines[: lines.index(None)]
+            self._waiting.wait()
+            self._closing.wait(_GATHERED)
+            self._waiting.clear()  # before the lines are taken: what comes from now on wakes us again
+            last = self._closing.is_set()
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._lines:
+            lines = [self._lines.popleft() for _ in range(min(len(self._lines), 100))]
             if self._lost:
                 lost, self._lost = self._lost, 0
                 lines.append(self._loss(lost))
-            self._write(b"".join(line for line in lines if line is not None))
+            try:
+                self._write(b"".join(lines))
+            except MemoryError:
+                self._lost += len(lines)
 
     def _loss(self, lost: int) -> bytes:
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, "log lines lost", (), None)
@@ -165,10 +207,16 @@ class BackgroundHandler(logging.Handler):
         return self.format(record).encode() + b"\n"
 
     def _write(self, octets: bytes) -> None:
+        if self._torn:
+            octets = b"\n" + octets
+        size = len(octets)
         while octets:
             try:
                 octets = octets[os.write(self._fd, octets) :]
             except BlockingIOError:  # whoever gave us the descriptor made it so
                 select.select([], [self._fd], [], 1)
-            except OSError:  # nobody reads any more: there is no place left to say so
+            except OSError:  # a full disk, or nobody reads any more: said when there is a place to say it
+                self._lost += octets.count(b"\n")
+                self._torn = self._torn or len(octets) < size
                 return
+        self._torn = False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from waypost.service.problems import SetupProblem
+from waypost.storage.folders import make_folder
 
 _SERVICE_USER = "waypost"
 _NOBODY = "nobody"
@@ -68,7 +69,7 @@ def own_data(data: Path, identity: Identity | None) -> None:
     Raises `SetupProblem`.
     """
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(data)
         if identity is None:
             return
         if data.stat().st_uid != identity.uid:

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-IpAddress = IPv4Address | IPv6Address
+from waypost.config.settings import IpAddress
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _START = b"PROXY "
@@ -61,9 +61,9 @@ class ProxyHeader:
         """Version 1; returns how far the header reaches in the buffer."""
         _same_start(self._buffer, _START)
         line, found, _ = self._buffer[:_LONGEST_LINE].partition(b"\r\n")
+        if b"\n" in line or (not found and len(self._buffer) >= _LONGEST_LINE):
+            raise ProxyError("the line of version 1 does not end")
         if not found:
-            if len(self._buffer) >= _LONGEST_LINE or b"\n" in line:
-                raise ProxyError("the line of version 1 does not end")
             return len(self._buffer)
         self.ends = _ends_of_line(line)
         self.done = True

@@ -86,6 +86,9 @@ class RunFolder:
                     secret = os.urandom(_SECRET_OCTETS)
                     file.seek(0)
                     file.write(secret)
+                    file.flush()
+                    os.fsync(fd)  # else a power loss could leave 32 zeros for a secret
+                    os.fsync(self._folder)
             return secret
         except OSError as error:
             raise SetupProblem(f"data: {self._path / _SECRET}: {error.strerror}") from None

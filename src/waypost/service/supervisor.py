@@ -63,7 +63,7 @@ class Supervisor:
         try:
             self._run_folder.lock_service()
             self._secrets = replace(secrets, login=self._run_folder.login_secret())
-            self._listeners.bind(settings.listeners, _workers(settings), patience=_PATIENCE).keep()
+            self._listeners.bind(settings.listeners, patience=_PATIENCE).keep()
         except SetupProblem:
             self._run_folder.close()
             raise
@@ -191,7 +191,7 @@ class Supervisor:
         if service_identity(settings.service.user, settings.data) != self._identity:
             raise SetupProblem("service.user: the user can only be changed by a restart")
         secrets = replace(await asyncio.to_thread(read_secrets, settings), login=self._secrets.login)
-        change = self._listeners.bind(settings.listeners, _workers(settings))
+        change = self._listeners.bind(settings.listeners)
         crew = self._new_crew(settings, secrets, change.bound)
         try:
             async with asyncio.timeout(_RELOAD_TIMEOUT):

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 
+from waypost.login.exporter import tls_exporter
+from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.session import TlsInfo
 
 
@@ -37,38 +37,20 @@ class ServerTls:
             with _nameless_file(certificate) as chain, _nameless_file(key) as secret:
                 # A password callback keeps OpenSSL from asking on the terminal for the one of an encrypted key.
                 context.load_cert_chain(chain, secret, password=_no_password)
-            return cls(context, server_end_point(certificate))
+            return cls(context, server_end_point(x509.load_pem_x509_certificate(certificate)))
         except (ssl.SSLError, ValueError, OSError) as error:
             raise TlsProblem(_words(error)) from error
 
     def describe(self, connection: ssl.SSLObject) -> TlsInfo:
         """Return the facts of a finished handshake."""
         cipher = connection.cipher()
-        return TlsInfo(connection.version() or "TLS", cipher[0] if cipher else "", self.end_point)
-
-
-def server_end_point(certificate: bytes) -> bytes | None:
-    """Return tls-server-end-point of a PEM certificate (RFC 5929 4.1): its hash, by the hash of its signature.
-
-    MD5 and SHA-1 give way to SHA-256; None where the signature has no hash of its own (Ed25519), which leaves the
-    binding undefined. Raises `ValueError`.
-    """
-    leaf = x509.load_pem_x509_certificate(certificate)
-    try:
-        algorithm = leaf.signature_hash_algorithm
-    except UnsupportedAlgorithm:
-        return None
-    if algorithm is None:
-        return None
-    if isinstance(algorithm, hashes.MD5 | hashes.SHA1):
-        algorithm = hashes.SHA256()
-    return leaf.fingerprint(algorithm)
+        name = cipher[0] if cipher else ""
+        return TlsInfo(connection.version() or "TLS", name, self.end_point, tls_exporter(connection))
 
 
 def handshake_problem(error: OSError) -> str:
     """Return in words why a handshake failed."""
-    reason = getattr(error, "reason", None)
-    return str(reason or error or type(error).__name__)
+    return str(getattr(error, "reason", None) or "") or str(error) or "the connection was lost"
 
 
 def _no_password() -> bytes:

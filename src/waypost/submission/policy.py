@@ -1,6 +1,6 @@
 """The policy of submission: only who is logged in, only as oneself, within limits, and complete (RFC 6409)."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from waypost.config.settings import Submission
 from waypost.delivery.resolve import AddressBook

@@ -27,7 +27,7 @@ _WORDS = "the administrator of this server gave the message up"
 def give_up(settings: Settings, choice: Choice, dry_run: bool, reason: str, yes: bool) -> None:
     """Give entries up and tell their senders. Reports and other mail without a sender just go."""
     # All that the work needs is read now: later the process may be a user who can't read the program.
-    from waypost.delivery.resolve import AddressBook
+    from waypost.delivery.book import address_book
     from waypost.message.trace import TraceIdMaker
     from waypost.queue.outcomes import discard, return_entry
     from waypost.queue.reporter import Reporter
@@ -37,7 +37,7 @@ def give_up(settings: Settings, choice: Choice, dry_run: bool, reason: str, yes:
     ids = TraceIdMaker(WORKER, now)
 
     async def change(storage: Storage, entries: Sequence[QueueEntry]) -> int:
-        book = AddressBook(storage.directory, hostname=settings.hostname, hosted=settings.domains)
+        book = address_book(settings, storage.directory)
         reporter = Reporter(
             spool=storage.spool,
             ids=ids,

@@ -5,13 +5,17 @@ chunks fall. Whole chunks are searched at C speed; no line is ever looked at alo
 """
 
 _END = b"\r\n.\r\n"
-_OTHERS = bytes(set(range(256)) - {0, 10, 13})
+_DOT = b"\r\n."
+_CRS = bytes(octet == 13 for octet in range(256))
+_LFS = bytes(octet == 10 for octet in range(256))
 
 
 def is_clean(piece: bytes) -> bool:
     """True when every CR and LF stands in a CRLF and there is no NUL. A piece must not end inside a CRLF."""
-    # All CRs, LFs and NULs are as many octets as the CRLFs have: then there is no other.
-    return len(piece.translate(None, _OTHERS)) == 2 * piece.count(b"\r\n")
+    # Where the CRs are, and where the LFs are: the same pattern, one octet later. Counting CRLFs takes thrice as long.
+    if b"\0" in piece or piece.startswith(b"\n") or piece.endswith(b"\r"):
+        return False
+    return piece.translate(_CRS)[:-1] == piece.translate(_LFS)[1:]
 
 
 class DotReader:
@@ -29,13 +33,14 @@ class DotReader:
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Return the content that is certain, and what follows the end; None while the end is not reached."""
         data = self._held + data
-        end = data.find(_END)
+        dot = data.find(_DOT)
+        end = data.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             piece, rest = data[: end + 2], data[end + 5 :]
-            return self._take(piece), rest
+            return self._take(piece, dotted=dot < end), rest
         keep = self._possible_end(data)
         self._held = data[len(data) - keep :]
-        return self._take(data[: len(data) - keep]), None
+        return self._take(data[: len(data) - keep], dotted=dot >= 0), None
 
     @staticmethod
     def _possible_end(data: bytes) -> int:
@@ -44,12 +49,12 @@ class DotReader:
                 return length
         return 0
 
-    def _take(self, piece: bytes) -> bytes:
+    def _take(self, piece: bytes, *, dotted: bool) -> bytes:
         if not piece:
             return b""
         if self.clean and not is_clean(piece):
             self.clean = False
-        if b"\r\n." in piece:
+        if dotted:
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self._virtual:
             piece, self._virtual = piece[2:], 0

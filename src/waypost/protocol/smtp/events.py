@@ -4,26 +4,23 @@ The engine parses and keeps order; the owner decides. An event marked *asks* sto
 the owner calls `SmtpServer.answer` (or `challenge`); what the peer pipelined behind it waits meanwhile.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from waypost.message.envelope import Envelope, Recipient
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(msgspec.Struct, frozen=True):
     """EHLO, HELO or LHLO arrived. *Asks*: a positive answer makes the engine send its own capability list."""
 
     name: str
     extended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StartTls:
+class StartTls(msgspec.Struct, frozen=True):
     """STARTTLS arrived. *Asks*: after a 220 the owner does the handshake and calls `tls_started`."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuthStarted:
+class AuthStarted(msgspec.Struct, frozen=True):
     """AUTH arrived with a mechanism that the engine offers. *Asks*: `challenge` or `answer`.
 
     `initial` is the decoded initial response, b"" for "=", None when there was none.
@@ -33,55 +30,47 @@ class AuthStarted:
     initial: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class AuthResponse:
+class AuthResponse(msgspec.Struct, frozen=True):
     """The client's decoded answer to a challenge. *Asks*: `challenge` or `answer`."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AuthCancelled:
+class AuthCancelled(msgspec.Struct, frozen=True):
     """The client sent `*` (RFC 4954 section 4). The engine has answered 501 5.7.0 itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class MailOffered:
+class MailOffered(msgspec.Struct, frozen=True):
     """MAIL FROM arrived, well formed and allowed here. *Asks*. `envelope.recipients` is empty."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
-class RecipientOffered:
+class RecipientOffered(msgspec.Struct, frozen=True):
     """RCPT TO arrived, well formed. *Asks*. `<postmaster>` without a domain has the empty domain ""."""
 
     recipient: Recipient
 
 
-@dataclass(frozen=True, slots=True)
-class DataStarted:
+class DataStarted(msgspec.Struct, frozen=True):
     """DATA, or the first BDAT, arrived. *Asks*: 354 lets DATA begin (nothing is sent for BDAT)."""
 
     chunked: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MessageChunk:
+class MessageChunk(msgspec.Struct, frozen=True):
     """The next octets of the content: dots unstuffed, every line end CRLF (but for BINARYMIME)."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MessageEnded:
+class MessageEnded(msgspec.Struct, frozen=True):
     """The content is whole. *Asks*: `answer` (SMTP), or `answer_each` with a reply a recipient (LMTP)."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRefused:
+class MessageRefused(msgspec.Struct, frozen=True):
     """The engine refuses this content (size, bare CR or LF, NUL, bad BDAT); it has answered by itself.
 
     The owner drops what it collected. `reason` is for the log.
@@ -90,18 +79,15 @@ class MessageRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionReset:
+class TransactionReset(msgspec.Struct, frozen=True):
     """RSET, a new EHLO or a failed transaction: the owner forgets the envelope. The engine has answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class MuchSaid:
+class MuchSaid(msgspec.Struct, frozen=True):
     """Many commands were answered without an event: the owner writes the replies before it asks for the next event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(msgspec.Struct, frozen=True):
     """The session is over: write what `take_output` holds, then close. `reason` is for the log."""
 
     reason: str
