@@ -4,6 +4,7 @@ The disk is filled by somebody else, to the last block, while mail comes, goes o
 """
 
 import asyncio
+import json
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ from tests.faults.callers import Caller
 from tests.faults.conftest import Disk, OpenOffice
 from tests.faults.ledger import Ledger
 from tests.faults.office import ALICE, BOB, route
+from tests.service.running import wait_for
 from tests.transport.mail_server import MailServer
 
 from waypost.service.logging import BackgroundHandler, JsonFormatter
@@ -222,14 +224,17 @@ def test_log_lines_that_find_no_space_are_counted_and_the_count_is_said(disk: Di
     disk.fill()
     for number in range(5):
         say(f"lost {number}")
-    handler.flush()
+    wait_for(lambda: handler._lost == 5, "the lines were tried")
+    for number in range(5, 7):
+        say(f"lost {number}")
+    wait_for(lambda: handler._lost == 7, "the lines were tried")
     disk.free()
     say("kept")
     handler.close()
     os.close(fd)
-    lines = path.read_text().splitlines()
-    assert sum("kept xxx" in line for line in lines) == 1
-    assert any('"event": "log lines lost"' in line for line in lines)
+    kept, loss = (json.loads(line) for line in path.read_text().splitlines())
+    assert kept["event"].startswith("kept xxx")
+    assert (loss["event"], loss["count"]) == ("log lines lost", 7)
 
 
 def test_the_state_of_the_service_stays_whole(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:

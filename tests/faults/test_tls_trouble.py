@@ -18,7 +18,7 @@ from tests.faults.callers import Caller
 from tests.faults.conftest import OpenOffice
 from tests.faults.ledger import Ledger
 from tests.faults.office import BOB
-from tests.service.running import HOSTNAME, PATIENCE, Service
+from tests.service.running import HOSTNAME, PATIENCE, Service, wait_for
 from tests.transport.mail_server import MailServer
 from tests.transport.relay_world import World
 
@@ -262,4 +262,5 @@ def test_certificate_files_that_are_broken_at_a_reload_change_nothing_until_they
     service.signal(signal.SIGHUP)
     service.until("RELOADING=1")
     service.until("READY=1")
-    assert served(service) == second != first
+    assert second != first
+    wait_for(lambda: served(service) == second, "the old worker has stopped accepting")

@@ -38,9 +38,18 @@ class Lab:
 
 async def start(*options: str, who: list[str]) -> Lab:
     process = await asyncio.create_subprocess_exec(
-        *who, str(WAYPOST), "lab", *options, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *(*who, str(WAYPOST), "lab", *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        preexec_fn=_as_on_a_terminal,
     )
     return Lab(who, process)
+
+
+def _as_on_a_terminal() -> None:
+    """Heed Ctrl-C, also where the tests themselves run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -49,8 +58,8 @@ async def lab() -> AsyncIterator[Lab]:
     lab = await start("--no-story", who=nobody())
     yield lab
     if lab.process.returncode is None:
-        lab.process.send_signal(signal.SIGINT)
-    await lab.process.communicate()
+        lab.process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(lab.process.communicate(), 60)
 
 
 async def test_the_story_of_alice_and_bob_ends_well_and_is_plain_when_piped() -> None:
@@ -101,7 +110,7 @@ async def test_the_lab_of_a_user_without_rights_uses_high_ports_and_its_commands
     assert "number  date" in fetch
     assert queue.startswith("entry  trace")
     assert "service      running" in status
-    await second.process.communicate()
+    await asyncio.wait_for(second.process.communicate(), 60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -122,11 +122,13 @@ class TestReading:
 
     def test_a_file_that_is_being_read_is_not_closed(self, folder: Path) -> None:
         reader = SegmentReader(folder, keep=0)
-        with reader._file(1) as fd:
-            reader.read(2, 0, 1)
-            segment_path(folder, 1).unlink()
-            assert reader.forget_removed() == 0
-            assert os.pread(fd, 2, 0) == b"11"
+        file = reader._take(1)
+        reader.read(2, 0, 1)
+        segment_path(folder, 1).unlink()
+        assert reader.forget_removed() == 0
+        assert os.pread(file.fd, 2, 0) == b"11"
+        reader._give_back(file)
+        assert reader.forget_removed() == 1
         reader.close()
 
 

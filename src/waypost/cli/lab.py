@@ -32,13 +32,23 @@ def lab(keep: bool, no_story: bool, burst: int) -> None:
 
 async def _until_told(work: Coroutine[Any, Any, None]) -> None:
     """Do the work; a signal that ends programs ends it as Ctrl-C does: no host is left behind."""
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    told: list[int] = []
+
+    def end(number: int) -> None:
+        told.append(number)
+        task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
+            loop.add_signal_handler(number, end, number)
     try:
-        await task
+        await work
     except asyncio.CancelledError:
-        sys.exit(1)
+        if not told:
+            raise
+        sys.exit(128 + told[0])
 
 
 async def _lab(keep: bool, story: bool, burst: int) -> None:

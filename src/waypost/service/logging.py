@@ -193,30 +193,32 @@ class BackgroundHandler(logging.Handler):
     def _write_waiting(self) -> None:
         while self._lines:
             lines = [self._lines.popleft() for _ in range(min(len(self._lines), 100))]
-            if self._lost:
-                lost, self._lost = self._lost, 0
+            lost, self._lost = self._lost, 0
+            if lost:
                 lines.append(self._loss(lost))
             try:
-                self._write(b"".join(lines))
+                unwritten = self._write(lines)
             except MemoryError:
-                self._lost += len(lines)
+                unwritten = len(lines)
+            if unwritten:
+                self._lost += unwritten + max(0, lost - 1)  # the last one would have said how many were lost
 
     def _loss(self, lost: int) -> bytes:
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, "log lines lost", (), None)
         record.fields = {"count": lost}
         return self.format(record).encode() + b"\n"
 
-    def _write(self, octets: bytes) -> None:
-        if self._torn:
-            octets = b"\n" + octets
+    def _write(self, lines: list[bytes]) -> int:
+        """Write lines; return how many were not, for want of space or of a reader."""
+        octets = b"".join([b"\n", *lines] if self._torn else lines)
         size = len(octets)
         while octets:
             try:
                 octets = octets[os.write(self._fd, octets) :]
             except BlockingIOError:  # whoever gave us the descriptor made it so
                 select.select([], [self._fd], [], 1)
-            except OSError:  # a full disk, or nobody reads any more: said when there is a place to say it
-                self._lost += octets.count(b"\n")
+            except OSError:
                 self._torn = self._torn or len(octets) < size
-                return
+                return min(octets.count(b"\n"), len(lines))
         self._torn = False
+        return 0
