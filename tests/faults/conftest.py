@@ -74,13 +74,11 @@ class Disk:
         self.path = path
         self._ballast = path / "something else"
 
-    def fill(self, leave: int = 0) -> None:
-        """Take all space but for some."""
-        with self._ballast.open("wb", buffering=0) as file:
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(4096))
-            os.truncate(self._ballast, max(0, file.tell() - leave))
+    def fill(self) -> None:
+        """Take all space, or what has come free since."""
+        with self._ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
 
     def free(self) -> None:
         """Give the space back."""

@@ -103,9 +103,13 @@ async def test_sessions_that_stand_go_on_and_what_needs_a_file_is_put_off(
     for size in (0, LARGE):
         assert (await ledger.post(caller, "eve@else.test", BOB, size=size)).startswith("250")
     assert (await early.ask("QUIT")).startswith("+OK")
+    await early.rest()
+    early.hang_up()
     reader = await Caller.pop3(house.port("pop3s"), BOB)
-    late = await Caller.dial(house.port("pop3"))
-    await late.line()
+    async with asyncio.timeout(20):
+        while house.admitted > 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)  # the other end of it closes, too, before its descriptor can be counted on
     shortage.take_all()
     assert (await ledger.post(caller, "eve@else.test", BOB)).startswith("250"), "the segment is open"
     assert (await ledger.post(fresh, "eve@else.test", BOB, size=LARGE)).startswith("451 4.3.0")
