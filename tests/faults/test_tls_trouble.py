@@ -256,7 +256,7 @@ def test_certificate_files_that_are_broken_at_a_reload_change_nothing_until_they
         assert served(service) == first
         pem.write_bytes(good[0])
         key.write_bytes(good[1])
-    assert len(service.events("reload failed")) == 5
+    assert len(service.events("reload failed", 5)) == 5
     assert all("tls/" in event["problem"] for event in service.events("reload failed"))
     second = service.certificate().decode().strip()
     service.signal(signal.SIGHUP)
