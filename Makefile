@@ -61,7 +61,7 @@ SECONDS ?= 600
 fuzz: develop
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(addprefix --target ,$(TARGET)) $(addprefix --seed ,$(SEED))
 
-# Kills under load and power losses, for a quarter of an hour (docs/durability.md): `make torture ARGS="--kills 1000"`
+# Kills under load and power losses, for about 20 minutes (docs/durability.md): `make torture ARGS="--kills 1000"`
 .PHONY: torture
 torture: develop
 	$(BIN)/python -m tests.torture.long $(ARGS)
