@@ -16,7 +16,7 @@ from tests.faults.office import ALICE, BOB, Office, route
 from tests.transport.mail_server import MailServer
 
 from waypost.message.trace import TraceId
-from waypost.storage import EntryState
+from waypost.storage import Alias, EntryState
 from waypost.storage.sqlite.check import Checker, Problem
 from waypost.storage.sqlite.migrate import DATABASE
 from waypost.storage.sqlite.segments import segment_path
@@ -184,6 +184,34 @@ async def test_damaged_flags_aliases_and_events_cost_nothing_but_themselves(offi
         "the targets",
     ]
     await ledger.audit(house)
+
+
+async def test_held_mail_for_a_damaged_alias_waits_and_does_not_keep_others_waiting(
+    office: OpenOffice, ledger: Ledger
+) -> None:
+    house = await office(dispatch=False)
+    await house.storage.directory.set_alias(Alias("all@here.test", (ALICE, BOB)))
+    caller = await Caller.submission(house.port("submissions"), ALICE)
+    for recipient in ("all@here.test", "all@here.test", BOB):
+        token, content = ledger.letter()
+        await caller.say(f"MAIL FROM:<{ALICE}> HOLDFOR=1")
+        await caller.say(f"RCPT TO:<{recipient}>")
+        await caller.say("DATA")
+        await caller.send(content + b".\r\n")
+        ledger.enter(token, [recipient], await caller.reply())
+    assert len(await house.queued()) == 3
+    caller.hang_up()
+    await house.close()
+    database = apsw.Connection(str(house.settings.data / DATABASE))
+    database.execute("UPDATE alias SET targets = '[[]]'")
+    database.close()
+    await house.open()
+    await house.drained(to=2)
+    found = await ledger.audit(house)
+    assert (found.mailboxes.total(), found.queue.total()) == (1, 2)
+    await house.storage.directory.set_alias(Alias("all@here.test", (BOB,)))
+    await house.drained()
+    assert len(await house.storage.mailboxes.messages((await house.account(BOB)).inbox)) == 3
 
 
 # -- pages of the database -------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ async def test_what_became_of_a_relay_is_kept_until_it_can_be_written(
         there.answers = {"CONTENT": answer}
         await until(lambda: bool(tries))
         await until(lambda: disk.fill() or trouble(caplog) >= 4)  # the database's log gives space back when it is moved
-        assert len(await house.queued()) == 4, "nothing was written"
+        await ledger.audit(house, there, twice=4)  # what the next host has and we could not write down is in both
         disk.free()
         await house.drained()
         found = await ledger.audit(house, there)

@@ -13,7 +13,7 @@ from waypost.delivery.resolve import AddressBook, Reached
 from waypost.message.envelope import Recipient
 from waypost.message.trace import Micros, format_trace_id
 from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting, RecipientResult
-from waypost.storage import QueueEntry, StorageError
+from waypost.storage import Damaged, QueueEntry, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,14 @@ class LocalDelivery:
         results: list[RecipientResult] = []
         reached: list[tuple[Recipient, Reached | None]] = []
         for recipient in entry.recipients:
-            found = await self._book.resolve(recipient.address, entry.size)
+            try:
+                found = await self._book.resolve(recipient.address, entry.size)
+            except Damaged as error:  # a person must mend it; the mail of others does not wait for that
+                fields = {"trace": format_trace_id(entry.trace), "recipient": str(recipient.address)}
+                log.error("recipient not resolved", extra={"fields": {**fields, "error": str(error)}})
+                problem = "the address can't be looked up on this server for the moment"
+                results.append(RecipientResult(recipient, Fate.DEFERRED, "4.3.0", problem=problem))
+                continue
             results.append(_result(recipient, found))
             if found.somebody:
                 reached.append((recipient, found))
