@@ -1,9 +1,10 @@
 """When an entry is tried again, reported delayed, and given up; whatever the clock does meanwhile."""
 
-from dataclasses import replace
+import dataclasses
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.queue.world import ALICE, DAY, HOUR, MINUTE, SCHEDULE, SECOND, START
 
 from waypost.config.settings import Queue as QueueSettings
@@ -76,7 +77,7 @@ def test_the_default_schedule_retries_sends_one_notice_at_four_hours_and_expires
 
 
 def test_without_a_delayed_notice_nobody_is_told() -> None:
-    assert "notice" not in [kind for _, kind in story(FRESH, replace(SCHEDULE, delayed_notice=0))]
+    assert "notice" not in [kind for _, kind in story(FRESH, dataclasses.replace(SCHEDULE, delayed_notice=0))]
 
 
 def test_a_held_message_starts_to_age_when_its_time_comes() -> None:
@@ -153,7 +154,7 @@ def test_no_jumps_of_the_clock_expire_mail_that_was_not_tried_long_enough(
 def test_tried_on_time_an_entry_expires_when_the_term_ends_and_is_reported_delayed_at_its_time(
     schedule: Schedule, luck: float
 ) -> None:
-    schedule = replace(schedule, expire=min(schedule.expire, 100 * min(schedule.retry)))
+    schedule = dataclasses.replace(schedule, expire=min(schedule.expire, 100 * min(schedule.retry)))
     entry, notices = FRESH, []
     while True:
         now = entry.next_attempt

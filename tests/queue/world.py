@@ -52,7 +52,7 @@ class FakeClock:
         return self.seconds
 
     async def sleep(self, seconds: float) -> None:
-        if seconds < 0.01:  # so short that it passes by itself
+        if seconds <= 0.01:  # so short that it passes by itself
             await asyncio.sleep(0)
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()

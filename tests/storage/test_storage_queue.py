@@ -1,7 +1,5 @@
 """The queue: destinations are owned by one worker at a time, and what an attempt changes is one commit."""
 
-import dataclasses
-
 import pytest
 from msgspec.structs import replace
 from tests.storage.letters import LEASE, START, Engine, Letters, claim, deferral, finished, octets_of
@@ -191,7 +189,7 @@ class TestSettling:
     async def test_a_deferred_entry_comes_back_with_what_was_learnt(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB, "eve@builder.test"])
         (entry,) = await letters.due("builder.test")
-        later = dataclasses.replace(deferral(entry, START + 60), remaining=entry.recipients[1:], delay_notified=True)
+        later = replace(deferral(entry, START + 60), remaining=entry.recipients[1:], delay_notified=True)
         attempt = Event(entry.trace, START, Station.ATTEMPT, {"reply": "451 4.3.0 Later"})
         await queue.settle([finished(entry, deferral=later, events=(attempt,))])
         after = await queue.get(entry.id)

@@ -5,9 +5,10 @@ connections as it may, takes entries, and reports each attempt. Neither knows ho
 """
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from waypost.message.envelope import Recipient
 from waypost.message.trace import Micros
@@ -26,8 +27,7 @@ class Fate(StrEnum):
     FAILED = "failed"  # a permanent failure: return it
 
 
-@dataclass(frozen=True, slots=True)
-class RecipientResult:
+class RecipientResult(msgspec.Struct, frozen=True):
     """The fate of one recipient, with the peer's own words where a peer spoke.
 
     `status` is an RFC 3463 code ("5.1.1"). `reply` is the peer's full reply ("550 5.1.1 No such user"), None
@@ -43,8 +43,7 @@ class RecipientResult:
     mailboxes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(msgspec.Struct, frozen=True):
     """One attempt of one entry: every recipient has a result.
 
     `dsn_passed_on`: the next hop offers DSN and got the parameters, so success is its business to report.
@@ -87,8 +86,7 @@ class EntrySource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Parting:
+class Parting(msgspec.Struct, frozen=True):
     """How a carrier leaves a destination: nobody tries it again before `not_before` (0: at once)."""
 
     not_before: Micros = 0

@@ -5,8 +5,10 @@ way for what nearly every attempt comes to: the next hop took it, and nobody is 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from waypost.message.dsn_fields import neutral
 from waypost.message.report import Action, Concerned
@@ -27,8 +29,7 @@ _SUCCESSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """Who is done with, who is given up, and who is tried again: then, and only then, `again` is set."""
 
     done: tuple[RecipientResult, ...]

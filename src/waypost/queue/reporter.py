@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from waypost.message.address import Address, AddressError
 from waypost.message.dsn import compose
 from waypost.message.envelope import BodyType, Envelope, Notify, Recipient, Ret
@@ -36,8 +38,7 @@ class About:
         return About(entry.trace, entry.envelope, entry.queued_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempted:
+class Attempted(msgspec.Struct, frozen=True):
     """What is known of the last attempt: the server, when it was, and until when the queue goes on.
 
     `dsn_passed_on` and `deadline_passed_on`: the next hop reports success, or watches the deadline, itself.

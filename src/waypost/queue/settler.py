@@ -8,8 +8,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from waypost.message.trace import Micros, format_trace_id, iso_time
 from waypost.queue.carrier import AttemptResult
@@ -36,8 +37,7 @@ Done = Callable[[bool], None]
 """Told at the end, whatever happened: False when nothing was written, so that the entry is as it was."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Plain:
+class _Plain(msgspec.Struct, frozen=True):
     """A success on its way to storage. `settled` belongs to who waits; nobody is missed when it is cancelled."""
 
     result: AttemptResult

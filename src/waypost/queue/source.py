@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from waypost.message.trace import Micros
 from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _PAGE = 20
 _FRESH = 0.5  # seconds that a page is believed: then what was held, deleted or has come is seen
-_PACE = 0.005  # seconds between two pages, for who waits anyway: what comes meanwhile is read together
+_PACE = 0.01  # seconds between two pages, for who waits anyway: what comes meanwhile is read together
 _SPREAD_PAGE = 100
 
 

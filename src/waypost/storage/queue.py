@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
@@ -26,8 +28,7 @@ class EntryState(StrEnum):
     HELD = "held"
 
 
-@dataclass(frozen=True, slots=True)
-class QueueEntry:
+class QueueEntry(msgspec.Struct, frozen=True):
     """One message for one destination, as it waits.
 
     `waited` is the age that counts for notices and expiry: it grows at each attempt by the time since the
@@ -53,12 +54,11 @@ class QueueEntry:
     account: str | None
     damage: str | None = None
     """What of its row can't be read; the rest of this is empty then, and the entry is for a person to decide on."""
-    place: object = field(default=None, compare=False, repr=False)
+    place: object = None
     """Where its message was when this was read, in the engine's own words: it saves `Spool.open` a look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deferral:
+class Deferral(msgspec.Struct, frozen=True):
     """The entry stays for `remaining` recipients and is due again at `next_attempt`."""
 
     remaining: tuple[Recipient, ...]
@@ -70,8 +70,7 @@ class Deferral:
     delay_notified: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What one attempt changes, written in one commit: the entry, its events, the reports it caused,
     and, for recipients of a hosted domain, the mailboxes and further destinations that the message goes to.
 

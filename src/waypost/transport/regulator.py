@@ -9,8 +9,11 @@ The pause after a failure is a share of the time for which the destination has b
 schedule of seconds as well as one of hours, and delays no notice and no expiry by more than `longest_pause`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from waypost.message.trace import Micros
 
@@ -42,8 +45,7 @@ class Pace:
     memory: Micros = 60 * _MINUTE
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """What is known of a destination; the default is nothing.
 
     `limit` 0 means that it has not been used; `taken` counts the messages of the present round; `wall` connections
@@ -60,8 +62,7 @@ class Record:
     at: Micros = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What is allowed now: at most `connections` at once. With 0, nobody tries again before `not_before`."""
 
     record: Record

@@ -9,7 +9,9 @@ the whole destination's: one entry reports it, last of all, and the queue counts
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from waypost.message.trace import Micros, format_trace_id
 from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting

@@ -3,7 +3,8 @@ allows (RFC 9422, RFC 5321 4.5.3.1.10), and a result for each of them."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from waypost.message.envelope import Recipient
 from waypost.message.trace import Micros, format_trace_id
@@ -25,16 +26,14 @@ _MOST_RECIPIENTS = 1000  # however many a server would take
 UNREADABLE = "the message can't be read from our disk"
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """A message as it goes out: whole, or by its facts with a way to read it."""
 
     data: bytes | ContentFacts
     pieces: Callable[[], AsyncIterator[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """The result of an entry, and what it says of the destination (None: nothing)."""
 
     result: AttemptResult

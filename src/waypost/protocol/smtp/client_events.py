@@ -3,70 +3,61 @@
 Every command that the owner gives ends with exactly one of these, `Disconnected` at the latest.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from waypost.message.envelope import Recipient
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp.capabilities import Capabilities
 
 
-@dataclass(frozen=True, slots=True)
-class Greeted:
+class Greeted(msgspec.Struct, frozen=True):
     """The server's greeting: positive, or a refusal (RFC 7504) after which only QUIT makes sense."""
 
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Welcomed:
+class Welcomed(msgspec.Struct, frozen=True):
     """EHLO (or HELO, or LHLO) was answered with yes; `capabilities` are empty after HELO."""
 
     capabilities: Capabilities
     extended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class HelloRefused:
+class HelloRefused(msgspec.Struct, frozen=True):
     """The server refuses EHLO and HELO."""
 
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class TlsProceeds:
+class TlsProceeds(msgspec.Struct, frozen=True):
     """STARTTLS was answered with 220: do the handshake, then call `tls_started`."""
 
 
-@dataclass(frozen=True, slots=True)
-class TlsRefused:
+class TlsRefused(msgspec.Struct, frozen=True):
     """STARTTLS was refused; the session goes on in plain text if the owner wants that."""
 
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
+class Authenticated(msgspec.Struct, frozen=True):
     """AUTH succeeded, and the server proved itself where the mechanism asks for that."""
 
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class AuthenticationFailed:
+class AuthenticationFailed(msgspec.Struct, frozen=True):
     """AUTH failed. `local` means that we broke it off: `reply` then holds our words."""
 
     reply: Reply
     local: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ContentWanted:
+class ContentWanted(msgspec.Struct, frozen=True):
     """The server wants the content of a transaction that was begun with facts only: call `send_content`
     while `wants_content`, then `end_content`."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecipientOutcome:
+class RecipientOutcome(msgspec.Struct, frozen=True):
     """The last word on one recipient. `local`: the reply is ours, because the peer was not asked."""
 
     recipient: Recipient
@@ -74,8 +65,7 @@ class RecipientOutcome:
     local: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionEnded:
+class TransactionEnded(msgspec.Struct, frozen=True):
     """A transaction is over; every recipient has an outcome, in the order of `begin`.
 
     `dsn`: the server offers DSN and got the parameters, so success is its business to report. `untried`: the
@@ -87,8 +77,7 @@ class TransactionEnded:
     untried: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
+class Disconnected(msgspec.Struct, frozen=True):
     """The session is over: close the connection. `reply` is the server's farewell where there was one;
     `status` is the RFC 3463 code that fits what was left undone."""
 

@@ -4,7 +4,7 @@ Nothing in here lets a bare CR, a bare LF or a NUL pass into DATA (RFC 5321 2.3.
 SMTP smuggling goes out. Everything works on whole chunks of bytes; there is no loop over lines.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from waypost.protocol.smtp.content import is_clean
 
@@ -13,8 +13,7 @@ class ContentError(ValueError):
     """The content can't stand behind DATA: it holds a bare CR, a bare LF or a NUL."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentFacts:
+class ContentFacts(msgspec.Struct, frozen=True):
     """What must be known of a content before MAIL is sent.
 
     `size` in octets; `line_clean`: every line end is CRLF and there is no NUL; `eight_bit`: octets above

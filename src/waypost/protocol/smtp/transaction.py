@@ -4,7 +4,7 @@ A server that lacks an extension which the message can't do without gets nothing
 have a permanent failure here. Pure: envelope, facts and capabilities in, lines out.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from waypost.message.address import Address, AddressError
 from waypost.message.envelope import BodyType, DeliverBy, Envelope, Notify, OriginalRecipient, Recipient
@@ -31,8 +31,7 @@ TOO_LITTLE_TIME = reply(554, "5.4.7", "The next server promises nothing within t
 UNWRITABLE_ADDRESS = reply(553, "5.1.3", "The address can't be written on one line of SMTP")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """The lines of one transaction. `rcpt[i]` is None where `refused[i]` is the recipient's fate."""
 
     mail: bytes
@@ -41,8 +40,7 @@ class Plan:
     binary: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Nothing may be sent: the fate of every recipient."""
 
     reply: Reply

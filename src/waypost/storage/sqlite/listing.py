@@ -16,10 +16,9 @@ _PAGE = 500
 _FIRST_OF_PLACE = 16
 
 COLUMNS = """entry.id, message, destination, recipients, state, entry.priority, queued_at, next_attempt, last_attempt,
-       attempts, waited, delay_notified, last_error, envelope, length + length(head), account"""
-"""What `entry_from` reads; behind it may come the `PLACE` of the message."""
-PLACE = "segment, offset, length, crc, head"
-"""Where a message is, as `SqliteMessage` wants it."""
+       attempts, waited, delay_notified, last_error, envelope, length + length(head), account,
+       segment, offset, length, crc, head"""
+"""What `entry_from` reads; at the end is where the message is, as `SqliteMessage` wants it."""
 ENTRIES = f"SELECT {COLUMNS} FROM entry JOIN message ON message.id = entry.message "
 
 # The table in the order of its ids: one pass over all pages.
@@ -65,7 +64,7 @@ def _entry(
         size=row[14],
         account=row[15],
         damage=damage,
-        place=row[_FIRST_OF_PLACE:] or None,
+        place=row[_FIRST_OF_PLACE:],
     )
 
 

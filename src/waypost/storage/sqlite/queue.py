@@ -18,7 +18,7 @@ from waypost.storage.queue import (
     QueueStats,
 )
 from waypost.storage.sqlite.batch import Batch
-from waypost.storage.sqlite.listing import COLUMNS, ENTRIES, PLACE, Listing, entry_from
+from waypost.storage.sqlite.listing import COLUMNS, ENTRIES, Listing, entry_from
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import encode
 from waypost.storage.sqlite.settle import settlings
@@ -61,7 +61,7 @@ SELECT min((SELECT min(next_attempt) FROM entry
 # read all that is due for the few that are wanted.
 _DUE = f"""
 {_USED_PRIORITIES}
-SELECT {COLUMNS}, {PLACE}
+SELECT {COLUMNS}
 FROM used CROSS JOIN entry CROSS JOIN message ON message.id = entry.message
 WHERE destination = :name AND state = 0 AND entry.priority = used.priority AND next_attempt <= :now
   AND entry.id NOT IN (SELECT value FROM json_each(:exclude))
