@@ -86,8 +86,11 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A disk of 12 MiB of its own, mounted for the test."""
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """A disk of 12 MiB of its own, mounted for the test. The database's log keeps no room on it, so that writing fails
+    as soon as the disk is full."""
+    monkeypatch.setattr("waypost.storage.sqlite.checkpoint.Checkpointer._make_room", lambda checkpointer: None)
+    monkeypatch.setattr("waypost.storage.sqlite.checkpoint._KEPT", 0)
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:

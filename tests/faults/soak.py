@@ -140,7 +140,9 @@ class Soak:
     async def _count(self, office: Office, server: MailServer) -> dict[str, Any]:
         """Wait until everybody is gone and the queue is empty, and count what is held then."""
         await office.empty()
+        whims, server.answers = server.answers, {}
         await office.drained()
+        server.answers = whims
         await server.until(lambda: not server.open)
         dispatcher: Any = office.assembly.dispatcher
         relay = dispatcher._carrier_for("there.test")

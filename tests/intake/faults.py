@@ -1,6 +1,6 @@
 """A spool that fails where a test wants it to, and counts the bodies that it gave out."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from msgspec.structs import replace
 
@@ -34,7 +34,7 @@ class WatchedBody:
 class FaultySpool:
     """Wraps a spool. `write_error` and `accept_error` are raised while they are set.
 
-    `in_use` are the bodies that were not given back.
+    `in_use` are the bodies that were not given back, `expected` who is said to send a message soon.
     """
 
     def __init__(self, spool: Spool) -> None:
@@ -42,6 +42,7 @@ class FaultySpool:
         self.write_error: StorageError | None = None
         self.accept_error: Exception | None = None
         self.in_use: set[WatchedBody] = set()
+        self.expected: set[Hashable] = set()
         self.made: list[WatchedBody] = []
         self.accepted: list[NewMessage] = []
         self.confirmed: list[str] = []
@@ -51,6 +52,14 @@ class FaultySpool:
         self.in_use.add(body)
         self.made.append(body)
         return body
+
+    def expect(self, source: Hashable) -> None:
+        self.expected.add(source)
+        self._spool.expect(source)
+
+    def expect_no_more(self, source: Hashable) -> None:
+        self.expected.discard(source)
+        self._spool.expect_no_more(source)
 
     async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> TraceId:
         if self.accept_error is not None:

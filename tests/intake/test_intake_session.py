@@ -249,7 +249,7 @@ async def test_the_octets_of_a_message_are_given_back_on_every_path(house: House
             assert (await talk.send(b"\r\n.\r\n")).startswith("451")
     assert not spool.in_use
     talk.hang_up()
-    assert not spool.in_use
+    assert not spool.in_use and not spool.expected
 
 
 async def test_a_session_may_be_stopped_while_its_message_is_written(

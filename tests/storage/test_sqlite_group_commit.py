@@ -1,10 +1,7 @@
 """Group commit: many sessions share one, and what spoils one operation spoils no other."""
 
 import asyncio
-import contextlib
 import errno
-import queue
-import time
 from typing import Any
 
 import apsw
@@ -26,24 +23,6 @@ async def accept_all(letters: Letters, messages: list[NewMessage]) -> list[Any]:
     return await asyncio.gather(*accepting, return_exceptions=True)
 
 
-@pytest.fixture
-def one_group(opened: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the writer take its time, so that what is submitted in one turn of the loop is one group."""
-    writer = opened._writer
-    take = writer._take
-
-    def slowly() -> Any:
-        group, last = take()
-        time.sleep(0.05)
-        with contextlib.suppress(queue.Empty):
-            while (item := writer._waiting.get_nowait()) is not None:
-                group.append(item)
-            return group, True
-        return group, last
-
-    monkeypatch.setattr(writer, "_take", slowly)
-
-
 async def test_concurrent_acceptances_share_commits(opened: SqliteStorage, letters: Letters) -> None:
     messages = [await letters.letter(b"%d" % number, to=[BOB]) for number in range(300)]
     before = opened.commits
@@ -53,7 +32,6 @@ async def test_concurrent_acceptances_share_commits(opened: SqliteStorage, lette
         assert await stored(letters.storage.spool, message.trace) == HEAD + b"%d" % number
 
 
-@pytest.mark.usefixtures("one_group")
 @pytest.mark.parametrize("octets", [b"small", LARGE], ids=["in memory", "on disk"])
 async def test_one_poisonous_operation_hurts_no_other(
     engine: Engine, opened: SqliteStorage, letters: Letters, octets: bytes
@@ -76,7 +54,6 @@ async def test_one_poisonous_operation_hurts_no_other(
     assert grown < 11 * (len(HEAD) + len(octets) + 100)  # nothing was written twice
 
 
-@pytest.mark.usefixtures("one_group")
 async def test_a_large_body_that_cannot_be_made_durable_hurts_no_other(engine: Engine, letters: Letters) -> None:
     await letters.post(b"first", to=[BOB])
     small = await letters.letter(b"small", to=[BOB])
@@ -128,7 +105,6 @@ async def test_a_segment_that_cannot_be_cut_back_is_left(engine: Engine, letters
     assert len(files_in(engine.data)) == 2
 
 
-@pytest.mark.usefixtures("one_group")
 async def test_where_a_whole_group_has_no_room_some_of_it_may_have(letters: Letters) -> None:
     messages = [await letters.letter(b"%d" % number, to=[BOB]) for number in range(3)]
     await letters.post(b"first")

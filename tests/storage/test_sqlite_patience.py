@@ -11,6 +11,12 @@ from waypost.storage.sqlite import SqliteStorage
 BOB = "bob@builder.test"
 
 
+def wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can wait does, until something else comes."""
+    for name in ("_PATIENCE", "_BUSY"):
+        monkeypatch.setattr(f"waypost.storage.sqlite.gathering.{name}", 3600)
+
+
 async def two_due(letters: Letters) -> list[QueueEntry]:
     for number in range(2):
         await letters.post(b"%d" % number, to=[BOB])
@@ -20,7 +26,7 @@ async def two_due(letters: Letters) -> list[QueueEntry]:
 async def test_an_outcome_joins_the_commit_of_mail_that_comes_meanwhile(
     opened: SqliteStorage, letters: Letters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("waypost.storage.sqlite.writer._PATIENCE", 3600)
+    wait_for_ever(monkeypatch)
     entries = await two_due(letters)
     before = opened.commits
     settling = asyncio.create_task(letters.storage.queue.settle([finished(entry) for entry in entries]))
@@ -41,7 +47,7 @@ async def test_an_outcome_that_nobody_joins_is_written_all_the_same(letters: Let
 async def test_the_end_keeps_no_outcome_waiting(
     engine: Engine, letters: Letters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("waypost.storage.sqlite.writer._PATIENCE", 3600)
+    wait_for_ever(monkeypatch)
     entries = await two_due(letters)
     settling = asyncio.gather(*(letters.storage.queue.settle([finished(entry)]) for entry in entries))
     await asyncio.sleep(0)
@@ -58,7 +64,7 @@ async def test_a_writer_that_died_keeps_no_outcome_waiting(
         raise MemoryError
 
     entries = await two_due(letters)
-    monkeypatch.setattr("waypost.storage.sqlite.writer._PATIENCE", 3600)
+    wait_for_ever(monkeypatch)
     settling = asyncio.create_task(letters.storage.queue.settle([finished(entries[0])]))
     await asyncio.sleep(0)
     monkeypatch.setattr(opened._writer, "_commit_group", die)
@@ -94,7 +100,7 @@ async def test_an_entry_that_is_due_knows_where_its_message_is_until_that_moves(
     spool, queue = opened.storage.spool, opened.storage.queue
     for entry in entries:
         assert await octets_of(await spool.open(entry.trace, entry.place)) == await stored(spool, entry.trace)
-        assert (await queue.get(entry.id)).place is None
+        assert await queue.get(entry.id) == entry
     await queue.settle([finished(entry) for entry in entries if entry.trace != traces[4]])
     assert await opened._housekeeping.compact(smallest=0) > 0
     opened.storage.spool._let_go()  # type: ignore[attr-defined]

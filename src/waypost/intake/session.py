@@ -110,6 +110,7 @@ class SmtpSession:
     async def start(self, peer: Peer) -> Next:
         """Greet, or wait with the greeting and see who can't."""
         self._client = Client(peer)
+        self._spool.expect(self)
         if peer.tls is not None:
             self._engine.tls_started(self._login.mechanisms(peer.tls))
         early = self._greeting_delay > 0 and await self._speaks_early()
@@ -225,6 +226,7 @@ class SmtpSession:
 
     def closed(self) -> None:
         """The connection is gone: give back the message that was arriving."""
+        self._spool.expect_no_more(self)
         self._drop_content()
         self._login.cancel()
         self._reached = []
@@ -242,7 +244,9 @@ class SmtpSession:
     async def _mail(self, event: MailOffered) -> None:
         reply = await self._policy.mail(self._client, event.envelope)
         self._reached = []
-        if not reply.positive:
+        if reply.positive:
+            self._spool.expect(self)
+        else:
             self._log_refusal("sender refused", reply, sender=reverse_path_text(event.envelope.reverse_path))
         self._answer(reply)
 
@@ -278,6 +282,7 @@ class SmtpSession:
             self._log_refusal("content refused", content.failure)
             self._finish([Decision(content.failure)] * len(self._reached))
             return
+        self._spool.expect_no_more(self)
         arrival = Arrival(self._client, envelope, self._reached, content, (*self._shown, *self._answered))
         if self._lmtp:
             self._finish(await self._acceptance.accept_each(arrival, self._policy))
@@ -289,6 +294,7 @@ class SmtpSession:
         self._drop_content()
         if not self._engine.asks:
             return  # shut down meanwhile: the client hears 421, sends again, and is recognised
+        self._spool.expect(self)  # whoever has sent one message may go on at once
         self._answered += {decision.digest for decision in decisions if decision.digest}
         if self._lmtp:
             self._engine.answer_each([decision.reply for decision in decisions])
@@ -313,6 +319,7 @@ class SmtpSession:
 
     async def _closed(self, event: Closed) -> None:
         self._drop_content()
+        self._spool.expect_no_more(self)
         if event.reason == "quit":  # its octets may have come with the message's: QUIT all the same ends what it saw
             self._shown += self._answered
             self._answered.clear()

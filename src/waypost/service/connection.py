@@ -375,17 +375,13 @@ class Connection(asyncio.Protocol):
             if self._encrypted or self._eof:
                 self._transport.close()
             else:
-                self._write_eof()
+                try:
+                    self._transport.write_eof()
+                except OSError:  # reset by the peer, which the loop has not told us yet
+                    self._transport.abort()
+                self._listen(True)
         self._unsent = self._transport.get_write_buffer_size() + 1
         self._arm(self._timing.linger)
-
-    def _write_eof(self) -> None:
-        try:
-            self._transport.write_eof()
-        except OSError:  # reset by the peer, which the loop has not told us yet
-            self._transport.abort()
-        else:
-            self._listen(True)
 
     def _finish(self) -> None:
         """The session's end, once: the connection is gone and nothing of it runs."""

@@ -3,7 +3,7 @@
 A message is stored once, whatever its number of recipients, and never rewritten.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -91,6 +91,16 @@ class Spool(Protocol):
 
     def new_body(self) -> Body:
         """Return an empty body."""
+        ...
+
+    def expect(self, source: Hashable) -> None:
+        """A message may soon come from this source (a session, say): others may wait some milliseconds to share its
+        commit. It is expected anew with each call, and never for long.
+        """
+        ...
+
+    def expect_no_more(self, source: Hashable) -> None:
+        """None will come from this source, or it is accepted in this very turn of the loop; any number of calls."""
         ...
 
     async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> TraceId:

@@ -1,7 +1,8 @@
 """The checkpointer: moves the write-ahead log into the database in a thread of its own, and starts the log anew.
 
 Moving takes tens of milliseconds, so no session waits for it. The log can start anew only in a moment in which all of
-it has been moved and nobody reads from it; one process tries at a time, never for long, and again later.
+it has been moved and nobody reads from it; one process tries at a time, never for long, and again later. The file keeps
+its size, so that flushing a commit means to flush its pages alone, and what is done can be noted on a full disk too.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from waypost.storage.sqlite.migrate import DATABASE
 log = logging.getLogger(__name__)
 
 _BUSY_MILLISECONDS = 50  # readers are short; writers wait for us meanwhile
+_KEPT = 2  # times the limit: a log that a long reader has made larger is cut back, any other keeps its room
 _PAUSE = 1.0  # seconds between attempts when one didn't get to the end
 
 
@@ -32,14 +34,26 @@ class Checkpointer:
         self._wal = data / f"{DATABASE}-wal"
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._make_room()
         self._thread = threading.Thread(target=self._run, name="waypost-checkpoint", daemon=True)
         self._thread.start()
 
-    def look(self) -> None:
-        """Wake the thread when the log has grown past its limit."""
-        with contextlib.suppress(OSError):  # no log: nothing to move
-            if self._wal.stat().st_size > self._limit:
-                self._wake.set()
+    def _make_room(self) -> None:
+        """Let the log have its whole size from the beginning: each commit is flushed sooner when the file doesn't grow.
+
+        What is behind the last commit is no part of the log, whatever stands there.
+        """
+        with contextlib.suppress(OSError):  # no room, or a file system that can't: it will grow
+            fd = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.posix_fallocate(fd, 0, self._limit)
+            finally:
+                os.close(fd)
+
+    def look(self, size: int) -> None:
+        """Wake the thread when the log, which has `size` octets, has grown past its limit."""
+        if size > self._limit:
+            self._wake.set()
 
     def close(self) -> None:
         """Stop the thread."""
@@ -73,7 +87,8 @@ class Checkpointer:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             # What came meanwhile is moved while the writers wait, which is short now.
             fcntl.flock(writer, fcntl.LOCK_EX)
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+            how = "TRUNCATE" if self._wal.stat().st_size > _KEPT * self._limit else "RESTART"
+            busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchall()[0]
             fcntl.flock(writer, fcntl.LOCK_UN)
             return not busy
 

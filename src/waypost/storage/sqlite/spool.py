@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,14 @@ class SqliteSpool:
     def new_body(self) -> SqliteBody:
         """Return an empty body."""
         return SqliteBody(self._folder, self._threshold, self._space)
+
+    def expect(self, source: Hashable) -> None:
+        """A message may soon come from this source."""
+        self._writer.gathering.expect(source)
+
+    def expect_no_more(self, source: Hashable) -> None:
+        """None will come, or it comes in this very turn."""
+        self._writer.gathering.expect_no_more(source)
 
     async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> TraceId:
         """Store a message and its reports durably; returns the trace id under which it is stored."""

@@ -11,9 +11,7 @@ import logging
 import os
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +22,7 @@ from waypost.storage.errors import StorageError, StorageFull
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.checkpoint import Checkpointer
 from waypost.storage.sqlite.connection import connect, translate
+from waypost.storage.sqlite.gathering import Gathering, Waiting
 from waypost.storage.sqlite.migrate import DATABASE
 from waypost.storage.sqlite.numbering import Numbering
 from waypost.storage.sqlite.octets import Octets, body_of
@@ -33,19 +32,6 @@ from waypost.storage.sqlite.space import Space
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-_MOST_AT_ONCE = 512
-_PATIENCE = 0.003  # seconds: about as long as a commit takes
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """An operation on its way through a group commit."""
-
-    operation: Operation
-    future: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
 
 
 class Writer:
@@ -62,10 +48,8 @@ class Writer:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._publish = publish
-        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._patient: deque[_Waiting] = deque()
-        self._patience: asyncio.TimerHandle | None = None
-        self._urgent_at = float("-inf")
+        self._groups: queue.SimpleQueue[list[Waiting]] = queue.SimpleQueue()  # an empty one is the last
+        self.gathering = Gathering(self._loop, self._groups.put)
         self._connection = connect(data / DATABASE)
         self._lock = os.open(data / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         folder = data / "segments"
@@ -76,6 +60,9 @@ class Writer:
         self.failed = asyncio.Event()
         """Set when the thread ended though nobody closed it: only another process can write now."""
         self.commits = 0
+        self._log_size = 0
+        self._page_size = int(self._connection.pragma("page_size"))
+        self._connection.set_wal_hook(self._grown)
         self._checkpointer = Checkpointer(data, space.log)
         self._thread = threading.Thread(target=self._run, name="waypost-writer", daemon=True)
         self._thread.start()
@@ -93,22 +80,8 @@ class Writer:
             body_of(message).lend()
         for file in operation.files:
             file.hold()
-        now = self._loop.time()
-        if operation.patient and now - self._urgent_at < _PATIENCE:
-            self._patient.append(_Waiting(operation, future))
-            if self._patience is None:
-                self._patience = self._loop.call_later(_PATIENCE, self._end_patience)
-            return future
-        if not operation.patient:
-            self._urgent_at = now
-        self._waiting.put(_Waiting(operation, future))
+        self.gathering.add(Waiting(operation, future))
         return future
-
-    def _end_patience(self) -> None:
-        """What joined no commit meanwhile gets one of its own."""
-        self._patience = None
-        with contextlib.suppress(IndexError):  # all of it went with others
-            self._waiting.put(self._patient.popleft())
 
     async def write(self, operation: Operation) -> Any:
         """Commit an operation; returns its result when it is durable. Raises `StorageError` and its kinds."""
@@ -141,10 +114,9 @@ class Writer:
     async def close(self) -> None:
         """Commit what waits, then stop."""
         self._closing = True
-        if self._patience is not None:
-            self._patience.cancel()
-        self._end_patience()
-        self._waiting.put(None)
+        if waiting := self.gathering.take():
+            self._groups.put(waiting)
+        self._groups.put([])
         await self._loop.run_in_executor(None, self._thread.join)
         await self._loop.run_in_executor(None, self._checkpointer.close)
         self._octets.close()
@@ -154,39 +126,28 @@ class Writer:
     # In the writer's thread.
 
     def _run(self) -> None:
-        group: list[_Waiting] = []
+        group: list[Waiting] = []
         try:
-            last = False
-            while not last:
-                group, last = self._take()
-                if group:
-                    self._commit_group(group)
-                    self._loop.call_soon_threadsafe(self._answer, group)
-                    group = []
-                    self._checkpointer.look()
+            while group := self._take():
+                self._commit_group(group)
+                self._loop.call_soon_threadsafe(self._committed, group)
+                group = []
+                self._checkpointer.look(self._log_size)
         except BaseException as error:  # a bug, or no memory: nobody may wait for ever for a thread that is gone
             log.critical("the storage's writer ended", exc_info=error)
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._loop.call_soon_threadsafe(self._end, group)
 
-    def _take(self) -> tuple[list[_Waiting], bool]:
-        """Return what waits, waiting for the first; and whether nothing will follow."""
-        item = self._waiting.get()
-        group: list[_Waiting] = []
-        with contextlib.suppress(IndexError):
-            while True:
-                group.append(self._patient.popleft())
-        with contextlib.suppress(queue.Empty):
-            while item is not None:
-                group.append(item)
-                if len(group) >= _MOST_AT_ONCE:
-                    return group, False
-                item = self._waiting.get_nowait()
-            return group, True
-        return group, False
+    def _grown(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        """SQLite tells how many pages the log has after a commit."""
+        self._log_size = pages * self._page_size
+        return 0  # SQLITE_OK
 
-    def _commit_group(self, group: list[_Waiting]) -> None:
+    def _take(self) -> list[Waiting]:
+        return self._groups.get()
+
+    def _commit_group(self, group: list[Waiting]) -> None:
         """Commit a group; each of it gets its result or its own error."""
         try:
             written = self._octets.write([waiting.operation for waiting in group])
@@ -199,7 +160,7 @@ class Writer:
             waiting.error = None if failure is None else translate(failure)
         self._commit_rows([waiting for waiting in group if waiting.error is None], written.locations)
 
-    def _commit_rows(self, group: list[_Waiting], locations: Mapping[int, Location]) -> None:
+    def _commit_rows(self, group: list[Waiting], locations: Mapping[int, Location]) -> None:
         """Commit the rows of a group; when that fails, each half of it, so that one never spoils the others."""
         if not group:
             return
@@ -214,7 +175,7 @@ class Writer:
             self._commit_rows(group[:middle], locations)
             self._commit_rows(group[middle:], locations)
 
-    def _transaction(self, group: list[_Waiting], locations: Mapping[int, Location]) -> None:  # hot: bench/accept
+    def _transaction(self, group: list[Waiting], locations: Mapping[int, Location]) -> None:  # hot: bench/accept
         batch = Batch(self._connection, locations)
         messages = [message for waiting in group for message in waiting.operation.messages]
         confirmed = [digest for waiting in group for digest in waiting.operation.confirms]
@@ -241,7 +202,7 @@ class Writer:
                 file.kept = True
 
     @staticmethod
-    def _leave_in_doubt(waiting: _Waiting) -> None:
+    def _leave_in_doubt(waiting: Waiting) -> None:
         """After a commit that failed for another reason than space, a crash could still bring its rows to light.
 
         So numbered files stay for the housekeeping, which asks the database; only a full disk gets its space back now.
@@ -264,7 +225,11 @@ class Writer:
 
     # In the event loop's thread.
 
-    def _answer(self, group: list[_Waiting]) -> None:
+    def _committed(self, group: list[Waiting]) -> None:
+        self._answer(group)
+        self.gathering.ended()
+
+    def _answer(self, group: list[Waiting]) -> None:
         notices: dict[Notice, None] = {}
         for waiting in group:
             for message in waiting.operation.messages:
@@ -282,18 +247,15 @@ class Writer:
         for notice in notices:
             self._publish(notice)
 
-    def _end(self, group: list[_Waiting]) -> None:
+    def _end(self, group: list[Waiting]) -> None:
         """The thread is gone: whoever waits still, or comes now, is told so."""
         self._ended = True
         if not self._closing:
             self.failed.set()
         with contextlib.suppress(queue.Empty):
             while True:
-                waiting = self._waiting.get_nowait()
-                if waiting is not None:
-                    group.append(waiting)
-        group.extend(self._patient)
-        self._patient.clear()
+                group.extend(self._groups.get_nowait())
+        group.extend(self.gathering.take())
         for waiting in group:
             waiting.error = StorageError("the storage is closed")
         self._answer(group)
