@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waypost.login.bounded import BoundedTable
-from waypost.login.claim import account_key, network_of
+from waypost.login.claim import account_key
 from waypost.login.throttle import MAX_WAIT, Throttle
 
 SECOND = 1_000_000
@@ -140,14 +140,6 @@ def test_no_wait_is_longer_than_a_minute_and_the_tables_stay_small(
             assert 0 <= answer <= MAX_WAIT
         clock.sleep(pause)
     assert len(throttle) <= 16
-
-
-def test_addresses_are_counted_by_their_network() -> None:
-    assert network_of("192.0.2.1") == "192.0.2.1"
-    assert network_of("::ffff:192.0.2.1") == "192.0.2.1"
-    assert network_of("2001:db8:1:2:3:4:5:6") == network_of("2001:db8:1:2::1") == "2001:db8:1:2::/64"
-    assert network_of("fe80::1%eth0") == "fe80::/64"
-    assert network_of("unix socket") == "unix socket"
 
 
 def test_a_user_name_is_a_full_address_in_any_case() -> None:

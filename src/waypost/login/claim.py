@@ -1,9 +1,9 @@
 """Who somebody claims to be, and from where: the facts that each decision about a login needs."""
 
-import ipaddress
 from dataclasses import dataclass
 
 from waypost.message.address import Address, AddressError
+from waypost.protocol.network import network_of
 from waypost.protocol.sasl import PreparationError, saslprep
 
 
@@ -32,16 +32,3 @@ def account_key(user: str) -> str:
         return Address.parse(saslprep(user)).key
     except (PreparationError, AddressError):
         return ""
-
-
-def network_of(peer: str) -> str:
-    """Return the network that a client's address stands for: IPv4 alone, IPv6 with its /64."""
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return peer  # no IP address: a Unix socket
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(address) >> 64 << 64)) + "/64"

@@ -6,9 +6,9 @@ known, which behind a load balancer is after the PROXY header.
 
 import time
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from waypost.config.settings import IpAddress, IpNetwork, Limits
+from waypost.config.settings import Limits
+from waypost.protocol.network import client_address, network_of
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 
@@ -41,7 +41,7 @@ class Admission:
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
-        self._networks: dict[IpNetwork, _Network] = {}
+        self._networks: dict[str, _Network] = {}
         self.open = 0
 
     def enter(self) -> "Place":
@@ -53,10 +53,9 @@ class Admission:
 
     def _identify(self, address: str) -> _Network | None:
         client = client_address(address)
-        for exempt in self._limits.exempt_networks:
-            if client in exempt:
-                return None
-        key = network_of(client)
+        if any(client in exempt for exempt in self._limits.exempt_networks):
+            return None
+        key = network_of(address)
         now = self._clock()
         rate = self._limits.connection_rate_per_network
         network = self._networks.get(key)
@@ -108,16 +107,3 @@ class Place:
         if self._taken:
             self._taken = False
             self._admission._leave(self._network)
-
-
-def client_address(address: str) -> IpAddress:
-    """Return a client's address; one of IPv4 that arrives as IPv6 (RFC 4291 2.5.5.2) is one of IPv4."""
-    client = ip_address(address.partition("%")[0])
-    if isinstance(client, IPv6Address) and client.ipv4_mapped is not None:
-        return client.ipv4_mapped
-    return client
-
-
-def network_of(client: IpAddress) -> IpNetwork:
-    """Return what counts as one client: the address itself for IPv4, its /64 for IPv6."""
-    return ip_network((client, 32 if isinstance(client, IPv4Address) else 64), strict=False)

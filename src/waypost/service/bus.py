@@ -1,7 +1,7 @@
 """The bus of one machine: every process has a Unix datagram socket in one folder, and sends to all of them.
 
-Notices of one loop iteration travel together, so that a burst of commits costs a datagram a process; and what the
-others were told a moment ago they are told again only when that moment is over, once for all repetitions. What a full
+Notices of one loop iteration travel together, so that a burst of commits costs a datagram a process; and when the
+others were told something a moment ago, they are told the next when that moment is over, all of it at once. What a full
 socket does not take is kept for a moment and sent again; what is lost all the same is repaired by its receiver's slow
 sweep. Sockets are reached through the folder's descriptor, since a socket's path may have only 107 octets.
 """
@@ -55,8 +55,7 @@ class UnixBus(Bus):
         self._name = name + _SUFFIX
         self._handlers: dict[str, list[Callable[[Notice], None]]] = {}
         self._waiting: dict[Notice, None] = {}
-        self._told: dict[Notice, None] = {}  # to the others, in the present moment
-        self._repeated: dict[Notice, None] = {}  # meanwhile
+        self._untold: dict[Notice, None] = {}  # to the others, who are told when the moment is over
         self._moment: asyncio.TimerHandle | None = None
         self._late: dict[str, _Late] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -103,7 +102,7 @@ class UnixBus(Bus):
     def publish(self, notice: Notice) -> None:
         """Tell every process, this one included, at the end of this loop iteration; before `start` it tells nobody.
 
-        Others hear of a repetition a few milliseconds later. Called in the event loop.
+        When they were told something just now, others hear of it a few milliseconds later. Called in the event loop.
         """
         if self._socket is None or self._loop is None:
             return
@@ -119,25 +118,22 @@ class UnixBus(Bus):
         notices, self._waiting = tuple(self._waiting), {}
         if not notices or self._socket is None or self._loop is None:
             return
-        told = self._told
-        fresh = tuple(notice for notice in notices if notice not in told)
-        if fresh:
-            self._tell_others(fresh)
-        if len(fresh) < len(notices):
-            self._repeated.update((notice, None) for notice in notices if notice in told)
-        told.update(dict.fromkeys(fresh))
+        self._untold.update(dict.fromkeys(notices))
         if self._moment is None:
-            self._moment = self._loop.call_later(_MOMENT, self._end_moment)
+            self._begin_moment()
         for notice in notices:
             self._deliver(notice)
 
+    def _begin_moment(self) -> None:
+        assert self._loop is not None
+        notices, self._untold = tuple(self._untold), {}
+        self._tell_others(notices)
+        self._moment = self._loop.call_later(_MOMENT, self._end_moment)
+
     def _end_moment(self) -> None:
-        """Tell the others what was repeated meanwhile, which begins a moment of its own."""
         self._moment = None
-        self._told, self._repeated = self._repeated, {}
-        if self._told and self._loop is not None:
-            self._tell_others(tuple(self._told))
-            self._moment = self._loop.call_later(_MOMENT, self._end_moment)
+        if self._untold:
+            self._begin_moment()
 
     def _tell_others(self, notices: tuple[Notice, ...]) -> None:
         try:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from waypost.config.settings import Listener, ListenerProtocol
+from waypost.protocol.network import client_address
 from waypost.protocol.pop3.replies import err
 from waypost.protocol.reply import Reply
 from waypost.protocol.session import Peer, Session
 from waypost.protocol.smtp.dialogue import reply_octets
-from waypost.service.admission import Admission, Place, Refused, client_address
+from waypost.service.admission import Admission, Place, Refused
 from waypost.service.connection import Connection, Timing
 from waypost.service.connections import Connections
 from waypost.service.proxy import Ends, ProxyError, ProxyHeader

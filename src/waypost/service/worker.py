@@ -6,6 +6,7 @@ that can still be finished.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ from waypost.service.tls import TlsProblem
 from waypost.storage import StorageError
 
 log = logging.getLogger("waypost.service.worker")  # run by -m, its name is another
+
+_GARBAGE = 10_000  # objects more than before: then the collector looks for circles
 
 
 def main() -> None:
@@ -127,6 +130,7 @@ class Worker:
         housekeeper = Housekeeper(assembly.storage, folder, journal_age=age, now=wall_clock)
         housekeeping = asyncio.create_task(housekeeper.run())
         doors = self._open_doors(assembly)
+        _spare_the_collector()
         self._control.ready(number)
         fields = {"number": number, "generation": self._orders.generation}
         log.info("worker ready", extra={"fields": fields})
@@ -158,6 +162,13 @@ class Worker:
             door.open()
             doors.append((door, sock))
         return doors
+
+
+def _spare_the_collector() -> None:
+    """What is loaded now stays for ever, and sessions end without circles: there is little for it to find."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE, 10, 10)
 
 
 async def _first(*waits: Awaitable[Any]) -> None:
