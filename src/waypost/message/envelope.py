@@ -7,6 +7,7 @@ from enum import IntFlag, StrEnum
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from waypost.message.address import Address
 from waypost.message.trace import Micros
@@ -79,15 +80,4 @@ class Envelope(msgspec.Struct, frozen=True):
 
     def to(self, recipients: tuple[Recipient, ...]) -> "Envelope":  # hot: bench/accept
         """Return the same envelope for these recipients."""
-        return Envelope(
-            self.reverse_path,
-            recipients,
-            self.body,
-            self.smtputf8,
-            self.size,
-            self.ret,
-            self.envid,
-            self.hold_until,
-            self.deliver_by,
-            self.priority,
-        )
+        return replace(self, recipients=recipients)

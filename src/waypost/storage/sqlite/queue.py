@@ -20,7 +20,7 @@ from waypost.storage.queue import (
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.listing import COLUMNS, ENTRIES, Listing, entry_from
 from waypost.storage.sqlite.reading import Reading
-from waypost.storage.sqlite.rows import encode
+from waypost.storage.sqlite.rows import HOLD_UNTIL, encode
 from waypost.storage.sqlite.settle import settlings
 from waypost.storage.sqlite.writer import Writer
 
@@ -69,10 +69,10 @@ LIMIT :limit"""
 
 
 # After a step of the clock: what is planned too late, but for mail that its sender holds back (RFC 4865).
-_PULL = """
+_PULL = f"""
 UPDATE entry SET next_attempt = :now
 WHERE id >= :first AND id < :end AND state = 0 AND next_attempt > :latest AND NOT EXISTS
-    (SELECT 1 FROM message WHERE message.id = entry.message AND envelope->>6 > :now)
+    (SELECT 1 FROM message WHERE message.id = entry.message AND envelope->>{HOLD_UNTIL} > :now)
 RETURNING destination"""
 _RESTING = "SELECT name FROM destination WHERE not_before > :latest"
 _SHORTEN_LEASES = "UPDATE destination SET lease_until = min(lease_until, ?) WHERE owner >= 0"

@@ -7,7 +7,7 @@ interpreter's lock changes hands once a statement instead of once a row.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,7 +21,7 @@ from waypost.message.envelope import (
     Recipient,
     Ret,
 )
-from waypost.message.trace import TraceId
+from waypost.message.trace import Micros, TraceId
 from waypost.storage.errors import Damaged
 from waypost.storage.journal import Event, Station
 
@@ -80,21 +80,43 @@ def _address(local: object, domain: object) -> Address:
     raise TypeError("an address is two texts")
 
 
+class StoredEnvelope(msgspec.Struct, array_like=True):
+    """An envelope without its recipients as it stands in a row: an array in this order.
+
+    A new field comes last and has a default, which is what rows from before it say.
+    """
+
+    reverse_path: tuple[str, str] | None
+    body: BodyType
+    smtputf8: bool
+    size: int | None
+    ret: Ret | None
+    envid: str | None
+    hold_until: Micros | None
+    deliver_by: tuple[Micros, Literal["R", "N"], bool] | None
+    priority: int
+
+
+_stored_envelope = msgspec.json.Decoder(StoredEnvelope).decode
+HOLD_UNTIL = StoredEnvelope.__struct_fields__.index("hold_until")
+"""Where an envelope's row says until when it is held, for statements that ask for it."""
+
+
 def envelope_text(envelope: Envelope) -> str:
     """Return an envelope without its recipients as a JSON array."""
     path, by = envelope.reverse_path, envelope.deliver_by
     return text(
-        [
-            [path.local, path.domain] if path else None,
-            envelope.body.value,
-            envelope.smtputf8,
-            envelope.size,
-            envelope.ret.value if envelope.ret else None,
-            envelope.envid,
-            envelope.hold_until,
-            [by.deadline, by.mode, by.trace] if by else None,
-            envelope.priority,
-        ]
+        StoredEnvelope(
+            reverse_path=(path.local, path.domain) if path else None,
+            body=envelope.body,
+            smtputf8=envelope.smtputf8,
+            size=envelope.size,
+            ret=envelope.ret,
+            envid=envelope.envid,
+            hold_until=envelope.hold_until,
+            deliver_by=(by.deadline, by.mode, by.trace) if by else None,
+            priority=envelope.priority,
+        )
     )
 
 
@@ -102,20 +124,20 @@ def envelope_text(envelope: Envelope) -> str:
 def envelope_from(value: str) -> Envelope:  # hot: bench/relay
     """Read what `envelope_text` wrote; who sends much sends under one envelope. Raises `Damaged`."""
     try:
-        path, body, smtputf8, size, ret, envid, hold_until, by, priority = decode(value)
-        return Envelope(
-            reverse_path=_address(*path) if path else None,
-            body=BodyType(body),
-            smtputf8=smtputf8,
-            size=size,
-            ret=Ret(ret) if ret else None,
-            envid=envid,
-            hold_until=hold_until,
-            deliver_by=DeliverBy(*by) if by else None,
-            priority=priority,
-        )
+        stored = _stored_envelope(value)
     except _WRONG as error:
         raise Damaged("its envelope can't be read") from error
+    return Envelope(
+        reverse_path=Address(*stored.reverse_path) if stored.reverse_path else None,
+        body=stored.body,
+        smtputf8=stored.smtputf8,
+        size=stored.size,
+        ret=stored.ret,
+        envid=stored.envid,
+        hold_until=stored.hold_until,
+        deliver_by=DeliverBy(*stored.deliver_by) if stored.deliver_by else None,
+        priority=stored.priority,
+    )
 
 
 def events_text(events: list[Event]) -> str:
