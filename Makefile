@@ -45,7 +45,7 @@ types: develop
 imports: develop
 	$(BIN)/lint-imports --no-cache
 
-check: lint types imports test
+check: lint types imports test bench-smoke
 
 bench: $(addprefix bench-,$(BENCHES))
 

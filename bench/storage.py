@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -274,14 +274,14 @@ async def _space_of_engine(folder: Path, messages: int, size: int) -> list[float
     return [before / 2**20, deleted / 2**20, after / 2**20, seconds]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure everything in turn and print it as a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sizes", default="1024,10240,102400")
     parser.add_argument("--messages", type=int, default=10_000, help="for the space that comes back")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     print(f"durable messages a second, {GROUP} in a commit, {os.cpu_count()} cores; in brackets: octets written")
     print(f"to the disk for each octet of mail; median of {options.rounds} rounds of {options.seconds} s")
     for size in map(int, options.sizes.split(",")):
