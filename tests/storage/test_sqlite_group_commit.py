@@ -238,3 +238,18 @@ async def test_octets_are_durable_before_rows_and_rows_before_the_answer(
         assert log.index("fdatasync") < log.index("rename")
         del log[log.index("fdatasync") + 1 : log.index("rename")]
     assert [deed for position, deed in enumerate(log) if position == 0 or deed != log[position - 1]] == expected
+
+
+async def test_a_fault_in_telling_others_keeps_no_later_commit(
+    opened: SqliteStorage, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(notice: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+    monkeypatch.setattr(opened._writer, "_publish", fail)
+    traces = [await letters.post(octets, to=[BOB]) for octets in (b"one", b"two")]
+    await asyncio.sleep(0)
+    assert [await stored(letters.storage.spool, trace) for trace in traces] == [HEAD + b"one", HEAD + b"two"]
+    assert told and all(isinstance(fault, RuntimeError) for fault in told)

@@ -226,8 +226,10 @@ class Writer:
     # In the event loop's thread.
 
     def _committed(self, group: list[Waiting]) -> None:
-        self._answer(group)
-        self.gathering.ended()
+        try:
+            self._answer(group)
+        finally:  # a fault of ours in telling must not keep the next commit for ever
+            self.gathering.ended()
 
     def _answer(self, group: list[Waiting]) -> None:
         notices: dict[Notice, None] = {}
