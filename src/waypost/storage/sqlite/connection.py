@@ -7,7 +7,9 @@ import apsw
 from waypost.storage.errors import StorageError, StorageFull
 from waypost.storage.sqlite.segments import storage_error
 
-_BUSY_MILLISECONDS = 30_000
+BUSY_MILLISECONDS = 30_000
+"""How long a statement waits for what another process holds."""
+
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",  # a commit is on disk when it returns
@@ -17,7 +19,7 @@ _PRAGMAS = (
 )
 
 
-def connect(path: Path, *, busy_milliseconds: int = _BUSY_MILLISECONDS) -> apsw.Connection:
+def connect(path: Path, *, busy_milliseconds: int = BUSY_MILLISECONDS) -> apsw.Connection:
     """Open the database for reading and writing."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(busy_milliseconds)

@@ -13,6 +13,7 @@ import apsw
 
 from waypost.storage.errors import StorageError
 from waypost.storage.folders import sync_folder
+from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
 
 DATABASE = "waypost.db"
 
@@ -72,6 +73,7 @@ def _version(path: Path) -> int:
     if not path.exists():
         return 0
     connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(BUSY_MILLISECONDS)  # another process may just open its log, which it does alone
     try:
         return int(connection.execute("PRAGMA user_version").get)
     finally:
