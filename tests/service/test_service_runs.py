@@ -62,6 +62,14 @@ def test_it_starts_says_so_and_stops(service: Service) -> None:
     assert [event["signal"] for event in service.events("service stopping")] == ["SIGTERM"]
 
 
+def test_each_worker_keeps_to_a_processor_of_its_own_where_every_processor_has_one(service: Service) -> None:
+    processors = os.sched_getaffinity(0)
+    service.configure(workers=0)
+    service.start()
+    found = [os.sched_getaffinity(pid) for pid in service.workers().values()]
+    assert sorted(found, key=sorted) == [{processor} for processor in sorted(processors)]
+
+
 def test_workers_have_no_privileges(service: Service) -> None:
     service.start()
     for pid in service.workers().values():

@@ -245,7 +245,7 @@ class Service:
     """`[service]`: the processes."""
 
     workers: int = 0
-    """Worker processes; 0 means one a core."""
+    """Worker processes; 0 means one a core. With one a core or more, each keeps to a core of its own."""
     user: str | None = None
     """Workers run as this user when the service is started as root. Default: the owner of the data
     directory if that is not root, else `waypost` if there is such a user, else `nobody`."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
+from waypost import processors
 from waypost.login.passwords import verify_password
 
 _NICENESS = 5
@@ -55,6 +56,7 @@ class HashPool:
 
 
 def _step_back() -> None:
+    processors.use_any()
     # On Linux a thread has a niceness of its own: the event loop goes first. Elsewhere there is no such thread.
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

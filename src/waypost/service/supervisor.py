@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from waypost import __version__
+from waypost import __version__, processors
 from waypost.config.errors import ConfigErrors
 from waypost.config.settings import SECOND, Settings
 from waypost.service.crew import Crew, CrewBroken
@@ -156,7 +156,7 @@ class Supervisor:
             json_log=self._log_form.json,
             colour_log=self._log_form.colour,
         )
-        crew = Crew(orders, bound, _workers(settings), changed=self._crew_changed)
+        crew = Crew(orders, bound, processors.workers(settings.service.workers), changed=self._crew_changed)
         crew.start()
         return crew
 
@@ -262,7 +262,3 @@ class Supervisor:
                 ],
             }
         )
-
-
-def _workers(settings: Settings) -> int:
-    return settings.service.workers or os.cpu_count() or 1

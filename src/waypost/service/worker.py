@@ -15,6 +15,7 @@ import sys
 from collections.abc import Awaitable
 from typing import Any
 
+from waypost import processors
 from waypost.config.settings import DAY, SECOND
 from waypost.service.assembly import Assembly, assemble, wall_clock
 from waypost.service.confinement import Unconfined, confine, reach_of
@@ -108,6 +109,7 @@ class Worker:
         folder = RunFolder(self._settings.data)
         try:
             number = folder.take_number()
+            processors.keep_to_one(number, processors.workers(self._settings.service.workers))
             assembly = await assemble(self._settings, self._orders.secrets, number=number, now=wall_clock)
             async with assembly.closing:
                 await self._serve(assembly, number, folder)

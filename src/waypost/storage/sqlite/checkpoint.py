@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apsw
 
+from waypost import processors
 from waypost.storage.sqlite.connection import connect
 from waypost.storage.sqlite.migrate import DATABASE
 
@@ -62,6 +63,7 @@ class Checkpointer:
         self._thread.join()
 
     def _run(self) -> None:
+        processors.use_any()
         while not self._stop.is_set():
             self._wake.wait()
             self._wake.clear()
