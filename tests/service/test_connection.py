@@ -14,6 +14,7 @@ from tests.service.sessions import Client, Script, in_thread, server_tls
 
 from waypost.protocol.session import Peer
 from waypost.service.connection import Connection, Timing
+from waypost.service.outbox import Outbox
 
 PEER = Peer("192.0.2.1", 4711, "192.0.2.2", 25)
 
@@ -66,11 +67,16 @@ async def stage() -> AsyncIterator[Open]:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
 
     async def open_stage(*, timing: Timing | None = None, implicit: bool = False, **script: Any) -> Stage:
-        stage, tls = Stage(script=script), server_tls()
+        stage, tls, outbox = Stage(script=script), server_tls(), Outbox()
 
         def connection() -> Connection:
             made = Connection(
-                stage.make, PEER, tls=tls, timing=timing or Timing(session=3600), ended=stage.ended.append
+                stage.make,
+                PEER,
+                tls=tls,
+                timing=timing or Timing(session=3600),
+                outbox=outbox,
+                ended=stage.ended.append,
             )
             stage.connections.append(made)
             return made

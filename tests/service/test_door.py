@@ -17,6 +17,7 @@ from waypost.service.admission import Admission
 from waypost.service.connection import Timing
 from waypost.service.connections import Connections
 from waypost.service.door import Door, House, refusal
+from waypost.service.outbox import Outbox
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
@@ -28,7 +29,7 @@ class Entrance:
         self.listening = socket.create_server(("127.0.0.1", 0), reuse_port=True)
         self.listening.setblocking(False)
         self.port = self.listening.getsockname()[1]
-        self.house = House(Admission(limits), Connections(), timing, server_tls())
+        self.house = House(Admission(limits), Connections(), timing, Outbox(), server_tls())
         self.sessions: list[Script] = []
         listener = Listener(ListenerProtocol(protocol), ip_address("127.0.0.1"), self.port, proxies)
         self.door = Door(listener, self.listening, self.house, self._make)

@@ -29,6 +29,7 @@ from waypost.service.bus import UnixBus
 from waypost.service.connection import Timing
 from waypost.service.connections import Connections
 from waypost.service.door import House
+from waypost.service.outbox import Outbox
 from waypost.service.own_addresses import own_addresses
 from waypost.service.secrets import Secrets
 from waypost.storage import Storage, StorageError
@@ -96,7 +97,7 @@ async def assemble(settings: Settings, secrets: Secrets, *, number: int, now: Ca
         )
         shared = _Shared(settings, number, now, ids, bus, storage, book, Planner(book), reporter, closing)
         timing = Timing(session=settings.limits.session_time / SECOND)
-        house = House(Admission(settings.limits), Connections(), timing, secrets.tls())
+        house = House(Admission(settings.limits), Connections(), timing, Outbox(), secrets.tls())
         dispatcher = _way_out(shared, secrets)
         sessions = _ways_in(shared, secrets)
         return Assembly(opened, dispatcher, sessions, house, closing.pop_all())

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from waypost.protocol.session import Next, Peer, Session
 from waypost.service.eager import begin
+from waypost.service.outbox import Outbox
 from waypost.service.tls import ServerTls, handshake_problem
 
 log = logging.getLogger(__name__)
@@ -51,12 +52,14 @@ class Connection(asyncio.Protocol):
         *,
         tls: ServerTls | None,
         timing: Timing,
+        outbox: Outbox,
         ended: Callable[["Connection"], None],
     ) -> None:
         self._make = make
         self._peer = peer
         self._tls = tls
         self._timing = timing
+        self._outbox = outbox
         self._ended = ended
         self._state = _State.NEW
         self._loop = asyncio.get_running_loop()
@@ -235,7 +238,7 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         output = self._session.take_output()
         if output and self._state is _State.OPEN:
-            self._transport.write(output)
+            self._outbox.write(self._transport, output)
         self._heard = self._loop.time()
 
     async def _drain(self) -> None:
@@ -244,6 +247,7 @@ class Connection(asyncio.Protocol):
         Raises `ConnectionResetError` when the connection is gone.
         """
         self._flush()
+        self._outbox.release(self._transport)
         await self._until_writable()
         if self._state is _State.GONE:
             raise ConnectionResetError("the connection is gone")
@@ -272,6 +276,7 @@ class Connection(asyncio.Protocol):
             self._end()
             return
         plain, self._state = self._transport, _State.SHAKING
+        self._outbox.release(plain)
         plain.pause_reading()
         plain.set_write_buffer_limits(high=0)  # uvloop: a transport that still writes can't change over
         await self._until_writable()
@@ -371,6 +376,7 @@ class Connection(asyncio.Protocol):
         if self._state is not _State.OPEN:
             return
         self._state = _State.CLOSING
+        self._outbox.release(self._transport)
         if not self._transport.is_closing():  # asyncio's TLS is of no use any more when it is closed twice
             if self._encrypted or self._eof:
                 self._transport.close()

@@ -22,6 +22,7 @@ from waypost.protocol.smtp.dialogue import reply_octets
 from waypost.service.admission import Admission, Place, Refused
 from waypost.service.connection import Connection, Timing
 from waypost.service.connections import Connections
+from waypost.service.outbox import Outbox
 from waypost.service.proxy import Ends, ProxyError, ProxyHeader
 from waypost.service.tls import ServerTls, handshake_problem
 
@@ -42,6 +43,7 @@ class House:
     admission: Admission
     connections: Connections
     timing: Timing
+    outbox: Outbox
     tls: ServerTls | None
 
 
@@ -142,7 +144,9 @@ class Door:
                 raise ssl.SSLError("there is no certificate")
             context = tls.context
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection = Connection(self._make, peer, tls=tls, timing=house.timing, ended=partial(self._ended, place))
+        connection = Connection(
+            self._make, peer, tls=tls, timing=house.timing, outbox=house.outbox, ended=partial(self._ended, place)
+        )
         await self._loop.connect_accepted_socket(
             lambda: connection, sock, ssl=context, ssl_handshake_timeout=house.timing.handshake if context else None
         )

@@ -1,0 +1,41 @@
+"""What sessions say in one turn of the event loop, written together at its end.  # hot: bench/accept
+
+Each write may wake the peer, on another processor, and where peers are on this machine, they interrupt other workers
+for it. Written one right behind the other, the answers to all that came in one turn wake them once.
+"""
+
+import asyncio
+
+_LARGE = 4096  # octets: these wake the peer once in any case
+
+
+class Outbox:
+    """The outbox of one event loop, which is running."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[asyncio.Transport, bytes] = {}
+        self._last: asyncio.Transport | None = None
+
+    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write at the end of this turn; at once where nobody else has spoken since, or when it is much."""
+        if transport is self._last or len(data) > _LARGE or transport in self._waiting:
+            self.release(transport)
+            transport.write(data)
+        else:
+            if not self._waiting:
+                self._loop.call_soon(self._empty)
+            self._waiting[transport] = data
+        self._last = transport
+
+    def release(self, transport: asyncio.Transport) -> None:
+        """Write now what waits for this transport: before it is closed, or changes over to TLS."""
+        data = self._waiting.pop(transport, None)
+        if data is not None and not transport.is_closing():
+            transport.write(data)
+
+    def _empty(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for transport, data in waiting.items():
+            if not transport.is_closing():
+                transport.write(data)
