@@ -9,11 +9,11 @@ from tests.protocol.test_pop3_server import Owner as Pop3Owner
 from tests.protocol.test_smtp_client_properties import Client
 from tests.protocol.test_smtp_server import Owner as SmtpOwner
 
+from waypost.protocol.lines import is_clean
 from waypost.protocol.pop3.client import Content, Disconnected, Pop3Client
 from waypost.protocol.pop3.events import Pop3Event
 from waypost.protocol.pop3.events import StartTls as Pop3StartTls
 from waypost.protocol.sasl.client import LoginClient
-from waypost.protocol.smtp.content import is_clean
 from waypost.protocol.smtp.events import (
     MessageChunk,
     MessageEnded,

@@ -11,7 +11,6 @@ from waypost.message.address import Address
 from waypost.message.envelope import BodyType, Notify, Ret
 from waypost.protocol.reply import Reply, reply
 from waypost.protocol.smtp import replies
-from waypost.protocol.smtp.content import is_clean
 from waypost.protocol.smtp.events import (
     AuthResponse,
     AuthStarted,
@@ -431,12 +430,6 @@ def test_the_owner_can_see_what_the_engine_waits_for() -> None:
         engine.receive(b"NOOP\r\n")
         assert engine.next_event() in (None, MuchSaid())
     assert engine.says_much and engine.take_output() and not engine.says_much
-
-
-@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"\0", b"x", b"."]), max_size=20).map(b"".join))
-def test_clean_is_what_has_only_whole_line_ends_and_no_nul(piece: bytes) -> None:
-    rest = piece.replace(b"\r\n", b"")
-    assert is_clean(piece) == (not set(rest) & set(b"\r\n\0"))
 
 
 SESSION = (

@@ -10,7 +10,7 @@ from tests.intake.test_smuggling import BEFORE, ENDS
 from tests.security.live import Live, Recorder, host
 
 from waypost.config.settings import ListenerProtocol
-from waypost.protocol.smtp.content import is_clean
+from waypost.protocol.lines import is_clean
 
 FROM = b"From: alice@here.test\r\n"
 SMUGGLED = b"MAIL FROM:<alice@here.test>\r\nRCPT TO:<bob@there.test>\r\nDATA\r\nSubject: smuggled\r\n\r\npay\r\n.\r\n"

@@ -23,9 +23,9 @@ from waypost.message.headers import HeaderBlock
 from waypost.message.received import Hop, count_received, passed_here, received_field, with_protocol
 from waypost.message.report import Action
 from waypost.message.trace import Micros, TraceId, format_trace_id
+from waypost.protocol.lines import is_clean
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
-from waypost.protocol.smtp.content import is_clean
 from waypost.queue.reporter import Reporter
 from waypost.storage import Event, NewMessage, Spool, Station
 from waypost.storage.queue import reverse_path_text

@@ -5,6 +5,8 @@ CRLF ends a line: a message that came by BINARYMIME, with bare CR, bare LF or NU
 it came in, and a `.` between bare line ends can't end it for a client that keeps to CRLF.
 """
 
+from waypost.protocol.lines import double_dots
+
 
 class DotStuffer:
     """Doubles dots at the beginning of lines, and ends the message with CRLF.CRLF.
@@ -22,7 +24,7 @@ class DotStuffer:
         """Return the octets to write for the next chunk."""
         if not data:
             return data
-        stuffed = data.replace(b"\r\n.", b"\r\n..")
+        stuffed = double_dots(data)
         if self._matched == 2 and data.startswith(b"."):
             stuffed = b"." + stuffed
         elif self._matched == 1 and data.startswith(b"\n."):

@@ -6,7 +6,7 @@ SMTP smuggling goes out. Everything works on whole chunks of bytes; there is no 
 
 import msgspec
 
-from waypost.protocol.smtp.content import is_clean
+from waypost.protocol.lines import double_dots, is_clean
 
 
 class ContentError(ValueError):
@@ -105,7 +105,7 @@ class LineGuard:
 
 def stuff_whole(content: bytes) -> bytes:  # hot: bench/relay
     """Return a content for DATA, with its end. It must be one that `scan` found clean."""
-    stuffed = content.replace(b"\r\n.", b"\r\n..")
+    stuffed = double_dots(content)
     if content.startswith(b"."):
         stuffed = b"." + stuffed
     return stuffed + (b".\r\n" if not content or content.endswith(b"\n") else b"\r\n.\r\n")
@@ -127,7 +127,7 @@ class DotStuffer:
             return data
         first_is_dot = self._at_line_start and data.startswith(b".")
         self._at_line_start = data.endswith(b"\n")
-        data = data.replace(b"\r\n.", b"\r\n..")
+        data = double_dots(data)
         return b"." + data if first_is_dot else data
 
     def finish(self) -> bytes:
