@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
             await self._until_writable()
         if self._state is not _State.OPEN:
             return False
-        if self._session.wants_input:
+        if self._paused and self._session.wants_input:
             self._listen(True)
         if self._ending or (self._eof and not self._fresh):
             self._end()

@@ -6,7 +6,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from functools import lru_cache
 
 from waypost.message.envelope import Envelope
@@ -38,8 +38,11 @@ class ServerOptions:
     greeting: str = "ESMTP"
 
 
-class State(Enum):
-    """Where a session stands. CONTENT, CHUNK and AUTH read something else than commands."""
+class State(IntEnum):
+    """Where a session stands. CONTENT, CHUNK and AUTH read something else than commands.
+
+    Whole numbers, for those are found in a set without calling into Python.
+    """
 
     START = auto()  # no EHLO yet
     READY = auto()
