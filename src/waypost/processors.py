@@ -9,23 +9,22 @@ the lock may run anywhere.
 import contextlib
 import os
 
-_linux = hasattr(os, "sched_setaffinity")
-_allowed = sorted(os.sched_getaffinity(0)) if _linux else []
+_allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 """What this process may use, as it was started: by its cpuset, `taskset`, or CPUAffinity= of systemd."""
 
 
-def workers(wanted: int) -> int:
+def count_workers(wanted: int) -> int:
     """Return how many workers a service has that wants so many; 0 is one for each processor."""
     return wanted or len(_allowed) or os.cpu_count() or 1
 
 
-def keep_to_one(worker: int, workers: int) -> None:
-    """Keep the calling thread, and those it starts, to the processor of this worker.
+def keep_to_one(place: int, workers: int) -> None:
+    """Keep the calling thread, and those it starts, to the processor of the worker in this place, from 0.
 
     Nothing changes where processors are left over, for those who share the machine would all choose the same ones.
     """
     if 1 < len(_allowed) <= workers:
-        _use({_allowed[worker % len(_allowed)]})
+        _use({_allowed[place % len(_allowed)]})
 
 
 def use_any() -> None:

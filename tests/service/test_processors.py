@@ -28,10 +28,10 @@ def seen_by_a_thread(*work: Callable[[], None]) -> list[set[int]]:
 
 
 @several
-@pytest.mark.parametrize("worker", range(5))
-def test_a_worker_keeps_to_one_processor_and_others_to_others(worker: int) -> None:
+@pytest.mark.parametrize("place", range(5))
+def test_a_worker_keeps_to_one_processor_and_others_to_others(place: int) -> None:
     workers = len(HERE)
-    assert seen_by_a_thread(lambda: processors.keep_to_one(worker, workers)) == [{HERE[worker % workers]}]
+    assert seen_by_a_thread(lambda: processors.keep_to_one(place, workers)) == [{HERE[place % workers]}]
 
 
 @several
@@ -55,5 +55,5 @@ def test_a_processor_that_is_gone_leaves_it_to_the_scheduler(monkeypatch: pytest
 
 
 def test_there_is_a_worker_for_each_processor_unless_the_settings_say_otherwise() -> None:
-    assert processors.workers(0) == len(HERE)
-    assert processors.workers(7) == 7
+    assert processors.count_workers(0) == len(HERE)
+    assert processors.count_workers(7) == 7

@@ -1,5 +1,6 @@
 """The service as a whole: it starts, stops, reloads, survives deaths, and gives up what it does not need."""
 
+import fcntl
 import os
 import signal
 import smtplib
@@ -67,6 +68,14 @@ def test_each_worker_keeps_to_a_processor_of_its_own_where_every_processor_has_o
     service.configure(workers=0)
     service.start()
     found = [os.sched_getaffinity(pid) for pid in service.workers().values()]
+    assert sorted(found, key=sorted) == [{processor} for processor in sorted(processors)]
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    with (service.folder / "data/run/worker-1.lock").open() as taken:  # as if a worker from before a reload had it
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        service.start()
+        assert 1 not in service.workers()
+        found = [os.sched_getaffinity(pid) for pid in service.workers().values()]
     assert sorted(found, key=sorted) == [{processor} for processor in sorted(processors)]
 
 

@@ -106,7 +106,7 @@ def _words(status: int) -> str:
 
 
 class Crew:
-    """`workers` processes with the same orders but for their doors. `changed` is called when one comes or goes."""
+    """`workers` processes with the same orders but for doors and place. `changed` is called when one comes or goes."""
 
     def __init__(
         self, orders: Orders, bound: Sequence[Bound], workers: int, *, changed: Callable[[], None] = lambda: None
@@ -206,7 +206,7 @@ class Crew:
         """Start one process and wait for its end."""
         doors = tuple((bound.listener, bound.socket.fileno()) for bound in self._bound)
         try:
-            process = await WorkerProcess.start(replace(self._orders, doors=doors), self._tell_news)
+            process = await WorkerProcess.start(replace(self._orders, doors=doors, place=place), self._tell_news)
         except OSError as error:
             return None, f"it could not be started: {error}"
         self._processes[place] = process

@@ -29,7 +29,10 @@ class Word(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """All that a worker needs to begin. `doors` are listeners with the descriptors of their sockets in the worker."""
+    """All that a worker needs to begin.
+
+    `doors` are listeners with the descriptors of their sockets in the worker; `place` is its place in its crew, from 0.
+    """
 
     generation: int
     settings: Settings
@@ -38,6 +41,7 @@ class Orders:
     doors: tuple[tuple[Listener, int], ...]
     json_log: bool
     colour_log: bool = False
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ class Supervisor:
             json_log=self._log_form.json,
             colour_log=self._log_form.colour,
         )
-        crew = Crew(orders, bound, processors.workers(settings.service.workers), changed=self._crew_changed)
+        crew = Crew(orders, bound, processors.count_workers(settings.service.workers), changed=self._crew_changed)
         crew.start()
         return crew
 

@@ -108,8 +108,9 @@ class Worker:
         loop.add_reader(self._control, self._hear)
         folder = RunFolder(self._settings.data)
         try:
+            # By the place, not the number: after a reload, numbers have gaps where older workers still end.
+            processors.keep_to_one(self._orders.place, processors.count_workers(self._settings.service.workers))
             number = folder.take_number()
-            processors.keep_to_one(number, processors.workers(self._settings.service.workers))
             assembly = await assemble(self._settings, self._orders.secrets, number=number, now=wall_clock)
             async with assembly.closing:
                 await self._serve(assembly, number, folder)
