@@ -20,6 +20,8 @@ from tests.faults.test_full_disk import trouble, until
 from tests.storage.faults import FaultySystem, failing, faulty_system
 from tests.transport.mail_server import MailServer
 
+from waypost.storage.sqlite import octets
+
 CAROL = "carol@there.test"
 LARGE = 500_000
 Break = Callable[[FaultySystem], AbstractContextManager[object]]
@@ -34,6 +36,18 @@ def system() -> Iterator[FaultySystem]:
 def call(name: str, error: int = errno.EIO) -> Break:
     """Break a call of the operating system."""
     return lambda system: failing(name, error)
+
+
+def call_for_many(name: str) -> Break:
+    """Break a call of the operating system, while octets are so many that no copy of them is in the database."""
+
+    @contextlib.contextmanager
+    def broken(system: FaultySystem) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch, failing(name):
+            patch.setattr(octets, "_FEW", 0)
+            yield
+
+    return broken
 
 
 def database(deed: str, error: type[apsw.Error]) -> Break:
@@ -52,7 +66,7 @@ def database(deed: str, error: type[apsw.Error]) -> Break:
 
 WRITING = [
     pytest.param(call("writev"), 0, "451 4.3.0", id="EIO while octets are written"),
-    pytest.param(call("fdatasync"), 0, "451 4.3.0", id="EIO while octets are made durable"),
+    pytest.param(call_for_many("fdatasync"), 0, "451 4.3.0", id="EIO while octets are made durable"),
     pytest.param(call("pwrite"), LARGE, "451 4.3.0", id="EIO while a large message is written"),
     pytest.param(call("fdatasync"), LARGE, "451 4.3.0", id="EIO while a large message is made durable"),
     pytest.param(call("rename"), LARGE, "451 4.3.0", id="EIO while a large message gets its name"),

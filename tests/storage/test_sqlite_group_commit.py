@@ -11,6 +11,7 @@ from tests.storage.letters import HEAD, Engine, Letters, files_in, stored
 
 from waypost.storage import NewMessage, NotFound, StorageError, StorageFull
 from waypost.storage.sqlite import SqliteStorage
+from waypost.storage.sqlite import octets as octets_module
 from waypost.storage.sqlite.segments import OpenSegment
 
 LARGE = bytes(range(256)) * 1024
@@ -72,8 +73,9 @@ async def test_a_large_body_that_cannot_be_made_durable_hurts_no_other(engine: E
 
 
 async def test_after_a_failed_fdatasync_the_segment_is_never_appended_to_again(
-    engine: Engine, opened: SqliteStorage, letters: Letters
+    engine: Engine, opened: SqliteStorage, letters: Letters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(octets_module, "_FEW", 0)
     first = await letters.post(b"first", to=[BOB])
     with failing("fdatasync", times=1), pytest.raises(StorageError, match="durable"):
         await letters.post(b"second", to=[BOB])
@@ -211,16 +213,18 @@ async def test_a_disk_that_turns_read_only_takes_nothing_in_and_recovers(
 
 
 @pytest.mark.parametrize(
-    ("octets", "expected"),
+    ("octets", "few", "expected"),
     [
-        (b"small", ["writev", "fdatasync", "database write", "database sync", "answer"]),
-        (LARGE, ["pwrite", "fdatasync", "rename", "fsync", "database write", "database sync", "answer"]),
+        (b"small", 1 << 16, ["writev", "database write", "database sync", "answer"]),
+        (b"small", 0, ["writev", "fdatasync", "database write", "database sync", "answer"]),
+        (LARGE, 1 << 16, ["pwrite", "fdatasync", "rename", "fsync", "database write", "database sync", "answer"]),
     ],
-    ids=["in memory", "on disk"],
+    ids=["with a copy in the database", "in memory", "on disk"],
 )
-async def test_octets_are_durable_before_rows_and_rows_before_the_answer(
-    engine: Engine, octets: bytes, expected: list[str]
+async def test_octets_are_durable_with_or_before_rows_and_rows_before_the_answer(
+    engine: Engine, octets: bytes, few: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(octets_module, "_FEW", few)
     with faulty_system() as system:
         letters = Letters((await engine.open()).storage, engine.clock)
         await letters.post(b"first", to=[BOB])

@@ -26,7 +26,7 @@ def test_a_segment_can_be_read_without_the_database(
 ) -> None:
     folder = tmp_path_factory.mktemp("segment")
     segment = OpenSegment(folder, 7)
-    locations = segment.append([(TraceId(number), parts) for number, parts in enumerate(records)])
+    locations = segment.append([(TraceId(number), parts) for number, parts in enumerate(records)]).locations
     segment.close()
     octets = segment_path(folder, 7).read_bytes()
     position = 0

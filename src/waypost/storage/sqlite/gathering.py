@@ -1,8 +1,8 @@
 """Which operations share a commit, and when it begins.  # hot: bench/accept
 
-A commit costs nearly as much for one message as for ten: two flushes of the disk, and the interpreter's lock that two
-threads hand to each other. So it waits for messages that are about to come, at most for as long as taking them in
-keeps the processor busy anyway; where none is expected, nobody waits. All of it runs in the event loop's thread.
+A commit costs nearly as much for one message as for ten: one or two flushes of the disk, and the interpreter's lock
+that two threads hand to each other. So it waits for messages that are about to come, at most for as long as taking them
+in keeps the processor busy anyway; where none is expected, nobody waits. All of it runs in the event loop's thread.
 """
 
 import asyncio

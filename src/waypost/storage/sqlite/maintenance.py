@@ -15,6 +15,7 @@ import apsw
 from waypost.message.trace import TraceId, format_trace_id
 from waypost.storage.sqlite.arriving import ARRIVING, ArrivingFile
 from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.copies import restore
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.reader import SegmentReader
 from waypost.storage.sqlite.reading import Reading
@@ -69,6 +70,7 @@ class Housekeeping:
         def seal(connection: apsw.Connection) -> int:
             # Asked again with the writers' lock held: a segment gets its row and its locked file under it.
             found = unsealed(Reading(connection))
+            restore(connection, self._folder, found)
             for segment in found:
                 size = 0
                 with contextlib.suppress(FileNotFoundError):

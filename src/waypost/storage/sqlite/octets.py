@@ -1,21 +1,28 @@
-"""The first half of a group commit: octets become durable in segments, before any row points at them.
+"""The first half of a group commit: octets go to segments, before any row points at them.
 
-What fails here fails for the operation that it belongs to; the others of the group go on.
+Many are made durable there; few get a copy that is committed with their rows (`copies.py`). What fails here fails for
+the operation that it belongs to; the others of the group go on.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from waypost.storage.errors import StorageFull
+from waypost.storage.errors import StorageError, StorageFull
 from waypost.storage.folders import sync_folder
 from waypost.storage.spool import NewMessage
 from waypost.storage.sqlite.arriving import ArrivingFile
 from waypost.storage.sqlite.bodies import SqliteBody
+from waypost.storage.sqlite.copies import Copies
 from waypost.storage.sqlite.numbering import Numbering
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.segments import Location, OpenSegment
 from waypost.storage.sqlite.space import Space
 
+log = logging.getLogger(__name__)
+
+_FEW = 64 << 10  # octets: a second flush of the disk costs more than writing them twice
+_MOST_UNFLUSHED = 1 << 20  # octets of a segment that have copies
 _WORTH_COMPACTING = 1 << 20  # octets, as for `SqliteStorage.maintain`
 
 
@@ -42,15 +49,21 @@ def body_of(message: NewMessage) -> SqliteBody:
 class Octets:
     """Writes octets in the writer's thread."""
 
-    def __init__(self, folder: Path, *, segment_size: int, space: Space, numbering: Numbering) -> None:
+    def __init__(self, folder: Path, *, segment_size: int, space: Space, numbering: Numbering, copies: Copies) -> None:
         self._folder = folder
+        self._copies = copies
+        self._most_unflushed = min(_MOST_UNFLUSHED, segment_size // 4, space.log // 8)
         self._segment_size = segment_size
         self._space = space
         self._numbering = numbering
         self._segment: OpenSegment | None = None
 
     def write(self, operations: Sequence[Operation]) -> Written:  # hot: bench/accept
-        """Write all octets durably: those in memory together, files each under a number of its own."""
+        """Write all octets: those in memory together, files each under a number of its own.
+
+        They are durable when this returns, or will be with the copies that the commit of their rows takes along.
+        """
+        self._copies.drop_new()
         written = Written()
         files: list[tuple[Operation, NewMessage | None, ArrivingFile]] = []
         small: dict[int, list[NewMessage]] = {}
@@ -126,10 +139,15 @@ class Octets:
             records = [(message.trace, [message.head, *body_of(message).parts]) for message in messages]
             segment = self._open_segment()
             try:
-                found = segment.append(records)
+                appended = segment.append(records)
+                if appended.length <= _FEW and segment.unflushed <= self._most_unflushed:
+                    self._copies.add(appended)
+                else:
+                    segment.flush()
+                    self._copies.flushed()
             finally:
                 if not segment.trusted:
-                    self.retire()
+                    self.close()
         except StorageFull as error:
             if len(operations) == 1:
                 written.fail(operations[0], error)
@@ -140,26 +158,38 @@ class Octets:
             for operation in operations:
                 written.fail(operation, error)
         else:
-            written.locations.update((id(message), location) for message, location in zip(messages, found, strict=True))
+            written.locations.update(
+                (id(message), location) for message, location in zip(messages, appended.locations, strict=True)
+            )
 
     def _open_segment(self) -> OpenSegment:
         if self._segment is not None and self._segment.size >= self._segment_size:
-            self.retire()
+            self._retire(self._segment)
         if self._segment is None:
             made: list[OpenSegment] = []
             self._numbering.reserve(1, lambda numbers: made.append(OpenSegment(self._folder, numbers[0])))
             (self._segment,) = made
         return self._segment
 
-    def retire(self) -> None:
-        """Append no more to the open segment; the next octets open a fresh one."""
-        if self._segment is not None:
-            segment, self._segment = self._segment, None
-            segment.close()
+    def _retire(self, segment: OpenSegment) -> None:
+        """Append no more to the open segment, which is full."""
+        self.close()
+        if segment.trusted:
             self._numbering.seal(segment.id, segment.size)
 
     def close(self) -> None:
-        """Close the open segment; the next housekeeping of any process seals it."""
-        if self._segment is not None:
-            self._segment.close()
-            self._segment = None
+        """Flush and close the open segment; the next housekeeping of any process seals it."""
+        if self._segment is None:
+            return
+        segment, self._segment = self._segment, None
+        try:
+            if segment.trusted and segment.unflushed:
+                segment.flush()
+        except StorageError as error:  # nothing is lost: the copies are there
+            log.error("segment not flushed", extra={"fields": {"segment": segment.id, "error": str(error)}})
+        finally:
+            segment.close()
+            if segment.trusted:
+                self._copies.flushed()
+            else:
+                self._copies.leave()

@@ -1,13 +1,23 @@
-"""Before a process opens the storage: its folders, its schema, and that nobody uses it with another schema."""
+"""Before a process opens the storage: its folders, its schema, and octets that a power loss left in the database alone.
+
+Nobody may use it with another schema meanwhile.
+"""
 
 import contextlib
 import fcntl
+import logging
 import os
 from pathlib import Path
 
+import apsw
+
 from waypost.storage.errors import StorageError
 from waypost.storage.folders import make_folder, sync_folder
+from waypost.storage.sqlite.connection import connect
+from waypost.storage.sqlite.copies import restore
 from waypost.storage.sqlite.migrate import DATABASE, migrate, pending
+
+log = logging.getLogger(__name__)
 
 FOLDERS = ("segments", "locks")
 
@@ -23,18 +33,19 @@ def prepare(data: Path) -> int:
     in_use = os.open(data / "in-use.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        alone = _locked(in_use)
         if pending(data):
-            try:
-                fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not alone:
                 raise StorageError(
                     f"{data / DATABASE}: its schema must be changed for this version, and a running process uses it: "
                     "stop the service first"
-                ) from None
+                )
             migrate(data)
             # Who made the data directory may have been killed before its name was durable.
             with contextlib.suppress(PermissionError):  # then it was made, and its name synced, by another user
                 sync_folder(data.parent)
+        if alone:
+            _restore(data)
         fcntl.flock(in_use, fcntl.LOCK_SH)
     except BaseException:
         os.close(in_use)
@@ -42,6 +53,26 @@ def prepare(data: Path) -> int:
     finally:
         os.close(one_at_a_time)
     return in_use
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _restore(data: Path) -> None:
+    """Write octets back that may have been lost with the power. Where others use the storage, that was done."""
+    connection = connect(data / DATABASE)
+    try:
+        with connection:
+            restore(connection, data / "segments")
+    except (apsw.Error, StorageError) as error:  # a full disk must not keep anybody from making room on it
+        log.error("octets not written back; they stay in the database", extra={"fields": {"error": str(error)}})
+    finally:
+        connection.close()
 
 
 def _make_folders(data: Path) -> None:

@@ -35,6 +35,16 @@ class Location(msgspec.Struct, frozen=True):
     crc: int
 
 
+class Appended(msgspec.Struct, frozen=True):
+    """What was appended to a segment at once: where, its octets in pieces, and where each record's octets are."""
+
+    segment: int
+    offset: int
+    length: int
+    pieces: list[bytes]
+    locations: list[Location]
+
+
 def storage_error(error: OSError, what: str) -> StorageError:
     """Return the storage error for an operating system's error: full or read-only disks apart."""
     words = f"{what}: {os.strerror(error.errno or 0)}"
@@ -82,6 +92,7 @@ class OpenSegment:
         """Create the file, durably. Raises `StorageFull`, `StorageError`."""
         self.id = segment
         self.size = 0
+        self.flushed = 0
         self.trusted = True
         self._path = segment_path(folder, segment)
         self._fd = -1
@@ -93,8 +104,13 @@ class OpenSegment:
             self.close()
             raise storage_error(error, f"{self._path}: could not be made") from error
 
-    def append(self, records: Sequence[tuple[TraceId, list[bytes]]]) -> list[Location]:  # hot: bench/accept
-        """Append records and make them durable with one fdatasync; returns where they are.
+    @property
+    def unflushed(self) -> int:
+        """How many octets were appended since it was flushed."""
+        return self.size - self.flushed
+
+    def append(self, records: Sequence[tuple[TraceId, list[bytes]]]) -> Appended:  # hot: bench/accept
+        """Append records, which are durable only after `flush`; returns where they are.
 
         Raises `StorageFull` or `StorageError`; nothing is then appended.
         """
@@ -115,13 +131,17 @@ class OpenSegment:
         except OSError as error:
             self._cut_back()
             raise storage_error(error, f"{self._path}: could not be written") from error
+        start, self.size = self.size, position
+        return Appended(self.id, start, position - start, pieces, locations)
+
+    def flush(self) -> None:
+        """Make everything that was appended durable. Raises `StorageFull` or `StorageError`."""
         try:
             os.fdatasync(self._fd)
         except OSError as error:
             self.trusted = False
             raise storage_error(error, f"{self._path}: could not be made durable") from error
-        self.size = position
-        return locations
+        self.flushed = self.size
 
     def _write(self, pieces: list[bytes]) -> None:
         for start in range(0, len(pieces), _IOV_MAX):

@@ -1,7 +1,7 @@
 """The writer: one thread a process that commits whatever waits, together.
 
-All sessions that wait are served by one fdatasync of the segment and one commit of the database. Two processes take
-turns by a file lock, which wakes the next at once, unlike the database's own polling.
+All sessions that wait are served by one commit of the database, behind one flush of the segment where there is much to
+write. Two processes take turns by a file lock, which wakes the next at once, unlike the database's own polling.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from waypost.storage.errors import StorageError, StorageFull
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.checkpoint import Checkpointer
 from waypost.storage.sqlite.connection import connect, translate
+from waypost.storage.sqlite.copies import Copies
 from waypost.storage.sqlite.gathering import Gathering, Waiting
 from waypost.storage.sqlite.migrate import DATABASE
 from waypost.storage.sqlite.numbering import Numbering
@@ -54,7 +55,8 @@ class Writer:
         self._lock = os.open(data / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         folder = data / "segments"
         numbering = Numbering(self._connection, folder, worker, self._turn)
-        self._octets = Octets(folder, segment_size=segment_size, space=space, numbering=numbering)
+        self._copies = Copies()
+        self._octets = Octets(folder, segment_size=segment_size, space=space, numbering=numbering, copies=self._copies)
         self._ended = False
         self._closing = False
         self.failed = asyncio.Event()
@@ -133,11 +135,21 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._committed, group)
                 group = []
                 self._checkpointer.look(self._log_size)
+            self._finish()
         except BaseException as error:  # a bug, or no memory: nobody may wait for ever for a thread that is gone
             log.critical("the storage's writer ended", exc_info=error)
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._loop.call_soon_threadsafe(self._end, group)
+
+    def _finish(self) -> None:
+        """Flush the open segment, and take its copies away."""
+        self._octets.close()
+        if self._copies.needless:
+            try:
+                self._transaction([], {})
+            except (apsw.Error, OSError) as error:  # then who opens the storage next does it
+                log.warning("copies of octets not removed", extra={"fields": {"error": str(translate(error))}})
 
     def _grown(self, connection: apsw.Connection, name: str, pages: int) -> int:
         """SQLite tells how many pages the log has after a commit."""
@@ -188,11 +200,13 @@ class Writer:
                 for waiting in group:
                     waiting.result = waiting.operation.stage(batch)
                 batch.flush()
+                self._copies.stage(self._connection)
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+        self._copies.committed()
         self.commits += 1
         for message in batch.stored:
             if (file := body_of(message).file) is not None:

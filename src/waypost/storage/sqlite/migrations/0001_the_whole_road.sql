@@ -13,6 +13,14 @@ CREATE INDEX segment_open ON segment (id) WHERE sealed = 0;
 CREATE INDEX segment_empty ON segment (id) WHERE sealed = 1 AND live <= 0;
 CREATE INDEX segment_half_dead ON segment (live) WHERE sealed = 1 AND live > 0 AND size > live * 2;
 
+-- Octets whose segment has not been flushed since they were appended: a power loss leaves them here alone.
+CREATE TABLE unflushed (
+    id      INTEGER PRIMARY KEY,
+    segment INTEGER NOT NULL,
+    offset  INTEGER NOT NULL,
+    octets  BLOB NOT NULL
+);
+
 -- One row a message; `id` is the trace id. `refs` counts queue entries and mailbox rows. `head` is in front of
 -- the bytes in the segment (only where those went to disk before the head was known).
 CREATE TABLE message (
