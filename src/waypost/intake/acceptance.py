@@ -4,6 +4,7 @@ Whatever comes by submission, by port 25 or by LMTP goes through here: loops are
 front, the recipients become mailbox rows and queue entries, and nothing is answered before all of it is durable.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -130,11 +131,9 @@ class Acceptance:
         finally:
             if stored != trace:
                 await policy.withdraw(client, envelope, now)
-        again = stored != trace
-        log.info(
-            "message accepted again" if again else "message accepted",
-            extra={"fields": _facts(arrival, stored, examined)},
-        )
+        # The client waits for its answer, and the log is not what it waits for.
+        words = "message accepted again" if stored != trace else "message accepted"
+        asyncio.get_running_loop().call_soon(_tell, words, _facts(arrival, stored, examined))
         shown = format_trace_id(stored)
         if examined.envelope.priority != envelope.priority:
             return Decision(replies.queued_with_priority(examined.envelope.priority, shown), digest)
@@ -278,3 +277,7 @@ def _facts(arrival: Arrival, trace: TraceId, examined: Examined) -> dict[str, An
         "size": arrival.content.size,
         "message_id": examined.message_id,
     }
+
+
+def _tell(words: str, fields: dict[str, Any]) -> None:
+    log.info(words, extra={"fields": fields})

@@ -26,10 +26,12 @@ SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->
 FROM json_each(?)"""
 
 _GROW_SEGMENTS = """
-UPDATE segment SET size = max(segment.size, grown.size), live = segment.live + grown.live,
-       sealed = max(segment.sealed, grown.sealed)
-FROM (SELECT value->>0 AS id, value->>1 AS size, value->>2 AS live, value->>3 AS sealed FROM json_each(?)) AS grown
+UPDATE segment SET size = max(segment.size, grown.size), live = segment.live + grown.live
+FROM (SELECT value->>0 AS id, value->>1 AS size, value->>2 AS live FROM json_each(?)) AS grown
 WHERE segment.id = grown.id"""
+
+# Apart: who sets `sealed` writes the index of open segments, whether it changes or not.
+_SEAL_SEGMENTS = "UPDATE segment SET sealed = 1 WHERE id IN (SELECT value FROM json_each(?))"
 
 _INSERT_ENTRIES = """
 INSERT INTO entry (message, destination, recipients, priority, queued_at, next_attempt)
@@ -284,11 +286,14 @@ class Batch:
         self.connection.execute(_GROW_USAGE, (rows,))
 
     def _flush_segments(self) -> None:
-        rows = [[segment, grown.size, grown.live, int(grown.sealed)] for segment, grown in self._segments.items()]
+        rows = [[segment, grown.size, grown.live] for segment, grown in self._segments.items()]
+        sealed = [segment for segment, grown in self._segments.items() if grown.sealed]
         self._segments.clear()
         self.connection.execute(_GROW_SEGMENTS, (_json(rows),))
         if self.connection.changes() != len(rows):  # its octets would be swept away
             raise StorageError("the row of a segment is gone from the database: run `waypost storage check`")
+        if sealed:
+            self.connection.execute(_SEAL_SEGMENTS, (_json(sealed),))
 
     def _flush_refs(self) -> None:
         rows = _json([[k, v] for k, v in self._refs.items()])
