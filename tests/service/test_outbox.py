@@ -59,15 +59,15 @@ async def test_what_one_says_keeps_its_order(pair: tuple[Recorder, Recorder], wr
     outbox.write(pair[0], b"1")
     outbox.write(pair[1], b"2")
     outbox.write(pair[0], b"3")
-    outbox.write(pair[1], b"x" * 5000)
+    outbox.write(pair[1], b"x" * 20_000)
     assert [who + said[:1].decode() for who, said in written] == ["a1", "a3", "b2", "bx"]
     await asyncio.sleep(0)
     assert len(written) == 4
 
 
 async def test_much_is_written_at_once(pair: tuple[Recorder, Recorder], written: list[tuple[str, bytes]]) -> None:
-    Outbox().write(pair[0], b"x" * 5000)
-    assert written == [("a", b"x" * 5000)]
+    Outbox().write(pair[0], b"x" * 20_000)
+    assert written == [("a", b"x" * 20_000)]
 
 
 async def test_what_waits_is_released_before_the_end(

@@ -6,7 +6,7 @@ for it. Written one right behind the other, the answers to all that came in one 
 
 import asyncio
 
-_LARGE = 4096  # octets: these wake the peer once in any case
+_LARGE = 16 << 10  # octets, as many as a TLS record has at most: more is a stream, which is no answer to gather
 
 
 class Outbox:
