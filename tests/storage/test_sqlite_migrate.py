@@ -37,6 +37,12 @@ def test_a_fresh_database_gets_every_step_and_no_snapshot(tmp_path: Path) -> Non
     assert migrate(tmp_path, [FIRST, SECOND]) == 0
 
 
+async def test_nobody_else_may_read_the_database_or_the_files_beside_it(engine: Engine) -> None:
+    await engine.open()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in engine.data.glob(f"{DATABASE}*")}
+    assert modes == {DATABASE: 0o600, f"{DATABASE}-shm": 0o600, f"{DATABASE}-wal": 0o600}
+
+
 def test_a_step_keeps_a_snapshot_by_which_it_can_be_undone(tmp_path: Path) -> None:
     migrate(tmp_path, [FIRST])
     assert migrate(tmp_path, [FIRST, SECOND]) == 1

@@ -5,6 +5,7 @@
 """
 
 import importlib.resources
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,8 @@ def migrate(data: Path, steps: list[Step] | None = None) -> int:
     if not wanted:
         return 0
     path = data / DATABASE
+    # It holds octets of messages, and SQLite gives the files beside it the same mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(str(path))
     try:
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
