@@ -73,8 +73,8 @@ class Copies:
         self._needless.clear()
 
 
-def restore(connection: apsw.Connection, folder: Path, segments: Iterable[int] | None = None) -> int:
-    """Write copies back into their segments, durably, and remove them; returns how many segments that were.
+def restore(connection: apsw.Connection, folder: Path, segments: Iterable[int] | None = None) -> None:
+    """Write copies back into their segments, durably, and remove them.
 
     For segments that nobody appends to (all, when None), in a transaction of the caller. They are written whether
     they were lost or not: after a failed flush, what can still be read need not be on the disk. Raises `StorageFull`,
@@ -82,16 +82,15 @@ def restore(connection: apsw.Connection, folder: Path, segments: Iterable[int] |
     """
     if segments is None:
         segments = [segment for (segment,) in connection.execute(_SEGMENTS).fetchall()]
-    done = 0
+    written = False
     rows = connection.execute(_OF_SEGMENTS + " ORDER BY segment, offset", (text(list(segments)),))
     for segment, copies in groupby(rows.fetchall(), key=itemgetter(0)):
         if connection.execute(_KNOWN, (segment,)).get is not None:  # otherwise nothing of it was needed any more
             _write(segment_path(folder, segment), [(offset, octets) for _, offset, octets in copies])
-            done += 1
+            written = True
         connection.execute(_FORGET, (segment,)).fetchall()
-    if done:
+    if written:
         sync_folder(folder)
-    return done
 
 
 def _write(path: Path, copies: list[tuple[int, bytes]]) -> None:

@@ -1,7 +1,7 @@
 """Housekeeping: the space of deleted messages comes back, and what a crash left behind goes.
 
-Each step is safe to break off anywhere: rows never point at bytes that are not durable, and a file goes only when no
-row needs it. It is for one process at a time; the others go on writing.
+Each step is safe to break off anywhere: rows never point at bytes that are not durable (or have copies, `copies.py`),
+and a file goes only when no row needs it. It is for one process at a time; the others go on writing.
 """
 
 import asyncio

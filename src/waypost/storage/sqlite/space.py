@@ -20,15 +20,11 @@ class Space:
 
     def __init__(self, folder: Path, reserve: int | None = None) -> None:
         self._folder = folder
-        if reserve is None:
-            disk = os.statvfs(folder)
-            reserve = min(_MOST, disk.f_blocks * disk.f_frsize // _SHARE)
-        self.reserve = reserve
-
-    @property
-    def log(self) -> int:
+        disk = os.statvfs(folder)
+        share = min(_MOST, disk.f_blocks * disk.f_frsize // _SHARE)
+        self.reserve = share if reserve is None else reserve
+        self.log = min(_LOG, (self.reserve or share) // 2)
         """How large the database's log may grow before it starts anew, in octets."""
-        return min(_LOG, self.reserve // 2) or _LOG
 
     def left(self) -> int:
         """Return how many octets new mail may take, 0 or less when none. Raises `OSError`."""
