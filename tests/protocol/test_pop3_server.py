@@ -4,12 +4,14 @@ import base64
 import email
 import email.policy
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from waypost.protocol.pop3 import replies
+from waypost.protocol.pop3 import surrogate as surrogate_module
 from waypost.protocol.pop3.commands import COMMANDS
 from waypost.protocol.pop3.content import DotStuffer, TopCutter
 from waypost.protocol.pop3.events import (
@@ -438,6 +440,20 @@ def test_a_message_that_can_not_be_read_is_refused_or_has_no_end() -> None:
     assert owner.engine.take_output() == b""
 
 
+def test_taking_marks_away_looks_at_what_was_marked_alone() -> None:
+    class Sizes(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise AssertionError("a large maildrop is walked through for each RSET")
+
+    maildrop = Maildrop(1, [(1, 10), (2, 20), (3, 30)])
+    maildrop._sizes = Sizes([10, 20, 30])  # type: ignore[assignment]
+    maildrop.delete(1)
+    assert (maildrop.octets, maildrop.count) == (40, 2)
+    for _ in range(2):
+        maildrop.reset()
+        assert (maildrop.octets, maildrop.count) == (60, 3)
+
+
 # Internationalised mail.
 
 
@@ -465,6 +481,15 @@ def test_a_surrogate_header_says_the_same_in_ascii() -> None:
     assert message["To"].addresses[0].display_name == "Bob, the b\u00fcilder"
     assert message.get_content_type() == "text/plain" and message["Content-Type"].params["charset"] == "utf-8"
     assert message["Return-Path"] == "<j?rg@b?cher.test>"
+
+
+def test_a_very_large_header_is_not_read_for_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(values: list[str]) -> list[tuple[str, str]]:
+        raise AssertionError("it takes a second for half a MiB, which any sender could make us spend")
+
+    monkeypatch.setattr(surrogate_module, "getaddresses", refuse)
+    header = ("From: \u00e9" + "@" * (32 << 10)).encode()
+    assert surrogate(header) == b"From: ?" + b"@" * (32 << 10)
 
 
 @given(

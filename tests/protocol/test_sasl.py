@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from scramp import ScramClient as TheirClient
 from scramp import ScramException, ScramMechanism
 
-from waypost.protocol.sasl import LoginClient, PlainClient, PreparationError, SaslError, ScramClient, choose, saslprep
+from waypost.protocol.sasl import (
+    LoginClient,
+    PlainClient,
+    PreparationError,
+    SaslError,
+    ScramClient,
+    choose,
+    prep,
+    saslprep,
+)
 from waypost.protocol.sasl.scram import ScramKeys, bindings, derive_keys
 from waypost.protocol.sasl.server import Distrusted, LoginServer, PasswordClaim, PlainServer, ScramClaim, ScramServer
 from waypost.protocol.session import TlsInfo
@@ -65,6 +74,16 @@ def test_saslprep_prepares_as_rfc_4013_section_3_shows(text: str, prepared: str)
 def test_saslprep_refuses_what_rfc_4013_prohibits(text: str) -> None:
     with pytest.raises(PreparationError):
         saslprep(text)
+
+
+def test_a_text_of_any_length_takes_little_to_prepare(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    monkeypatch.setattr(prep, "_PROHIBITED", ((lambda character: bool(looked_at.append(character)), "nothing"),))
+    assert len(saslprep("\ufdfa" * 1024)) == 18 * 1024
+    assert len(looked_at) == len(set(looked_at)), "each character once"
+    for text in ("\ufdfa" * 1025, "a" * 100_000):
+        with pytest.raises(PreparationError, match="longer than 1024 characters"):
+            saslprep(text)
 
 
 @given(st.text())

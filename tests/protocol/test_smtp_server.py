@@ -199,7 +199,19 @@ def test_parameters_that_are_not_offered_are_refused() -> None:
     assert owner.send("MAIL FROM:<ä@x.test>\r\n".encode()).startswith(b"553 5.6.7")
 
 
-@pytest.mark.parametrize("parameter", [b"NOTIFY=NEVER,DELAY", b"NOTIFY=", b"ORCPT=bob", b"ORCPT=rfc822;a+0Ab", b"X=1"])
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        b"NOTIFY=NEVER,DELAY",
+        b"NOTIFY=",
+        b"ORCPT=bob",
+        b"ORCPT=rfc822;a+0Ab",
+        b"ORCPT=r\xc3\xbcfc822;bob",  # RFC 3461 4.2: the type is an atom
+        b'ORCPT="rfc822";bob',
+        b"ORCPT=rfc<822>;bob",
+        b"X=1",
+    ],
+)
 def test_malformed_parameters_of_rcpt_are_refused(parameter: bytes) -> None:
     owner = Owner()
     owner.send(HELLO + b"MAIL FROM:<>\r\n")
@@ -326,6 +338,46 @@ def test_lmtp_answers_for_each_recipient() -> None:
     engine.take_output()
     engine.answer_each([replies.OK, replies.MAILBOX_FULL])
     assert [line[:3] for line in engine.take_output().split(b"\r\n")[:-1]] == [b"250", b"452"]
+
+
+def test_lmtp_without_recipients_refuses_data_and_is_silent_after_the_last_chunk() -> None:
+    owner = Owner(lmtp=True)
+    owner.send(b"LHLO client.test\r\nMAIL FROM:<a@client.test>\r\n")
+    assert owner.send(b"DATA\r\n").startswith(b"503"), "RFC 2033 4.2"
+    assert owner.send(b"BDAT 4 LAST\r\nQUIT") == b"", "RFC 2033 4.3"
+    assert owner.send(b"NOOP\r\n").startswith(b"250 ")
+    assert owner.send(b"BDAT 4\r\nQUIT").startswith(b"503"), "a chunk that is not the last has an answer"
+    owner.send(b"RSET\r\nMAIL FROM:refused\r\n")
+    assert owner.send(b"BDAT 0 LAST\r\nNOOP\r\n").startswith(b"250 "), "RFC 2033 4.3"
+
+
+@pytest.mark.parametrize("before", [b"", HELLO, HELLO + ENVELOPE])
+@pytest.mark.parametrize("argument", [b"", b" x", b" 9999999999999999999", b" 5 LAST x", b" LAST"])
+def test_a_chunk_without_a_size_ends_the_session_wherever_it_comes(before: bytes, argument: bytes) -> None:
+    owner = Owner()
+    owner.send(before)
+    written = owner.send(b"BDAT" + argument + b"\r\nQUIT\r\n")
+    assert written.startswith(b"501") and b"221" not in written, "its octets are not commands"
+    assert isinstance(owner.events[-1], Closed)
+
+
+def test_more_recipients_than_the_limit_are_for_another_message() -> None:
+    owner = Owner(max_recipients=2, max_errors=3)
+    owner.send(HELLO + b"MAIL FROM:<a@client.test>\r\n")
+    owner.send(b"".join(b"RCPT TO:<%d@server.test>\r\n" % number for number in range(20)))
+    assert owner.codes()[-20:] == [250] * 2 + [452] * 18, "RFC 5321 4.5.3.1.10"
+    owner.send(b"DATA\r\nhi\r\n.\r\n")
+    assert owner.messages == [b"hi\r\n"]
+
+
+def test_errors_are_forgotten_when_a_message_was_taken() -> None:
+    owner = Owner(max_errors=3)
+    owner.send(HELLO)
+    for _ in range(4):
+        owner.send(b"FOO\r\n" * 3 + ENVELOPE + b"DATA\r\nhi\r\n.\r\n")
+    assert len(owner.messages) == 4
+    owner.send(b"FOO\r\n" * 4)
+    assert owner.codes()[-1] == 421
 
 
 def test_too_many_errors_close_the_session() -> None:

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from waypost.config.settings import Settings
@@ -94,6 +94,7 @@ def test_reports_arrive(pair: tuple[socket.socket, Control]) -> None:
 
 
 @given(st.one_of(st.binary(), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)))
+@example(b"[" * 100_000)
 def test_what_is_no_report_is_none(line: bytes | str) -> None:
     assert read_report(line.encode() if isinstance(line, str) else line) is None
 

@@ -94,3 +94,21 @@ async def test_a_transport_that_was_closed_meanwhile_spoils_nothing_for_others(
     outbox.write(pair[0], b"3")
     outbox.release(pair[0])
     assert written == [("b", b"2")]
+
+
+async def test_a_write_that_fails_keeps_no_other_from_its_answer(
+    pair: tuple[Recorder, Recorder], written: list[tuple[str, bytes]]
+) -> None:
+    class Broken(Recorder):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            raise RuntimeError("this transport is broken")
+
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    outbox = Outbox()
+    for transport in (pair[0], Broken("broken", written), pair[1]):
+        outbox.write(transport, b"1")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert written == [("a", b"1"), ("b", b"1")]
+    assert [str(error) for error in told] == ["this transport is broken"]

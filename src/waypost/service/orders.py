@@ -63,7 +63,7 @@ def read_report(line: bytes) -> Report | None:
     """Read a worker's line; None for one that makes no sense."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for lists in lists in lists
         return None
     if isinstance(value, dict) and isinstance(value.get("ready"), int):
         return Report(True, number=value["ready"])

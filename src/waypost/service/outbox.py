@@ -35,7 +35,9 @@ class Outbox:
             transport.write(data)
 
     def _empty(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for transport, data in waiting.items():
-            if not transport.is_closing():
-                transport.write(data)
+        try:
+            while self._waiting:
+                self.release(next(iter(self._waiting)))
+        finally:
+            if self._waiting:  # a write failed: its error goes to the loop, and the others have their answers
+                self._loop.call_soon(self._empty)

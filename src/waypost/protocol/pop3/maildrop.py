@@ -63,8 +63,8 @@ class Maildrop:
 
     def reset(self) -> None:
         """Take all marks away."""
+        self.octets += sum(self._sizes[index] for index in self._deleted)
         self._deleted.clear()
-        self.octets = sum(self._sizes)
 
     def scan_line(self, index: int) -> bytes:
         """Return number and size of a message, as in LIST."""

@@ -14,6 +14,7 @@ from email.utils import getaddresses
 _END_OF_FIELD = re.compile(rb"\r\n(?![ \t])")
 _ADDRESSES = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc"})
 _TEXTS = frozenset({"subject", "comments", "content-description"})
+_LARGEST = 32 << 10  # octets of a header that is read for addresses and text: that takes 2 us an octet at worst
 _WORD = 33  # octets of text in one encoded word: with the name of its field it fits into a line of 78
 
 
@@ -29,7 +30,12 @@ def needs_surrogate(header: bytes) -> bool:
 
 
 def surrogate(header: bytes) -> bytes:
-    """Return an ASCII header for one that `needs_surrogate`; both with or without the empty line at the end."""
+    """Return an ASCII header for one that `needs_surrogate`; both with or without the empty line at the end.
+
+    Of a very large one, which whoever sent it may have made so, all characters outside ASCII are replaced at once.
+    """
+    if len(header) > _LARGEST:
+        return header.decode().encode("ascii", "replace")
     return b"\r\n".join(field if field.isascii() else _field(field.decode()) for field in _END_OF_FIELD.split(header))
 
 

@@ -105,7 +105,8 @@ class MailTransaction:
             if not self._chunked:
                 self._asked = True
                 pipeline.later(b"DATA\r\n", self._on_data)
-            elif content is not None and len(content) <= PIPELINED_BDAT:
+            elif content is not None and len(content) <= PIPELINED_BDAT and not self._lmtp:
+                # In LMTP nobody answers BDAT LAST when all recipients were refused (RFC 2033 4.3).
                 self._asked = True
                 self._queue_chunk(content, last=True)
         pipeline.pump()

@@ -53,9 +53,8 @@ def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/accept
     elif (verb == b"LHLO") != session.options.lmtp and verb in _HELLOS:
         session.error(replies.UNKNOWN_COMMAND)  # RFC 2033 4.1
     elif session.state not in command.states:
-        if verb == b"BDAT":
-            _skip_chunk(session, argument)
-        session.error(replies.SAY_HELLO if session.state is State.START else _out_of_order(session, verb))
+        if verb != b"BDAT" or _skip_chunk(session, argument):
+            session.error(replies.SAY_HELLO if session.state is State.START else _out_of_order(session, verb))
     elif not command.argument and argument.strip():
         session.error(replies.NO_ARGUMENT)
     else:
@@ -66,16 +65,32 @@ def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/accept
 
 
 def _out_of_order(session: Dialogue, verb: bytes) -> Reply:
-    if verb in (b"DATA", b"BDAT") and session.state is State.MAIL:
+    if verb in (b"DATA", b"BDAT") and session.state is State.MAIL and not session.options.lmtp:
         return replies.NO_VALID_RECIPIENTS
     return replies.DATA_OR_BDAT if session.state is State.BDAT else replies.BAD_SEQUENCE
 
 
-def _skip_chunk(session: Dialogue, argument: bytes) -> None:
-    """A BDAT that is refused: its octets follow all the same (RFC 3030 section 2)."""
-    words = argument.split()
-    if words and words[0].isdigit() and len(words[0]) <= 18:
-        session.discarding = int(words[0])
+def _chunk(session: Dialogue, argument: bytes) -> tuple[int, bool] | None:
+    """Return the octets of a chunk, and whether it is the last one.
+
+    Without a size, what follows can't be told from commands (RFC 3030 section 2): the session ends then.
+    """
+    words = argument.upper().split()
+    if words and words[0].isdigit() and len(words[0]) <= 18 and words[1:] in ([], [b"LAST"]):
+        return int(words[0]), len(words) > 1
+    session.say(replies.syntax("BDAT is BDAT octets, or BDAT octets LAST"))
+    session.close("a BDAT without a size")
+    return None
+
+
+def _skip_chunk(session: Dialogue, argument: bytes) -> bool:
+    """A BDAT out of order: its octets follow all the same (RFC 3030 section 2); True when it is to be answered."""
+    chunk = _chunk(session, argument)
+    if chunk is None:
+        return False
+    session.discarding, last = chunk
+    # In LMTP each recipient that was taken has an answer to the last chunk, and here is none (RFC 2033 4.3).
+    return not (session.options.lmtp and last and session.state in (State.READY, State.MAIL))
 
 
 # Who and what.
@@ -205,7 +220,8 @@ def _rcpt(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
     assert envelope is not None
     recipient = parse_rcpt(_after(argument, b"TO:"), smtputf8=envelope.smtputf8)
     if len(envelope.recipients) >= session.options.max_recipients:
-        raise Refused(replies.TOO_MANY_RECIPIENTS)
+        session.say(replies.TOO_MANY_RECIPIENTS)  # no error: the client goes on with DATA (RFC 5321 4.5.3.1.10)
+        return
 
     def answered(reply: Reply) -> None:
         if reply.positive:
@@ -242,13 +258,10 @@ def _data(session: Dialogue, argument: bytes) -> None:
 
 
 def _bdat(session: Dialogue, argument: bytes) -> None:
-    words = argument.upper().split()
-    if not words or not words[0].isdigit() or len(words[0]) > 18 or words[1:] not in ([], [b"LAST"]):
-        # Without a size, what follows can't be told from commands (RFC 3030 section 2).
-        session.say(replies.syntax("BDAT is BDAT octets, or BDAT octets LAST"))
-        session.close("a BDAT without a size")
+    chunk = _chunk(session, argument)
+    if chunk is None:
         return
-    size, session.last_chunk = int(words[0]), len(words) > 1
+    size, session.last_chunk = chunk
     assert session.envelope is not None
     if session.chunks is not None:
         session.chunks.left = size

@@ -94,6 +94,7 @@ def _content_ended(session: Dialogue, size: int) -> None:
     def answered(reply: Reply) -> None:
         if reply.positive:
             session.say(reply)
+            session.errors = 0  # who brings mail may be wrong about a recipient in each message
         else:
             session.error(reply)
         session.end_transaction()

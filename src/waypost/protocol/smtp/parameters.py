@@ -23,6 +23,7 @@ from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.xtext import decode_xtext
 
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\s=\x00-\x1f\x7f]+))?\Z")
+_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+")
 _SECOND = 1_000_000
 
 
@@ -116,7 +117,7 @@ def _orcpt(recipient: Recipient, value: str | None) -> Recipient:
 def _original(value: str | None) -> OriginalRecipient:
     """RFC 3461 4.2: `rfc822;bob@example.org`, in xtext; RFC 6533 section 3: `utf-8;` with its own escapes."""
     kind, separator, text = (value or "").partition(";")
-    if not separator or not kind or not text or len(value or "") > 500:
+    if not separator or not _ATOM.fullmatch(kind) or not text or len(value or "") > 500:
         raise Refused(replies.syntax("ORCPT is type;address, such as rfc822;bob@example.org"))
     if kind.lower() == "utf-8":
         text = re.sub(r"\\x\{([0-9A-Fa-f]{1,6})\}", _character, text)
