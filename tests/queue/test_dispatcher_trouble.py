@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.queue.world import DAY, SCHEDULE, SECOND, START, ScriptedCarrier, World
+from tests.queue.world import DAY, MINUTE, SCHEDULE, SECOND, START, ScriptedCarrier, World
 
 from waypost.storage import StorageError, StorageFull
 
@@ -99,6 +99,12 @@ async def test_a_clock_set_back_pulls_planned_attempts_back(world: World) -> Non
     await world.clock.somebody_sleeps(30.0)
     world.clock.set_by(-30 * 24 * 3600)
     world.clock.advance(30)
+    await world.queue.done("clock_stepped")
+    [entry] = await world.waiting()
+    assert entry.next_attempt == world.clock.now() + MINUTE, "as long as after any first attempt"
+    for _ in range(2):
+        await world.clock.somebody_sleeps(30.0)
+        world.clock.advance(30)
     await carrier.attempts.get()
     [entry] = await world.waiting()
     assert (entry.attempts, entry.waited) == (2, 0)

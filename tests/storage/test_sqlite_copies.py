@@ -12,8 +12,9 @@ from tests.storage.letters import HEAD, Engine, Letters, files_in, finished, sto
 from tests.storage.test_sqlite_group_commit import accept_all
 
 from waypost.message.trace import TraceId
-from waypost.storage import Filter, StorageError
+from waypost.storage import Filter, StorageError, StorageFull
 from waypost.storage.sqlite import SqliteStorage
+from waypost.storage.sqlite import octets as octets_module
 from waypost.storage.sqlite.check import Checker
 from waypost.storage.sqlite.migrate import DATABASE
 
@@ -29,12 +30,31 @@ def copies_in(data: Path) -> int:
         connection.close()
 
 
-def as_after_a_power_loss(engine: Engine, to: Path) -> Engine:
-    """Return an engine on what a disk may hold when the power is lost now: the database, and segments never flushed."""
+Flushed = dict[str, int]
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> Flushed:
+    """How many octets of each segment are on the disk."""
+    sizes: Flushed = {}
+    fdatasync = os.fdatasync
+
+    def flush(fd: int) -> None:
+        fdatasync(fd)
+        sizes[Path(f"/proc/self/fd/{fd}").readlink().name] = os.fstat(fd).st_size
+
+    monkeypatch.setattr(os, "fdatasync", flush)
+    return sizes
+
+
+def as_after_a_power_loss(engine: Engine, to: Path, flushed: Flushed | None = None) -> Engine:
+    """Return an engine on what a disk may hold when the power is lost now: the database, and what was flushed of
+    segments, or nothing.
+    """
     shutil.copytree(engine.data, to)
     (to / f"{DATABASE}-shm").unlink(missing_ok=True)
     for name in files_in(to):
-        os.truncate(to / "segments" / name, 0)
+        os.truncate(to / "segments" / name, (flushed or {}).get(name, 0))
     return Engine(engine.name, to, engine.clock)
 
 
@@ -221,3 +241,63 @@ async def test_a_full_disk_at_the_start_keeps_nobody_from_opening_it(
         assert await stored(opened.storage.spool, trace) == HEAD + octets
     await after.close()
     await whole(after, messages)
+
+
+async def test_the_copies_of_another_process_are_not_taken_for_ones_own(
+    engine: Engine, tmp_path: Path, flushed: Flushed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = [await engine.open(worker=number) for number in range(2)]
+    letters = Letters(one.storage, engine.clock, maker=0)
+    messages = await post_all(letters, 5)
+    octets = one._writer._octets
+    with monkeypatch.context() as full:
+        full.setattr(octets._space, "left", lambda: 0)
+        full.setattr(octets_module, "_WORTH_COMPACTING", 0)
+        with pytest.raises(StorageFull):  # it lets go of its segment, and has no commit yet that removes its copies
+            await letters.post(b"refused", to=[BOB])
+    assert copies_in(engine.data) == 5
+    await two.maintain()
+    assert copies_in(engine.data) == 0
+    messages |= await post_all(Letters(two.storage, engine.clock, maker=1), 5)
+    messages |= await post_all(letters, 1)  # now it removes its copies, whose ids are those of others
+    assert copies_in(engine.data) == 6
+    await whole(as_after_a_power_loss(engine, tmp_path / "after", flushed), messages)
+
+
+async def test_a_copy_of_a_segment_that_failed_stays_when_the_next_one_is_flushed(
+    engine: Engine, letters: Letters, tmp_path: Path, flushed: Flushed
+) -> None:
+    messages = await post_all(letters, 1)
+    small = await letters.letter(b"small", to=[BOB])
+    large = await letters.letter(b"x" * 65_000, to=[BOB], head=HEAD * 200)
+    with failing("writev", errno.ENOSPC, times=1), failing("fdatasync", times=1):
+        # Both have no room, each of them has, and then the larger one can't be flushed.
+        answers = await accept_all(letters, [small, large])
+    assert answers[0] == small.trace and isinstance(answers[1], StorageError)
+    for _ in range(2):
+        more = await letters.letter(b"y" * 65_000, to=[BOB], head=HEAD * 200)
+        await letters.storage.spool.accept(more)
+    assert len(flushed) == 1, "the next segment"
+    after = await as_after_a_power_loss(engine, tmp_path / "after", flushed).open()
+    messages[small.trace] = b"small"
+    for trace, octets in messages.items():
+        assert await stored(after.storage.spool, trace) == HEAD + octets
+    await after.close()
+
+
+async def test_copies_that_cannot_be_written_back_keep_no_space_from_coming_back(
+    engine: Engine, opened: SqliteStorage, letters: Letters
+) -> None:
+    other = await engine.open(worker=1)
+    await post_all(Letters(other.storage, engine.clock, maker=1), 1)
+    octets = other._writer._octets
+    assert octets._segment is not None
+    octets._segment.close()  # as the kernel closes it
+    octets._segment = None
+    large = [await letters.post(b"y" * 300_000, to=[BOB]) for _ in range(3)]
+    entries = [entry async for entry in letters.storage.queue.entries(Filter(), now=0)]
+    await letters.storage.queue.settle([finished(entry) for entry in entries if entry.trace in large])
+    before = len(files_in(engine.data))
+    with failing("pwrite", errno.ENOSPC), pytest.raises(StorageFull):
+        await opened.maintain()
+    assert len(files_in(engine.data)) == before - 3

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import os
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -9,9 +11,11 @@ import pytest
 from tests.storage.faults import failing, faulty_system, watched
 from tests.storage.letters import HEAD, Engine, Letters, files_in, stored
 
-from waypost.storage import NewMessage, NotFound, StorageError, StorageFull
+from waypost.storage import NewMessage, NotFound, Notice, StorageError, StorageFull
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite import octets as octets_module
+from waypost.storage.sqlite import segments as segments_module
+from waypost.storage.sqlite import spool as spool_module
 from waypost.storage.sqlite.segments import OpenSegment
 
 LARGE = bytes(range(256)) * 1024
@@ -257,3 +261,81 @@ async def test_a_fault_in_telling_others_keeps_no_later_commit(
     await asyncio.sleep(0)
     assert [await stored(letters.storage.spool, trace) for trace in traces] == [HEAD + b"one", HEAD + b"two"]
     assert told and all(isinstance(fault, RuntimeError) for fault in told)
+
+
+async def test_without_memory_in_a_short_write_the_segment_is_cut_back(
+    letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await letters.post(b"first", to=[BOB])
+
+    def no_memory(data: bytes) -> memoryview:
+        raise MemoryError
+
+    writev = os.writev
+    with monkeypatch.context() as short:
+        short.setattr(os, "writev", lambda fd, parts: writev(fd, [b"".join(parts)[:50]]))
+        short.setattr(segments_module, "memoryview", no_memory, raising=False)
+        with pytest.raises(StorageError, match="memory"):
+            await letters.post(b"second", to=[BOB])
+    third = await letters.post(b"third", to=[BOB])
+    assert await stored(letters.storage.spool, third) == HEAD + b"third"
+
+
+async def test_a_file_of_octets_that_cannot_be_closed_leaves_nobody_waiting(
+    letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [await letters.letter(octets, to=[BOB]) for octets in (b"z" * 300_000, b"small")]
+    real = os.close
+
+    def close(fd: int) -> None:
+        name = Path(f"/proc/self/fd/{fd}").readlink().name
+        real(fd)
+        if name.endswith(".seg"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "close", close)
+    assert await accept_all(letters, messages) == [message.trace for message in messages]
+    monkeypatch.undo()
+
+
+async def test_a_fault_in_one_operations_notices_leaves_nobody_waiting(
+    letters: Letters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages = [await letters.letter(b"%d" % number, to=[BOB]) for number in range(3)]
+    real = spool_module.notices_of
+
+    def notices_of(message: NewMessage) -> list[Notice]:
+        if message is messages[0]:
+            raise RuntimeError("a fault of ours")
+        return real(message)
+
+    monkeypatch.setattr(spool_module, "notices_of", notices_of)
+    assert await accept_all(letters, messages) == [message.trace for message in messages]
+    assert "could not be told to all" in caplog.text
+
+
+async def test_a_file_stays_when_its_commit_may_come_to_light_though_the_disk_is_full(
+    engine: Engine, opened: SqliteStorage, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class IndexTooSmall(apsw.IOError):  # what SQLite says when the commit is in the log, but not in the log's index
+        extendedresult = apsw.SQLITE_IOERR_SHMSIZE
+
+    def fail(connection: apsw.Connection) -> None:
+        raise IndexTooSmall("disk I/O error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(opened._writer._copies, "stage", fail)
+        with pytest.raises(StorageFull):
+            await letters.post(b"x" * 300_000, to=[BOB])
+    assert len(files_in(engine.data)) == 1, "its row may be there after a crash"
+    with monkeypatch.context() as broken:
+        broken.setattr(opened._writer._copies, "stage", fail_for_room)
+        with pytest.raises(StorageFull):
+            await letters.post(b"x" * 300_000, to=[BOB])
+    assert len(files_in(engine.data)) == 1, "of a commit that was not written whole, nothing stays"
+    await opened.maintain()
+    assert files_in(engine.data) == []
+
+
+def fail_for_room(connection: apsw.Connection) -> None:
+    raise apsw.FullError("database or disk is full")

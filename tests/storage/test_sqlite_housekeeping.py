@@ -1,6 +1,9 @@
 """Housekeeping: the space of deleted messages comes back, leftovers go, and what is needed stays."""
 
 import asyncio
+import fcntl
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from tests.storage.letters import HEAD, Engine, Letters, files_in, finished, sto
 from waypost.message.trace import TraceId
 from waypost.storage import Filter, StorageError
 from waypost.storage.sqlite import SqliteStorage
+from waypost.storage.sqlite import spool as spool_module
 from waypost.storage.sqlite.arriving import ArrivingFile
 
 BOB = "bob@builder.test"
@@ -228,3 +232,60 @@ async def test_housekeeping_beside_steady_traffic_loses_nothing(
         for storage in (letters.storage, other.storage):
             assert await stored(storage.spool, trace) == HEAD + octets
     assert octets_in(engine.data) < 3 * sum(map(len, kept.values())) + 60_000
+
+
+async def test_a_message_that_is_looked_at_twice_outlasts_the_housekeeping_between(
+    opened: SqliteStorage, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def meanwhile(seconds: float) -> None:
+        letters.storage.spool.confirm("digest")  # the first one's client has its answer
+        await letters.post(b"another", to=[BOB])
+        await opened.maintain()
+
+    first = await letters.post(LARGE, to=[BOB], digest="digest")
+    monkeypatch.setattr(spool_module.asyncio, "sleep", meanwhile)
+    second = await letters.post(LARGE, to=[BOB], digest="digest")
+    monkeypatch.undo()
+    assert first != second, "it is meant twice"
+    for trace in (first, second):
+        assert await stored(letters.storage.spool, trace) == HEAD + LARGE
+
+
+async def test_looking_whether_a_new_file_is_abandoned_harms_nobody(
+    engine: Engine, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody holds the lock of each new file for the moment in which its maker wants it."""
+    real = fcntl.flock
+    lookers: list[threading.Thread] = []
+
+    def flock(fd: int, how: int) -> None:
+        if how != fcntl.LOCK_EX or Path(f"/proc/self/fd/{fd}").readlink().parent != engine.data / "segments":
+            real(fd, how)
+            return
+        other = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+        real(other, fcntl.LOCK_EX)
+        lookers.append(threading.Thread(target=os.close, args=(other,)))
+        lookers[-1].start()
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for octets in (b"small", LARGE):
+        await letters.post(octets, to=[BOB])
+    assert len(lookers) == 2
+
+
+def test_an_arriving_file_that_was_swept_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, swept = fcntl.flock, []
+
+    def flock(fd: int, how: int) -> None:
+        if not swept:
+            swept.append(Path(f"/proc/self/fd/{fd}").readlink())
+            swept[0].unlink()
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    file = ArrivingFile(tmp_path)
+    assert swept[0].exists()
+    file.close()

@@ -2,7 +2,7 @@
 
 import pytest
 from msgspec.structs import replace
-from tests.storage.letters import LEASE, START, Engine, Letters, claim, deferral, finished, octets_of
+from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, claim, deferral, finished, octets_of
 
 from waypost.message.address import Address
 from waypost.message.envelope import (
@@ -104,6 +104,29 @@ class TestClaims:
         assert await queue.renew(1, ["builder.test"], until=START + 9 * LEASE) == []
         await queue.release(1, ["builder.test"])  # too late: it is no longer its own
         assert await claim(queue, 3, now=START + 2 * LEASE + 2) == set()
+
+    async def test_the_lease_of_a_process_that_lives_outlasts_trouble_with_the_disk(
+        self, engine: Engine, queue: Queue, letters: Letters
+    ) -> None:
+        other = await engine.open(worker=1)
+        await letters.post(to=[BOB])
+        await claim(other.storage.queue, 1)
+        late = START + LEASE + 1  # it could not renew its lease, and may have relayed what it can't write down yet
+        for wanted in ((), ("builder.test",)):
+            assert await claim(queue, 2, now=late, wanted=wanted) == set()
+        assert await claim(other.storage.queue, 1, now=late) == {"builder.test"}
+        assert await claim(queue, 2, now=late + LEASE + 3600 * SECOND) == set()
+        assert await claim(queue, 2, now=late + LEASE + 3600 * SECOND + 1) == {"builder.test"}, "it hangs"
+
+    async def test_the_lease_of_a_process_that_ended_is_taken_over(
+        self, engine: Engine, queue: Queue, letters: Letters
+    ) -> None:
+        other = await engine.open(worker=1)
+        await letters.post(to=[BOB])
+        await claim(other.storage.queue, 1)
+        engine.opened.remove(other)
+        await other.close()
+        assert await claim(queue, 2, now=START + LEASE + 1) == {"builder.test"}
 
     async def test_a_released_destination_rests_as_long_as_was_asked(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB])

@@ -152,21 +152,38 @@ class TestClockSteps:
     ) -> None:
         await letters.post(to=[BOB], next_attempt=START + 30 * self.DAY)
         await letters.post(to=[CAROL], next_attempt=START + self.DAY // 2)
-        assert await queue.clock_stepped(now=START, longest_wait=self.DAY, longest_lease=LEASE) == 1
-        assert await claim(queue, 1, now=START) == {"builder.test"}
+        assert await queue.clock_stepped(now=START, waits=[self.DAY], longest_lease=LEASE) == 1
+        assert await queue.next_due(now=START) == START + self.DAY // 2, "it can be so"
+        assert await claim(queue, 1, now=START + self.DAY) == {"builder.test", "carpenter.test"}
         assert engine.notices[-1] == Notice("destination", "builder.test")
+
+    @pytest.mark.parametrize(("attempts", "wait"), [(0, 0), (1, 5), (2, 60), (3, 60), (9, 60)])
+    async def test_after_a_small_step_each_waits_as_long_as_its_attempts_explain(
+        self, queue: Queue, letters: Letters, attempts: int, wait: int
+    ) -> None:
+        await letters.post(to=[BOB])
+        (entry,) = await letters.due("builder.test")
+        if attempts:
+            planned = replace(deferral(entry, START + 3600 * SECOND), attempts=attempts)
+            await queue.settle([finished(entry, deferral=planned)])
+        await queue.release(1, ["builder.test"])
+        now = START - 7200 * SECOND
+        steps = [await queue.clock_stepped(now=now, waits=[0, 5 * SECOND, 60 * SECOND], longest_lease=LEASE)]
+        steps.append(await queue.clock_stepped(now=now, waits=[0, 5 * SECOND, 60 * SECOND], longest_lease=LEASE))
+        assert steps == [1, 0], "each worker asks for it"
+        assert await queue.next_due(now=now) == now + wait * SECOND
 
     async def test_a_destination_that_rests_by_a_wrong_clock_is_woken(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB])
         await claim(queue, 1)
         await queue.release(1, ["builder.test"], not_before=START + 30 * self.DAY)
-        assert await queue.clock_stepped(now=START, longest_wait=self.DAY, longest_lease=LEASE) == 0
+        assert await queue.clock_stepped(now=START, waits=[self.DAY], longest_lease=LEASE) == 0
         assert await claim(queue, 1, now=START) == {"builder.test"}
 
     async def test_a_lease_by_a_wrong_clock_ends(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB])
         await claim(queue, 1, now=START + 30 * self.DAY)
-        await queue.clock_stepped(now=START, longest_wait=self.DAY, longest_lease=LEASE)
+        await queue.clock_stepped(now=START, waits=[self.DAY], longest_lease=LEASE)
         assert await claim(queue, 2, now=START + LEASE + 1) == {"builder.test"}
 
     async def test_a_lease_by_a_right_clock_stays_however_short_the_schedule_is(
@@ -174,7 +191,7 @@ class TestClockSteps:
     ) -> None:
         await letters.post(to=[BOB])
         await claim(queue, 1, now=START)
-        await queue.clock_stepped(now=START + SECOND, longest_wait=SECOND, longest_lease=LEASE)
+        await queue.clock_stepped(now=START + SECOND, waits=[SECOND], longest_lease=LEASE)
         assert await claim(queue, 2, now=START + LEASE) == set()
 
     async def test_mail_that_its_sender_holds_back_is_left_alone(self, queue: Queue, letters: Letters) -> None:
@@ -182,5 +199,5 @@ class TestClockSteps:
         message = await letters.letter(to=[BOB], next_attempt=until)
         envelope = replace(message.envelope, hold_until=until)
         await letters.storage.spool.accept(replace(message, envelope=envelope))
-        assert await queue.clock_stepped(now=START, longest_wait=self.DAY, longest_lease=LEASE) == 0
+        assert await queue.clock_stepped(now=START, waits=[self.DAY], longest_lease=LEASE) == 0
         assert await queue.next_due(now=START) == until

@@ -257,7 +257,7 @@ class Dispatcher:
         await insist(
             "planned attempts",
             lambda: self._queue.clock_stepped(
-                now=self._now(), longest_wait=self._schedule.longest_wait, longest_lease=_LEASE * _SECOND
+                now=self._now(), waits=self._schedule.longest_waits, longest_lease=_LEASE * _SECOND
             ),
             self._sleep,
         )

@@ -33,7 +33,12 @@ class Schedule:
     @property
     def longest_wait(self) -> Micros:
         """The longest time that may lie between two attempts."""
-        return ceil(max(self.retry) * (1 + self.jitter))
+        return max(self.longest_waits)
+
+    @property
+    def longest_waits(self) -> tuple[Micros, ...]:
+        """The longest wait after no attempt, after one, after two...; the last one after all that follow."""
+        return (0, *(ceil(wait * (1 + self.jitter)) for wait in self.retry))
 
     def wait(self, attempts: int, luck: float) -> Micros:
         """Return the wait after this many failed attempts; `luck` in 0..1 is its share of the jitter."""

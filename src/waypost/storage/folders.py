@@ -22,3 +22,11 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for made in missing:
         sync_folder(made.parent)
+
+
+def still_named(path: Path, fd: int) -> bool:
+    """True when this is the name of an open file, which nobody has removed. Raises `OSError`."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False

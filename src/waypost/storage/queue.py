@@ -189,16 +189,17 @@ class Queue(Protocol):
         ...
 
     async def unhold(self, entries: Sequence[EntryId], *, now: Micros) -> int:
-        """Release held entries, due now; return how many changed."""
+        """Release held entries, due now or when their sender wants it (RFC 4865); return how many changed."""
         ...
 
     async def delete(self, entries: Sequence[EntryId], *, now: Micros) -> int:
         """Delete entries without telling anybody; return how many there were."""
         ...
 
-    async def clock_stepped(self, *, now: Micros, longest_wait: Micros, longest_lease: Micros) -> int:
-        """Pull back attempts planned later than now + longest_wait (except holds by FUTURERELEASE), and the ends of
-        leases later than now + longest_lease; return how many attempts.
+    async def clock_stepped(self, *, now: Micros, waits: Sequence[Micros], longest_lease: Micros) -> int:
+        """Pull back attempts planned later than the longest wait after so many (`waits[n]` after n, the last one after
+        more), but for holds by FUTURERELEASE; and the ends of leases later than now + longest_lease. Return how many
+        attempts.
         """
         ...
 

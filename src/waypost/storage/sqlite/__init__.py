@@ -14,6 +14,7 @@ from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.connection import connect_reading, translate
 from waypost.storage.sqlite.directory import SqliteDirectory
 from waypost.storage.sqlite.journal import SqliteJournal
+from waypost.storage.sqlite.locks import Numbers
 from waypost.storage.sqlite.mailboxes import SqliteMailboxes
 from waypost.storage.sqlite.maintenance import Housekeeping
 from waypost.storage.sqlite.migrate import DATABASE, migrate
@@ -43,9 +44,11 @@ class SqliteStorage:
         reading: Reading,
         writer: Writer,
         in_use: int,
+        number: int,
     ) -> None:
         self._now = now
         self._in_use = in_use
+        self._number = number
         self._writer = writer
         self._reading = reading
         self._spool = SqliteSpool(writer, reading, data, threshold, space)
@@ -53,7 +56,7 @@ class SqliteStorage:
         self._housekeeping = Housekeeping(writer, reading, data)
         self.storage = Storage(
             spool=self._spool,
-            queue=SqliteQueue(writer, reading),
+            queue=SqliteQueue(writer, reading, Numbers(data / "locks")),
             mailboxes=SqliteMailboxes(writer, reading, self._spool, data / "locks", now),
             directory=SqliteDirectory(writer, reading),
             journal=self._journal,
@@ -77,9 +80,10 @@ class SqliteStorage:
         segment isn't worth compacting. Raises `StorageError`, `OSError`.
         """
         now = self._now() if now is None else now
-        await self._housekeeping.seal_abandoned()
         await self._housekeeping.remove_empty()
         await self._housekeeping.sweep()
+        await self._housekeeping.seal_abandoned()  # it may need the space that this gave back
+        await self._housekeeping.remove_empty()
         await self._spool.expire_unconfirmed(now - _DAY)
         while await self._journal.expire(now - journal_age, limit=_AT_ONCE) >= _AT_ONCE:
             continue
@@ -90,6 +94,7 @@ class SqliteStorage:
         await self._spool.close()
         await self._writer.close()
         self._reading.close()
+        os.close(self._number)
         os.close(self._in_use)
 
 
@@ -117,12 +122,24 @@ async def open_storage(
             # it. Here that is this one, which never writes. So a power loss could take the whole log away.
             await loop.run_in_executor(None, sync_folder, data)
             space = Space(data, reserve)
-            writer = Writer(data, worker=worker, segment_size=segment_size, space=space, publish=publish)
+            number = Numbers(data / "locks").hold(worker)
+            try:
+                writer = Writer(data, worker=worker, segment_size=segment_size, space=space, publish=publish)
+            except BaseException:
+                os.close(number)
+                raise
         except BaseException:
             os.close(in_use)
             raise
     except (apsw.Error, OSError) as error:
         raise translate(error) from error
     return SqliteStorage(
-        data, now=now, threshold=memory_per_message, space=space, reading=reading, writer=writer, in_use=in_use
+        data,
+        now=now,
+        threshold=memory_per_message,
+        space=space,
+        reading=reading,
+        writer=writer,
+        in_use=in_use,
+        number=number,
     )

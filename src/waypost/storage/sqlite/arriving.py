@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from waypost.storage.errors import StorageError
-from waypost.storage.sqlite.segments import segment_path, storage_error
+from waypost.storage.folders import still_named
+from waypost.storage.sqlite.segments import close_quietly, segment_path, storage_error
 
 T = TypeVar("T")
 
@@ -41,11 +42,19 @@ class ArrivingFile:
         """The file belongs to the database now: closing leaves it in its place."""
         self._fd = -1
         try:
-            self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._make()
         except OSError as error:
             self.close()
             raise storage_error(error, f"{self._path}: could not be made") from error
+
+    def _make(self) -> None:
+        while True:
+            self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)  # who looks whether it is abandoned holds the lock for a moment
+            if still_named(self._path, self._fd):
+                return
+            fd, self._fd = self._fd, -1  # who sweeps saw it before it was locked
+            os.close(fd)
 
     def write(self, data: bytes) -> None:
         """Append octets. Raises `StorageFull`, `StorageError`: then the file is of no use any more."""
@@ -113,11 +122,11 @@ class ArrivingFile:
         self._closing = True
         if self._fd < 0 or self._holds:
             return
+        fd, self._fd = self._fd, -1
         if not self.kept:
             with contextlib.suppress(OSError):  # gone already, or the disk refuses: then the sweep does it
                 self._path.unlink()
-        os.close(self._fd)
-        self._fd = -1
+        close_quietly(fd)
 
     def _write_at(self, data: bytes, position: int) -> None:
         view = memoryview(data)

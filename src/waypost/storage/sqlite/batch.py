@@ -133,7 +133,7 @@ class Batch:
         """
         for message in messages:
             location = self._locations[id(message)]
-            self.grow(location.segment, size=location.offset + location.length, sealed=_spilled(message))
+            self.grow(location.segment, size=location.offset + location.length)
         if confirmed:
             self.connection.execute(_DELETE_CONFIRMED, (_json(list(confirmed)),)).fetchall()
         digests = [message.digest for message in messages if message.digest]
@@ -187,7 +187,7 @@ class Batch:
             ]
         )
         self.stored.append(message)
-        self.grow(location.segment, live=location.length)
+        self.grow(location.segment, live=location.length, sealed=spilled)
         size = location.length + (len(message.head) if spilled else 0)
         self.entries(message.trace, message.entries, message.received_at)
         self.deliveries(message.trace, message.deliveries, size, message.received_at)

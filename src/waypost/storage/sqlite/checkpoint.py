@@ -40,7 +40,7 @@ class Checkpointer:
         self._thread.start()
 
     def _make_room(self) -> None:
-        """Let the log have its whole size from the beginning: each commit is flushed sooner when the file doesn't grow.
+        """Let an empty log have its whole size at once: each commit is flushed sooner when the file doesn't grow.
 
         What is behind the last commit is no part of the log, whatever stands there.
         """
@@ -91,6 +91,8 @@ class Checkpointer:
             fcntl.flock(writer, fcntl.LOCK_EX)
             how = "TRUNCATE" if self._wal.stat().st_size > _KEPT * self._limit else "RESTART"
             busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchall()[0]
+            if how == "TRUNCATE" and not busy:
+                self._make_room()
             fcntl.flock(writer, fcntl.LOCK_UN)
             return not busy
 

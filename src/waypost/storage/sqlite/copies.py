@@ -18,7 +18,10 @@ from waypost.storage.sqlite.rows import text
 from waypost.storage.sqlite.segments import Appended, segment_path, storage_error
 
 _INSERT = "INSERT INTO unflushed (segment, offset, octets) VALUES (?, ?, ?)"
-_DELETE = "DELETE FROM unflushed WHERE id IN (SELECT value FROM json_each(?))"
+# An id alone may have come to be that of another process's copy: who seals a segment removes its copies.
+_DELETE = """
+DELETE FROM unflushed WHERE id IN (SELECT value->>1 FROM json_each(?1))
+AND segment IN (SELECT value->>0 FROM json_each(?1))"""
 _FORGET = "DELETE FROM unflushed WHERE segment = ?"
 _OF_SEGMENTS = "SELECT segment, offset, octets FROM unflushed WHERE segment IN (SELECT value FROM json_each(?))"
 _SEGMENTS = "SELECT DISTINCT segment FROM unflushed"
@@ -30,9 +33,9 @@ class Copies:
 
     def __init__(self) -> None:
         self._new: list[Appended] = []  # appended, not in the database yet
-        self._staged: list[int] = []  # ids of rows in a transaction that may still be undone
-        self._needed: list[int] = []  # of rows whose octets are not flushed
-        self._needless: list[int] = []  # of rows whose octets are
+        self._staged: list[tuple[int, int]] = []  # ids of rows in a transaction that may still be undone
+        self._needed: list[tuple[int, int]] = []  # of rows whose octets are not flushed
+        self._needless: list[tuple[int, int]] = []  # of rows whose octets are
 
     @property
     def needless(self) -> bool:
@@ -47,14 +50,14 @@ class Copies:
         """No commit took what was added: no row points at it."""
         self._new.clear()
 
-    def flushed(self) -> None:
-        """The open segment is durable up to its end."""
-        self._needless += self._needed
-        self._needed.clear()
+    def flushed(self, segment: int) -> None:
+        """A segment is durable up to its end."""
+        self._needless += [copy for copy in self._needed if copy[0] == segment]
+        self._needed = [copy for copy in self._needed if copy[0] != segment]
 
-    def leave(self) -> None:
-        """The open segment could not be flushed: its copies stay, for whoever seals it."""
-        self._needed.clear()
+    def leave(self, segment: int) -> None:
+        """A segment could not be flushed: its copies stay, for whoever seals it."""
+        self._needed = [copy for copy in self._needed if copy[0] != segment]
 
     def stage(self, connection: apsw.Connection) -> None:
         """Add what is new and remove what is needless, in the transaction that is open."""
@@ -63,7 +66,7 @@ class Copies:
             connection.execute(_DELETE, (text(self._needless),))
         for appended in self._new:
             connection.execute(_INSERT, (appended.segment, appended.offset, b"".join(appended.pieces)))
-            self._staged.append(connection.last_insert_rowid())
+            self._staged.append((appended.segment, connection.last_insert_rowid()))
 
     def committed(self) -> None:
         """The transaction of the last `stage` is durable."""

@@ -1,6 +1,7 @@
-"""Locks of mailboxes for exclusive sessions (RFC 1939 section 4): flock on a file of its own under `data/locks/`.
+"""Locks under `data/locks/`, each a flock on a file of its own: of mailboxes for exclusive sessions (RFC 1939 section
+4), and of the numbers of living processes.
 
-The kernel gives the lock back when its process ends, however that happens, and two sessions of one process exclude
+The kernel gives a lock back when its process ends, however that happens, and two sessions of one process exclude
 each other like two processes do, since each opens the file for itself.
 """
 
@@ -10,6 +11,7 @@ import os
 from pathlib import Path
 
 from waypost.storage.errors import Conflict
+from waypost.storage.folders import still_named
 from waypost.storage.sqlite.segments import storage_error
 
 
@@ -41,7 +43,7 @@ def lock_mailbox(folder: Path, mailbox: int) -> FileLock:
             if not _flock(fd):
                 os.close(fd)
                 raise Conflict(f"mailbox {mailbox} is in use by another session")
-            if _still_named(path, fd):
+            if _is_named(path, fd):
                 return FileLock(path, fd)
             os.close(fd)  # its last owner removed it between our two steps
     except OSError as error:
@@ -59,11 +61,48 @@ def _flock(fd: int) -> bool:
     return True
 
 
-def _still_named(path: Path, fd: int) -> bool:
+def _is_named(path: Path, fd: int) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(fd))
-    except FileNotFoundError:
-        return False
+        return still_named(path, fd)
     except OSError:
         os.close(fd)
         raise
+
+
+class Numbers:
+    """Numbers of processes under `data/locks/`: each holds its own as long as it lives, so that others can tell."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def hold(self, number: int) -> int:
+        """Hold a number, which several processes may; returns the descriptor to close at the end. Raises `OSError`."""
+        fd = os.open(self._path(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def lives(self, number: int) -> bool:
+        """True when a process holds this number. Raises `OSError`."""
+        try:
+            fd = os.open(self._path(number), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _flock_is_free(fd)
+        finally:
+            os.close(fd)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"process-{number}"
+
+
+def _flock_is_free(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -144,7 +144,7 @@ class Octets:
                     self._copies.add(appended)
                 else:
                     segment.flush()
-                    self._copies.flushed()
+                    self._copies.flushed(segment.id)
             finally:
                 if not segment.trusted:
                     self.close()
@@ -190,6 +190,6 @@ class Octets:
         finally:
             segment.close()
             if segment.trusted:
-                self._copies.flushed()
+                self._copies.flushed(segment.id)
             else:
-                self._copies.leave()
+                self._copies.leave(segment.id)

@@ -19,6 +19,7 @@ from waypost.storage.queue import (
 )
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.listing import COLUMNS, ENTRIES, Listing, entry_from
+from waypost.storage.sqlite.locks import Numbers
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import HOLD_UNTIL, encode
 from waypost.storage.sqlite.settle import settlings
@@ -28,12 +29,16 @@ log = logging.getLogger(__name__)
 
 _CLAIMABLE = """
 SELECT name FROM destination WHERE owner = -1 AND wake <= :now ORDER BY wake LIMIT :limit"""
-_EXPIRED = """
-SELECT name FROM destination WHERE owner >= 0 AND lease_until < :now AND wake <= :now LIMIT :limit"""
-_WANTED = """
+# Leases that have run out, but for those of processes that live: they could not be renewed, and their owners may know
+# what they have not been able to write. Another one would send the same messages again.
+_LATE = "SELECT DISTINCT owner FROM destination WHERE owner >= 0 AND owner != :owner AND lease_until < :now"
+_OVER = "lease_until < :now AND (lease_until < :hung OR owner NOT IN (SELECT value FROM json_each(:living)))"
+_EXPIRED = f"""
+SELECT name FROM destination WHERE owner >= 0 AND {_OVER} AND wake <= :now LIMIT :limit"""
+_WANTED = f"""
 SELECT name FROM destination
 WHERE name IN (SELECT value FROM json_each(:names)) AND wake <= :now
-  AND (owner = -1 OR lease_until < :now) LIMIT :limit"""
+  AND (owner = -1 OR {_OVER}) LIMIT :limit"""
 _LEASE = """
 UPDATE destination SET owner = :owner, lease_until = :until
 WHERE name IN (SELECT value FROM json_each(:names))"""
@@ -41,6 +46,9 @@ _RENEW = """
 UPDATE destination SET lease_until = :until
 WHERE owner = :owner AND name IN (SELECT value FROM json_each(:names)) RETURNING name"""
 
+_UNHOLD = f"""
+UPDATE entry SET state = 0, next_attempt = max(:now, coalesce(
+    (SELECT envelope->>{HOLD_UNTIL} FROM message WHERE message.id = entry.message), 0)) {{where}} AND state = 1"""
 _SET_ASIDE = "UPDATE entry SET state = 1, last_error = ? WHERE id = ?"
 _GIVE_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?"
 
@@ -70,21 +78,24 @@ LIMIT :limit"""
 
 # After a step of the clock: what is planned too late, but for mail that its sender holds back (RFC 4865).
 _PULL = f"""
-UPDATE entry SET next_attempt = :now
-WHERE id >= :first AND id < :end AND state = 0 AND next_attempt > :latest AND NOT EXISTS
+UPDATE entry SET next_attempt = :now + (:waits ->> min(attempts, :last))
+WHERE id >= :first AND id < :end AND state = 0 AND next_attempt > :now + (:waits ->> min(attempts, :last))
+  AND NOT EXISTS
     (SELECT 1 FROM message WHERE message.id = entry.message AND envelope->>{HOLD_UNTIL} > :now)
 RETURNING destination"""
 _RESTING = "SELECT name FROM destination WHERE not_before > :latest"
 _SHORTEN_LEASES = "UPDATE destination SET lease_until = min(lease_until, ?) WHERE owner >= 0"
 _PULLED_AT_ONCE = 10_000
+_HUNG = 3600 * 1_000_000  # so long after its lease has run out a process that lives is believed to hang
 
 
 class SqliteQueue:
     """Store and forward, on disk."""
 
-    def __init__(self, writer: Writer, reading: Reading) -> None:
+    def __init__(self, writer: Writer, reading: Reading, numbers: Numbers) -> None:
         self._writer = writer
         self._reading = reading
+        self._numbers = numbers
         self._listing = Listing(reading)
 
     async def claim_destinations(
@@ -92,21 +103,22 @@ class SqliteQueue:
     ) -> list[str]:
         """Lease due destinations without a live owner, wanted ones first."""
         # Most calls find nothing: ask without the writer's lock first.
-        if limit <= 0 or not self._claimable(self._reading, now, 1, wanted):
+        if limit <= 0 or not self._claimable(self._reading, owner, now, 1, wanted):
             return []
 
         def claim(connection: apsw.Connection) -> list[str]:
-            names = self._claimable(Reading(connection), now, limit, wanted)
+            names = self._claimable(Reading(connection), owner, now, limit, wanted)
             values = {"owner": owner, "until": now + lease, "names": _json(names)}
             connection.execute(_LEASE, values).fetchall()
             return names
 
         return await self._writer.call(claim)
 
-    @staticmethod
-    def _claimable(reading: Reading, now: Micros, limit: int, wanted: Sequence[str]) -> list[str]:
+    def _claimable(self, reading: Reading, owner: int, now: Micros, limit: int, wanted: Sequence[str]) -> list[str]:
         found: dict[str, None] = {}
-        values = {"now": now, "limit": limit, "names": _json(wanted)}
+        late = [number for (number,) in reading.rows(_LATE, {"owner": owner, "now": now})]
+        living = _json([number for number in late if self._numbers.lives(number)])
+        values = {"now": now, "limit": limit, "names": _json(wanted), "hung": now - _HUNG, "living": living}
         for statement in (_WANTED, _CLAIMABLE, _EXPIRED) if wanted else (_CLAIMABLE, _EXPIRED):
             if len(found) < limit:
                 found.update((name, None) for (name,) in reading.rows(statement, values))
@@ -205,10 +217,8 @@ class SqliteQueue:
         return await self._change(entries, "UPDATE entry SET state = 1 {where} AND state = 0", now, "held")
 
     async def unhold(self, entries: Sequence[EntryId], *, now: Micros) -> int:
-        """Release held entries, due now."""
-        return await self._change(
-            entries, "UPDATE entry SET state = 0, next_attempt = :now {where} AND state = 1", now, "released"
-        )
+        """Release held entries, due now or when their sender wants it."""
+        return await self._change(entries, _UNHOLD, now, "released")
 
     async def _change(self, entries: Sequence[EntryId], sql: str, now: Micros, action: str | None) -> int:
         values = {"ids": _json(entries), "now": now}
@@ -247,10 +257,9 @@ class SqliteQueue:
 
         return await self._writer.call(delete)
 
-    async def clock_stepped(self, *, now: Micros, longest_wait: Micros, longest_lease: Micros) -> int:
+    async def clock_stepped(self, *, now: Micros, waits: Sequence[Micros], longest_lease: Micros) -> int:
         """Pull back attempts that are planned later than the schedule explains; in steps, so that nobody waits long."""
-        latest = now + longest_wait
-        values = {"now": now, "latest": latest}
+        values = {"now": now, "waits": _json(waits), "last": len(waits) - 1, "latest": now + max(waits)}
         newest = int(self._reading.value("SELECT max(id) FROM entry") or 0)
         changed = 0
         for first in range(0, newest + 1, _PULLED_AT_ONCE):

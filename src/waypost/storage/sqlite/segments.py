@@ -6,6 +6,7 @@ while it arrives. Who writes a segment holds a lock (flock) on it, so that every
 Nothing here knows rows: the writer joins both in one group commit.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -76,6 +77,12 @@ def abandoned(path: Path) -> bool:
     return True
 
 
+def close_quietly(fd: int) -> None:
+    """Close a file of octets, whatever its file system says: what was flushed is durable, and nothing else counts."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
 def record_header(trace: TraceId, length: int, crc: int) -> bytes:
     """Return the header of a record."""
     return HEADER.pack(MAGIC, trace, length, crc)
@@ -98,7 +105,7 @@ class OpenSegment:
         self._fd = -1
         try:
             self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)  # who looks whether it is abandoned holds the lock for a moment
             sync_folder(folder)
         except OSError as error:
             self.close()
@@ -131,6 +138,9 @@ class OpenSegment:
         except OSError as error:
             self._cut_back()
             raise storage_error(error, f"{self._path}: could not be written") from error
+        except BaseException:  # no memory: where the file stands is not where it would be thought to be
+            self._cut_back()
+            raise
         start, self.size = self.size, position
         return Appended(self.id, start, position - start, pieces, locations)
 
@@ -163,5 +173,5 @@ class OpenSegment:
     def close(self) -> None:
         """Close the file; may be called twice."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            close_quietly(fd)

@@ -11,14 +11,14 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 
 from waypost.storage.bus import Notice
-from waypost.storage.errors import StorageError, StorageFull
+from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.checkpoint import Checkpointer
 from waypost.storage.sqlite.connection import connect, translate
@@ -179,9 +179,9 @@ class Writer:
         try:
             self._transaction(group, locations)
         except Exception as error:  # noqa: BLE001  as above
+            self._leave_in_doubt(group, error)
             if len(group) == 1:
                 group[0].error = translate(error)
-                self._leave_in_doubt(group[0])
                 return
             middle = len(group) // 2
             self._commit_rows(group[:middle], locations)
@@ -216,17 +216,18 @@ class Writer:
                 file.kept = True
 
     @staticmethod
-    def _leave_in_doubt(waiting: Waiting) -> None:
+    def _leave_in_doubt(group: list[Waiting], error: Exception) -> None:
         """After a commit that failed for another reason than space, a crash could still bring its rows to light.
 
         So numbered files stay for the housekeeping, which asks the database; only a full disk gets its space back now.
         """
-        if isinstance(waiting.error, StorageFull):
+        if isinstance(error, apsw.FullError):  # SQLite could not write all of it: there is no commit to come to light
             return
-        files = [body_of(message).file for message in waiting.operation.messages]
-        for file in (*files, *waiting.operation.files):
-            if file is not None:
-                file.kept = True
+        for waiting in group:
+            files = [body_of(message).file for message in waiting.operation.messages]
+            for file in (*files, *waiting.operation.files):
+                if file is not None:
+                    file.kept = True
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -248,12 +249,10 @@ class Writer:
     def _answer(self, group: list[Waiting]) -> None:
         notices: dict[Notice, None] = {}
         for waiting in group:
-            for message in waiting.operation.messages:
-                body_of(message).give_back()
-            for file in waiting.operation.files:
-                file.let_go()
-            if waiting.error is None:
-                notices.update(dict.fromkeys(waiting.operation.notices(waiting.result)))
+            try:
+                notices.update(dict.fromkeys(self._give_back(waiting)))
+            except Exception:  # a fault of ours; what was committed is, and whoever waits hears so
+                log.exception("the end of a commit could not be told to all")
             if waiting.future.done():
                 continue  # whoever waited was cancelled
             if waiting.error is None:
@@ -262,6 +261,15 @@ class Writer:
                 waiting.future.set_exception(waiting.error)
         for notice in notices:
             self._publish(notice)
+
+    @staticmethod
+    def _give_back(waiting: Waiting) -> Iterable[Notice]:
+        """Let go of an operation's octets; returns what is to be published of it."""
+        for message in waiting.operation.messages:
+            body_of(message).give_back()
+        for file in waiting.operation.files:
+            file.let_go()
+        return waiting.operation.notices(waiting.result) if waiting.error is None else ()
 
     def _end(self, group: list[Waiting]) -> None:
         """The thread is gone: whoever waits still, or comes now, is told so."""
