@@ -4,11 +4,13 @@ import importlib.util
 import subprocess
 import sys
 
+import click
 import pytest
 from tests.cli.conftest import Run
 
 from waypost import __version__
 from waypost.cli import COMMANDS
+from waypost.cli.lab import lab
 
 HEAVY = ("asyncio", "apsw", "argon2", "cryptography", "dns", "msgspec", "rich", "ssl", "uvloop", "waypost.config.load")
 
@@ -38,6 +40,11 @@ def test_a_mistyped_command_is_usage_and_the_nearest_is_named(run: Run) -> None:
     result = run("acount", status=2)
     assert 'There is no command "acount". Did you mean "account"?' in result.output
     assert "Did you mean" not in run("xyz", status=2).output
+
+
+def test_a_lab_without_messages_in_its_last_scene_is_refused_before_anything_starts() -> None:
+    with pytest.raises(click.BadParameter, match="0 is not in the range x>=1"):
+        lab.make_context("lab", ["--burst", "0"])
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

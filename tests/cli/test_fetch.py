@@ -66,6 +66,13 @@ def test_the_list_is_json_for_scripts(box: Pop3Place) -> None:
     assert listed[2]["date"] is None
 
 
+def test_a_date_that_no_local_time_can_show_is_left_out_of_the_list(box: Pop3Place) -> None:
+    box.messages[0] = b"Subject: late\r\nDate: 31 Dec 9999 23:59:59 -2359\r\n\r\n"
+    result = run_fetch(box)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1].split() == ["1", "late", str(len(box.messages[0]))]
+
+
 def test_an_empty_mailbox_is_said_to_be_empty(box: Pop3Place) -> None:
     box.messages.clear()
     assert run_fetch(box, "list").stdout == "The mailbox is empty.\n"
@@ -106,6 +113,17 @@ def test_all_messages_are_saved_into_a_folder_once(box: Pop3Place, tmp_path: Pat
     assert (folder / "7.14.eml").exists() and box.removed == []
 
 
+def test_a_script_reads_what_was_saved_and_what_was_there_already(box: Pop3Place, tmp_path: Path) -> None:
+    letter, folder = tmp_path / "letter.eml", tmp_path / "mail"
+    one = run_fetch(box, "save", "2", str(letter), "--json")
+    assert json.loads(one.stdout) == [{"number": 2, "file": str(letter), "saved": True}]
+    run_fetch(box, "save", "1", f"{folder}/")
+    both = run_fetch(box, "save", "1-2", str(folder), "--json")
+    assert json.loads(both.stdout) == [
+        {"number": number, "file": str(folder / f"7.{10 + number}.eml"), "saved": number == 2} for number in (1, 2)
+    ]
+
+
 def test_messages_are_deleted_after_a_question(box: Pop3Place) -> None:
     result = run_fetch(box, "delete", "1", "3", text="n\n")
     assert result.exit_code == 1 and "Delete messages 1, 3?" in result.output and box.removed == []
@@ -114,6 +132,9 @@ def test_messages_are_deleted_after_a_question(box: Pop3Place) -> None:
     box.removed.clear()
     assert run_fetch(box, "delete", "2", "--yes").stdout == "Deleted 1.\n"
     assert box.removed == [1]
+    box.removed.clear()
+    assert json.loads(run_fetch(box, "delete", "2", "1", "--yes", "--json").stdout) == {"deleted": [1, 2]}
+    assert box.removed == [0, 1]
 
 
 def test_nothing_is_deleted_when_one_of_them_is_not_there(box: Pop3Place) -> None:
@@ -133,6 +154,7 @@ def test_nothing_is_deleted_when_one_of_them_is_not_there(box: Pop3Place) -> Non
         (["save", "a", "1"], "save what, and where?"),
         (["save", "1", "a", "b"], "save what, and where?"),
         (["save", "1", "/nonexistent/a.eml"], "/nonexistent/a.eml: No such file"),
+        (["save", "1", "-", "--json"], "can't have both the message and --json"),
         (["delete"], "delete which messages?"),
         (["delete", "one"], "'one' is no number"),
     ],

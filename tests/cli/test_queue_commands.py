@@ -12,11 +12,12 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import replace
 from tests.cli.conftest import Run
 from tests.cli.post_office import in_storage
 from tests.storage.letters import Letters, deferral, finished, stored
 
-from waypost.message.trace import format_trace_id
+from waypost.message.trace import TraceId, format_trace_id
 from waypost.storage import QueueEntry, Station
 from waypost.storage.sqlite.migrate import DATABASE
 
@@ -40,6 +41,20 @@ def entries(config: Path) -> list[QueueEntry]:
         return [await letters.storage.queue.get(first.id), second, third]
 
     return in_storage(config, fill)
+
+
+@pytest.fixture
+def held_back(config: Path, entries: list[QueueEntry]) -> TraceId:
+    """One message more, whose sender wants it to go in an hour (RFC 4865)."""
+
+    async def post(letters: Letters) -> TraceId:
+        until = letters.clock() + 60 * MINUTE
+        letter = await letters.letter(to=["rabbit@burrow.test"], next_attempt=until)
+        await letters.storage.spool.accept(replace(letter, envelope=replace(letter.envelope, hold_until=until)))
+        letter.body.discard()
+        return letter.trace
+
+    return in_storage(config, post)
 
 
 def listed(run: Run, *options: str) -> list[dict[str, Any]]:
@@ -120,6 +135,8 @@ class TestLooking:
         ("options", "words"),
         [
             (("--trace", "nonsense"), "is no trace id"),
+            (("--trace", "zzzzzzzzzzzzz"), "is no trace id: it is too large"),
+            (("--id", "99999999999999999999"), "99999999999999999999 is not in the range"),
             (("--older-than", "yesterday"), 'write for example "5d"'),
             (("--domain", "\u2028"), "is no domain name"),
             (("--state", "lost"), "held"),
@@ -141,6 +158,7 @@ class TestLooking:
         assert "no queue entry 4711" in run("queue", "show", "4711", status=1).stderr
         assert "no entry matches" in run("queue", "show", "--domain", "no.test", status=1).stderr
         assert "Say which" in run("queue", "show", status=2).stderr
+        assert "is not in the range" in run("queue", "show", "99999999999999999999", status=2).stderr
 
     def test_stats_have_the_figures_that_others_rely_on(self, run: Run, entries: list[QueueEntry]) -> None:
         stats = json.loads(run("queue", "stats", "--json").stdout)
@@ -181,6 +199,23 @@ class TestChanging:
     def test_retry_makes_entries_due(self, run: Run, entries: list[QueueEntry]) -> None:
         assert run("queue", "retry", "--id", str(entries[0].id)).stdout == "1 entry was made due now.\n"
         assert json.loads(run("queue", "stats", "--json").stdout)["due"] == 3
+
+    def test_retry_leaves_what_its_sender_holds_back_unless_it_is_named(self, run: Run, held_back: TraceId) -> None:
+        before = listed(run, "--domain", "burrow.test")
+        assert run("queue", "retry", "--all", "--dry-run").stdout == "3 entries would be made due now.\n"
+        assert run("queue", "retry", "--all").stdout == "3 entries of 4 that match were made due now.\n"
+        assert listed(run, "--domain", "burrow.test") == before
+        for option in (("--id", str(before[0]["id"])), ("--trace", format_trace_id(held_back))):
+            assert run("queue", "retry", *option, "--dry-run").stdout == "1 entry would be made due now.\n"
+            assert run("queue", "retry", *option).stdout == "1 entry was made due now.\n"
+        assert json.loads(run("queue", "stats", "--json").stdout)["due"] == 4
+
+    def test_what_is_released_goes_when_its_sender_wants_it(self, run: Run, held_back: TraceId) -> None:
+        before = listed(run, "--domain", "burrow.test")
+        run("queue", "hold", "--all")
+        assert run("queue", "release", "--all").stdout == "4 entries were released.\n"
+        assert listed(run, "--domain", "burrow.test") == before
+        assert json.loads(run("queue", "stats", "--json").stdout)["due"] == 3, "all others"
 
     def test_delete_asks_first_and_tells_nobody(self, config: Path, run: Run, entries: list[QueueEntry]) -> None:
         refused = run("queue", "delete", "--domain", "builder.test", stdin="n\n", status=1)

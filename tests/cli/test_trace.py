@@ -163,7 +163,7 @@ def test_all_messages_with_one_message_id_are_told(config: Path, run: Run, messa
 
 
 def test_an_unknown_message_is_an_error(config: Path, run: Run) -> None:
-    for unknown in ("0000000000000", "<nobody@nowhere>", "nonsense"):
+    for unknown in ("0000000000000", "zzzzzzzzzzzzz", "<nobody@nowhere>", "nonsense"):
         result = run("trace", unknown, status=1)
         assert result.stderr.startswith(f"waypost: nothing is known of {unknown}:") and result.stdout == ""
 

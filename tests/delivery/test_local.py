@@ -1,14 +1,15 @@
 """Entries that end in mailboxes here: what is put where, who waits, who hears of it; all in one commit."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.queue.world import ALICE, CONTENT, START, World, make_world
+from tests.queue.world import ALICE, CONTENT, DAY, START, World, make_world
 
 from waypost.delivery.local import LocalDelivery
 from waypost.delivery.plan import LOCAL_DESTINATION, Planner
-from waypost.delivery.resolve import AddressBook
+from waypost.delivery.resolve import AddressBook, Reached
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Notify, Recipient
 from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting
@@ -39,6 +40,24 @@ async def submit(world: World, *recipients: str | Recipient) -> QueueEntry:
     return await world.storage.queue.get(entry)
 
 
+@dataclass
+class Source(EntrySource):
+    """Entries to carry, and what was said of them."""
+
+    left: list[QueueEntry]
+    back: list[QueueEntry] = field(default_factory=list)
+    results: list[AttemptResult] = field(default_factory=list)
+
+    async def take(self, wait: float) -> QueueEntry | None:
+        return self.left.pop(0) if self.left else None
+
+    async def report(self, result: AttemptResult) -> None:
+        self.results.append(result)
+
+    def give_back(self, entry: QueueEntry) -> None:
+        self.back.append(entry)
+
+
 async def mailbox(world: World, account: Account) -> list[bytes]:
     """Return the octets of every message of an account."""
     found = []
@@ -59,6 +78,16 @@ async def test_a_held_message_goes_into_the_mailbox_and_leaves_the_queue(world: 
     assert octets.endswith(CONTENT)
     [delivered] = await world.storage.journal.of(entry.trace)
     assert delivered.details == {"recipients": ["alice@wonderland.test"], "mailbox": "alice@wonderland.test"}
+
+
+async def test_what_its_sender_holds_back_goes_into_the_mailbox_when_an_operator_makes_it_due(world: World) -> None:
+    alice = await account(world, "alice@wonderland.test")
+    world.dispatcher(delivery(world))
+    envelope = Envelope(ALICE, hold_until=START + DAY)
+    await world.submit("alice@wonderland.test", envelope=envelope, destination=LOCAL_DESTINATION)
+    await world.queue.done("settle")
+    assert await world.waiting() == []
+    assert len(await mailbox(world, alice)) == 1
 
 
 async def test_many_entries_share_commits_and_each_arrives_once(world: World) -> None:
@@ -166,20 +195,29 @@ async def test_trouble_with_storage_gives_the_entry_back_and_rests(
 
     monkeypatch.setattr(AddressBook, "resolve", broken)
 
-    class Source(EntrySource):
-        def __init__(self) -> None:
-            self.left = [entry]
-            self.back: list[QueueEntry] = []
-
-        async def take(self, wait: float) -> QueueEntry | None:
-            return self.left.pop() if self.left else None
-
-        async def report(self, result: AttemptResult) -> None:
-            raise AssertionError("nothing was attempted")
-
-        def give_back(self, entry: QueueEntry) -> None:
-            self.back.append(entry)
-
-    source = Source()
+    source = Source([entry])
     assert await carrier.carry(LOCAL_DESTINATION, source) == Parting(START + 30_000_000)
     assert source.back == [entry]
+    assert source.results == [], "nothing was attempted"
+
+
+async def test_a_fault_of_ours_in_one_entry_defers_it_and_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await account(world, "alice@wonderland.test")
+    resolve = AddressBook.resolve
+
+    async def brittle(book: AddressBook, address: Address, size: int = 0) -> Reached:
+        if address.local == "mallory":
+            raise RuntimeError("a bug")
+        return await resolve(book, address, size)
+
+    monkeypatch.setattr(AddressBook, "resolve", brittle)
+    source = Source([await submit(world, f"{name}@wonderland.test") for name in ("mallory", "alice")])
+    assert await delivery(world).carry(LOCAL_DESTINATION, source) == Parting()
+    said = {str(one.recipient.address): (one.fate, one.status) for done in source.results for one in done.results}
+    assert said == {
+        "mallory@wonderland.test": (Fate.DEFERRED, "4.3.0"),
+        "alice@wonderland.test": (Fate.DELIVERED, "2.1.5"),
+    }
+    assert [record.message for record in caplog.records if record.exc_info] == ["a delivery failed by a fault of ours"]

@@ -18,6 +18,7 @@ def account(number: int, address: str) -> Account:
 
 
 BOB, CAROL = account(1, "bob@here.test"), account(2, "carol@here.test")
+QUEEN = account(3, "red queen@here.test")
 
 
 def arrange(house: House, *pairs: tuple[Recipient, Reached | None], envelope: Envelope = ENVELOPE) -> Plan:
@@ -91,6 +92,13 @@ def test_mail_whose_time_has_come_is_not_held(house: House) -> None:
 def test_members_of_a_group_who_have_no_room_wait_while_the_others_get_it(house: House) -> None:
     plan = arrange(house, (Recipient(A("all@here.test")), Reached((BOB,), full=("carol@here.test",), expanded=True)))
     assert len(plan.deliveries) == 1 and waiting(plan) == {LOCAL_DESTINATION: ["carol@here.test"]}
+
+
+def test_a_name_that_needs_quotes_is_written_with_them(house: House) -> None:
+    group = Recipient(A("all@here.test"))
+    plan = arrange(house, (group, Reached((QUEEN,), full=("white queen@here.test",), expanded=True)))
+    assert plan.deliveries[0].head.endswith(b'\r\nDelivered-To: "red queen"@here.test\r\n')
+    assert waiting(plan) == {LOCAL_DESTINATION: ['"white queen"@here.test']}
 
 
 def test_success_is_due_for_what_is_in_a_mailbox(house: House) -> None:

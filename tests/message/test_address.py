@@ -107,6 +107,12 @@ def test_what_is_read_is_written_the_same(text: str) -> None:
     assert Address.parse(str(address)) == address
 
 
+@given(st.text(max_size=80))
+def test_a_key_is_read_back_whatever_needs_quotes_in_it(local: str) -> None:
+    assert Address.of_key(Address(local, "Bücher.test").key) == Address(local.lower(), "xn--bcher-kva.test")
+    assert str(Address.of_key("a b@c@d.test")) == '"a b@c"@d.test'
+
+
 @pytest.mark.parametrize("character", ["\x80", "\x85", "\x9b", "\u2028", "\u2029", "\u202e", "\u2066", "\u2069"])
 def test_no_address_ends_a_line_steers_a_terminal_or_turns_text_around(character: str) -> None:
     for text in (f"a{character}b@there.test", f'"a {character}"@there.test'):

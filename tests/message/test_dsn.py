@@ -6,13 +6,15 @@ Run this file with `WRITE_EXPECTED=1` in the environment to write them anew, and
 import os
 from dataclasses import replace
 from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
+from typing import cast
 
 import pytest
 from msgspec import structs
 
 from waypost.message.address import Address
-from waypost.message.dsn import compose
+from waypost.message.dsn import compose, shortened
 from waypost.message.envelope import Envelope, OriginalRecipient, Recipient
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import Micros, TraceId
@@ -122,6 +124,10 @@ CASES = {
 }
 
 
+def parts_of(octets: bytes) -> list[Message]:
+    return cast("list[Message]", message_from_bytes(octets).get_payload())
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_report_is_the_expected_one(name: str) -> None:
     octets = compose(CASES[name]).octets
@@ -178,6 +184,55 @@ def test_a_message_that_could_not_be_read_is_reported_all_the_same() -> None:
     message = message_from_bytes(compose(replace(FAILED, header=b"", content=None)).octets)
     assert len(message.get_payload()) == 2
     assert message["In-Reply-To"] is None
+
+
+@pytest.mark.parametrize(
+    ("subject", "shown"),
+    [
+        ("=?utf-8?q?th=C3=A9?=", "thé"),
+        ("=?ü?q?x?=", "=?ü?q?x?="),
+        ("=?punycode?q?x-aaa?=", "=?punycode?q?x-aaa?="),
+        (" ".join(["=?utf-8?q?=C3=A9?="] * 250), "é" * 200 + "..."),
+        ("=?utf-8?q?" + "a" * 20_000 + "?=", "=?utf-8?q?" + "a" * 190 + "..."),
+    ],
+)
+def test_the_subject_is_shown_decoded_or_else_as_it_was_written(subject: str, shown: str) -> None:
+    header = f"Subject: {subject}\r\n\r\n".encode()
+    words = parts_of(compose(replace(FAILED, header=header)).octets)[0].get_payload(decode=True)
+    assert isinstance(words, bytes)
+    subject_lines = words.decode().partition("    Subject: ")[2].partition("    Sent:")[0]
+    assert "".join(subject_lines.split()) == shown
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "encoding"),
+    [
+        (HEADER, b"Come.\r\n", "7bit"),
+        (HEADER, b"caf\xe9\r\n\r\n--=_\r\n", "7bit"),
+        (b"Subject: The message is attached.\r\n\r\n", b"x\r\n", "7bit"),
+        (b"Subject: Du th\xe9\r\n\r\n", b"caf\xe9\r\n", "quoted-printable"),
+    ],
+)
+def test_a_report_is_shortened_to_what_goes_wherever_ascii_goes(header: bytes, body: bytes, encoding: str) -> None:
+    whole = compose(replace(FAILED, header=header, content=header + body))
+    dsn = shortened(whole.octets, whole.message_id)
+    assert dsn == compose(replace(FAILED, header=header, content=None)), "as if it had been written so at once"
+    assert dsn.octets.isascii() and not dsn.eight_bit and not dsn.smtputf8
+    text, status, returned = parts_of(dsn.octets)
+    assert "The beginning of the message is attached." in str(text.get_payload())
+    assert status.as_string() == parts_of(whole.octets)[1].as_string()
+    assert (returned.get_content_type(), returned["Content-Transfer-Encoding"]) == ("text/rfc822-headers", encoding)
+    assert returned.get_payload(decode=True) == header[:-2]
+    assert shortened(dsn.octets, dsn.message_id) is None, "there is nothing left to leave out"
+
+
+def test_only_a_report_of_ours_that_returns_a_whole_message_in_ascii_terms_is_shortened() -> None:
+    ours = compose(FAILED)
+    assert shortened(ours.octets, "<0000000000000@mx.wonderland.test>") is None
+    forged = (b"", HEADER, ours.octets.replace(b"=_", b"--"), ours.octets.replace(b"/rfc822", b"/plain"))
+    others = (replace(FAILED, header=b"", content=None), DELAYED, WIDE, replace(FAILED, to=TO_WIDE.to))
+    for octets in (*forged, *(compose(report).octets for report in others)):
+        assert shortened(octets, ours.message_id) is None
 
 
 def test_the_delimiter_occurs_in_no_part() -> None:

@@ -169,6 +169,14 @@ def test_parameters_of_mail_and_rcpt_are_read() -> None:
     assert offered.recipient.original and offered.recipient.original.address == "bob@x.test"
 
 
+@pytest.mark.parametrize("time", [b"2000-01-01T00:00:00Z", b"0001-01-01T00:00:00+23:59"])
+def test_mail_that_was_to_be_held_until_a_time_in_the_past_is_held_until_now(time: bytes) -> None:
+    owner = Owner(submission=True)
+    owner.send(HELLO + b"MAIL FROM:<a@x.test> HOLDUNTIL=" + time + b"\r\n")
+    mail = owner.last(MailOffered)
+    assert isinstance(mail, MailOffered) and mail.envelope.hold_until == NOW
+
+
 @pytest.mark.parametrize(
     "parameter",
     [

@@ -208,7 +208,7 @@ async def test_a_carrier_that_does_nothing_is_not_called_in_a_busy_loop(world: W
 
 async def test_a_dead_workers_destinations_are_taken_over_when_the_lease_ends(world: World) -> None:
     dying = ScriptedCarrier(world.clock, gate=asyncio.Event())
-    world.dispatcher(dying, owner=1)
+    world.dispatcher(dying, owner=3)  # of which no process lives
     await world.submit("bob@builder.test")
     await dying.carried.get()
     _, task = world.running[0]

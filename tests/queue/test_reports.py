@@ -4,16 +4,17 @@ from email import message_from_bytes
 from email.message import Message
 
 import pytest
-from tests.queue.world import ALICE, HOUR, SCHEDULE, SECOND, START, ScriptedCarrier, World
+from tests.queue.world import ALICE, CONTENT, HOUR, MINUTE, SCHEDULE, SECOND, START, ScriptedCarrier, World
 
 from waypost.message.address import Address
+from waypost.message.dsn import Dsn, compose
 from waypost.message.envelope import BodyType, DeliverBy, Envelope, Notify, Recipient, Ret
-from waypost.message.report import Action, Concerned
+from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import format_trace_id
 from waypost.queue.outcomes import bare_outcome, discard, outcome_of, return_entry
 from waypost.queue.reporter import About, Attempted, Reporter, asked_for
 from waypost.queue.schedule import Schedule
-from waypost.storage import Outcome, QueueEntry, Station
+from waypost.storage import Outcome, QueueEntry, Station, StorageError
 
 BOB = Address.parse("bob@builder.test")
 CAROL = Address.parse("carol@builder.test")
@@ -135,6 +136,72 @@ async def test_a_report_that_fails_is_not_reported(world: World) -> None:
     assert await world.waiting() == []
     returned = (await world.storage.journal.of(outcome.trace))[-1]
     assert (returned.station, returned.details["dsn"]) == (Station.RETURNED, None)
+
+
+async def undeliverable(world: World) -> tuple[ScriptedCarrier, bytes]:
+    """Let a report on a message of Alice's wait; return who fails everything, and its octets."""
+    await world.submit("bob@builder.test", content="Subject: Tea\r\n\r\nThé\r\n".encode())
+    carrier = ScriptedCarrier(world.clock)
+    carrier.fail()
+    await settled(world, carrier)
+    return carrier, (await report_of(world))[2]
+
+
+@pytest.mark.parametrize("status", ["5.2.3", "5.3.4", "5.6.1", "5.6.3"])
+async def test_a_report_that_fails_for_what_it_returns_goes_out_once_more_with_the_header_alone(
+    world: World, status: str
+) -> None:
+    carrier, _ = await undeliverable(world)
+    carrier.status = status
+    outcome = await settled(world, carrier)
+    shorter, parts, octets = await report_of(world)
+    assert (shorter.destination, shorter.recipients) == ("wonderland.test", (Recipient(ALICE, Notify.NEVER),))
+    assert shorter.envelope == Envelope(None, body=BodyType.SEVEN_BIT) and octets.isascii()
+    assert parts[2].get_content_type() == "text/rfc822-headers" and "Subject: Tea" in str(parts[2].get_payload())
+    returned = (await world.storage.journal.of(outcome.trace))[-1]
+    assert (returned.station, returned.details["dsn"]) == (Station.RETURNED, format_trace_id(shorter.trace))
+    generated, _ = await world.storage.journal.of(shorter.trace)
+    about = format_trace_id(outcome.trace)
+    assert generated.details == {"kind": "shortened", "about": about, "recipients": ["alice@wonderland.test"]}
+    await settled(world, carrier)
+    assert await world.waiting() == [], "there is no third"
+
+
+@pytest.mark.parametrize("status", ["5.1.1", "5.2.2", "5.3.40", "5.7.1"])
+async def test_a_report_that_fails_for_another_reason_is_not_shortened(world: World, status: str) -> None:
+    carrier, _ = await undeliverable(world)
+    carrier.status = status
+    outcome = await settled(world, carrier)
+    assert outcome.reports == () and await world.waiting() == []
+
+
+async def test_what_only_looks_like_a_report_of_ours_is_not_shortened(world: World) -> None:
+    carrier, octets = await undeliverable(world)
+    await settled(world, carrier)
+    for content in (octets, CONTENT):
+        await world.submit("alice@wonderland.test", envelope=Envelope(None), content=content)
+        carrier.status = "5.3.4"
+        outcome = await settled(world, carrier)
+        assert outcome.reports == () and await world.waiting() == []
+
+
+async def test_a_message_that_no_report_can_return_is_reported_without_it(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brittle(report: Report) -> Dsn:
+        if report.header or report.content:
+            raise RuntimeError("a bug")
+        return compose(report)
+
+    monkeypatch.setattr("waypost.queue.reporter.compose", brittle)
+    await world.submit("bob@builder.test")
+    carrier = ScriptedCarrier(world.clock)
+    carrier.fail()
+    await settled(world, carrier)
+    _, parts, octets = await report_of(world)
+    assert len(parts) == 2 and b"Action: failed\r\nStatus: 5.1.1\r\n" in octets
+    [logged] = [record for record in caplog.records if record.exc_info]
+    assert logged.message == "a report returns nothing of its message, by a fault of ours"
 
 
 async def test_each_recipient_goes_its_own_way(world: World) -> None:
@@ -305,6 +372,18 @@ async def test_what_a_fault_of_ours_leaves_is_tried_again_but_nothing_is_sent_tw
     assert left.next_attempt > START
 
 
+async def test_what_a_fault_of_ours_keeps_waiting_grows_older_all_the_same(world: World) -> None:
+    await world.submit("bob@builder.test")
+    carrier = ScriptedCarrier(world.clock)
+    carrier.defer()
+    for ages in (MINUTE, 2 * MINUTE):
+        world.clock.advance(60)
+        [entry] = await world.waiting()
+        await world.storage.queue.settle([bare_outcome(carrier.result(entry), SCHEDULE)])
+        [entry] = await world.waiting()
+        assert entry.waited == ages
+
+
 async def test_a_broken_report_ends_neither_the_carrier_nor_the_message(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,3 +413,14 @@ async def test_what_a_peer_says_is_stored_as_one_printable_line(world: World) ->
     assert len(entry.last_error) < 2100
     [attempt] = await world.storage.journal.of(result.entry.trace)
     assert attempt.details["reply"] == entry.last_error
+
+
+async def test_a_report_whose_octets_are_gone_just_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    carrier, _ = await undeliverable(world)
+    carrier.status = "5.3.4"
+
+    async def gone(*_: object) -> None:
+        raise StorageError("the disk is gone")
+
+    monkeypatch.setattr(world.storage.spool, "open", gone)
+    assert (await settled(world, carrier)).reports == ()

@@ -15,9 +15,12 @@ def address_key(text: str) -> str:
     from waypost.message.address import Address, AddressError
 
     try:
-        return Address.parse(text).key
+        key = Address.parse(text).key
     except AddressError as error:
         fail(f"{text}: {error}")
+    if key.startswith("@"):  # that would be the key of the catch-all
+        fail(f"{text}: there is nothing before the @")
+    return key
 
 
 def alias_key(text: str) -> str:

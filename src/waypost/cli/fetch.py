@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from waypost.cli.frame import confirm, fail, json_option, print_json, print_tabl
 from waypost.cli.mail_server import password_source, server_options, trust
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from waypost.client.maildrop import Maildrop
     from waypost.client.places import Place
 
@@ -68,12 +70,12 @@ def fetch(
             elif action == "show":
                 _show(box, words, as_json)
             elif action == "save":
-                _save(box, words)
+                _save(box, words, as_json)
             else:
                 numbers = _delete(box, words, yes)
             box.quit()
             if action == "delete":  # only now it is true
-                click.echo(f"Deleted {len(numbers)}.")
+                _tell_deleted(numbers, as_json)
     except ClientError as error:
         fail(str(error))
 
@@ -116,7 +118,7 @@ def _list(box: Maildrop, as_json: bool) -> None:
             [
                 (
                     number,
-                    message.date.astimezone().strftime("%Y-%m-%d %H:%M") if message.date else None,
+                    _local(message.date),
                     _cut(message.sender),
                     _cut(message.subject),
                     box.sizes[number],
@@ -124,6 +126,14 @@ def _list(box: Maildrop, as_json: bool) -> None:
                 for number, message in messages
             ],
         )
+
+
+def _local(date: datetime | None) -> str | None:
+    """Return a date in local time; None where it leaves the years that a clock can show."""
+    try:
+        return date.astimezone().strftime("%Y-%m-%d %H:%M") if date else None
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def _cut(text: str) -> str:
@@ -158,7 +168,7 @@ def _show(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
 # -- save -----------------------------------------------------------------------------------------------------
 
 
-def _save(box: Maildrop, words: Sequence[str]) -> None:
+def _save(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
     chosen = [word for word in words if _is_number(word)]
     rest = list(words[len(chosen) :])
     if not chosen or list(words[: len(chosen)]) != chosen or len(rest) > 1:
@@ -166,17 +176,33 @@ def _save(box: Maildrop, words: Sequence[str]) -> None:
     numbers = _numbers(chosen, box.sizes)
     place = rest[0] if rest else "."
     if place == "-":
+        if as_json:
+            fail("standard output can't have both the message and --json")
         for number in numbers:
             box.save(number, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-    elif Path(place).is_dir() or place.endswith("/") or chosen == [_ALL] or len(numbers) > 1:
-        _save_into(box, numbers, Path(place))
-    else:
-        _write(box, numbers[0], Path(place))
+        return
+    into_folder = Path(place).is_dir() or place.endswith("/") or chosen == [_ALL] or len(numbers) > 1
+    saved = _save_into(box, numbers, Path(place)) if into_folder else _save_as(box, numbers[0], Path(place))
+    told = []
+    for number, path, fresh in saved:
+        told.append({"number": number, "file": str(path), "saved": fresh})
+        if not as_json:
+            click.echo(f"{number}: {path}" if fresh else f"{number}: {path} is there already")
+    if as_json:
+        print_json(told)
 
 
-def _save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> None:
-    """Each message gets a file of its own name, by its unique id: what was saved before is not fetched again."""
+def _save_as(box: Maildrop, number: int, path: Path) -> Iterator[tuple[int, Path, bool]]:
+    _write(box, number, path)
+    yield number, path, True
+
+
+def _save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> Iterator[tuple[int, Path, bool]]:
+    """Each message gets a file of its own name, by its unique id: what was saved before is not fetched again.
+
+    Yields its number, its file, and whether that is new.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -184,10 +210,10 @@ def _save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> None:
     ids = box.unique_ids()
     for number in numbers:
         path = folder / f"{quote(ids.get(number, str(number)), safe='')}.eml"
-        if number in ids and path.exists():
-            click.echo(f"{number}: {path} is there already")
-        else:
+        fresh = number not in ids or not path.exists()
+        if fresh:
             _write(box, number, path)
+        yield number, path, fresh
 
 
 def _write(box: Maildrop, number: int, path: Path) -> None:
@@ -206,10 +232,16 @@ def _write(box: Maildrop, number: int, path: Path) -> None:
         if isinstance(error, OSError):
             fail(f"{path}: {error.strerror}")
         raise
-    click.echo(f"{number}: {path}")
 
 
 # -- delete ---------------------------------------------------------------------------------------------------
+
+
+def _tell_deleted(numbers: Sequence[int], as_json: bool) -> None:
+    if as_json:
+        print_json({"deleted": list(numbers)})
+    else:
+        click.echo(f"Deleted {len(numbers)}.")
 
 
 def _delete(box: Maildrop, words: Sequence[str], yes: bool) -> list[int]:

@@ -229,6 +229,9 @@ def fail(message: str) -> NoReturn:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something that can't be undone, unless `yes`; exit with 1 when the answer is no."""
-    if not yes and not click.confirm(question):
+    """Ask before something that can't be undone, unless `yes`; exit with 1 when the answer is no.
+
+    The question goes to the standard error stream: what is printed may be read by a program.
+    """
+    if not yes and not click.confirm(question, err=True):
         fail("nothing was done")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave everything running afterwards, and print how to play on.")
 @click.option("--no-story", is_flag=True, help="Only start the lab; implies --keep.")
-@click.option("--burst", default=500, show_default=True, help="Messages in the last scene.")
+@click.option("--burst", type=click.IntRange(min=1), default=500, show_default=True, help="Messages in the last scene.")
 def lab(keep: bool, no_story: bool, burst: int) -> None:
     """Run a small internet of mail on loopback: two hosts, a name server, and the story of Alice and Bob."""
     try:

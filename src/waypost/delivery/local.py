@@ -8,6 +8,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from waypost.delivery.plan import Planner
 from waypost.delivery.resolve import AddressBook, Reached
 from waypost.message.envelope import Recipient
@@ -44,8 +46,19 @@ class LocalDelivery:
                 fields = {"trace": format_trace_id(entry.trace), "error": str(error)}
                 log.warning("a delivery must wait for storage", extra={"fields": fields})
                 return False
+            except Exception:
+                fields = {"trace": format_trace_id(entry.trace), "entry": str(entry.id)}
+                log.exception("a delivery failed by a fault of ours", extra={"fields": fields})
+                result = self._failed(entry)
             await source.report(result)
         return True
+
+    def _failed(self, entry: QueueEntry) -> AttemptResult:
+        """The result of an attempt that a fault of ours ended: it holds up this entry, and no other."""
+        problem = "something went wrong on our side"
+        results = (RecipientResult(one, Fate.DEFERRED, "4.3.0", problem=problem) for one in entry.recipients)
+        now = self._now()
+        return AttemptResult(entry, started=now, ended=now, results=tuple(results), host=self._hostname)
 
     async def deliver(self, entry: QueueEntry) -> AttemptResult:
         """Return the result of delivering an entry; its mailbox rows are written with it. Raises `StorageError`."""
@@ -64,7 +77,8 @@ class LocalDelivery:
             results.append(_result(recipient, found))
             if found.somebody:
                 reached.append((recipient, found))
-        plan = self._planner.arrange(reached, entry.envelope, self._now())
+        # It is due, by time or by an operator's word: nothing holds it any more.
+        plan = self._planner.arrange(reached, replace(entry.envelope, hold_until=None), self._now())
         return AttemptResult(
             entry=entry,
             started=started,

@@ -57,7 +57,7 @@ class Planner:
             for account in found.accounts:
                 if account.inbox not in boxes:
                     # RFC 9228: the address by which it came, so that loops and subaddresses can be told.
-                    head = return_path + f"Delivered-To: {account.address}\r\n"
+                    head = return_path + f"Delivered-To: {Address.of_key(account.address)}\r\n"
                     boxes[account.inbox] = MailboxDelivery(account.inbox, head.encode())
                 delivered.append((recipient, account))
             _pass_on(waiting, recipient, found)
@@ -79,7 +79,7 @@ def _pass_on(waiting: dict[str, dict[Address, Recipient]], recipient: Recipient,
         _wait(waiting, target.domain_key, _forwarded(recipient, target, found))
     if found.somebody:
         for full in found.full:
-            _wait(waiting, LOCAL_DESTINATION, _forwarded(recipient, Address.parse(full), found))
+            _wait(waiting, LOCAL_DESTINATION, _forwarded(recipient, Address.of_key(full), found))
 
 
 def _forwarded(recipient: Recipient, target: Address, found: Reached) -> Recipient:

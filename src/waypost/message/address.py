@@ -44,6 +44,12 @@ class Address(msgspec.Struct, frozen=True):
         """Read `local@domain`. `utf8` admits the characters of RFC 6531. Raises `AddressError`."""
         return _parse(text, utf8)
 
+    @staticmethod
+    def of_key(key: str) -> "Address":
+        """Return the address of a `key`, in which no local part is quoted."""
+        local, _, domain = key.rpartition("@")
+        return Address(local, domain)
+
     def __str__(self) -> str:
         """Return the form that stands on the wire: the local part is quoted where it must be."""
         local = self.local

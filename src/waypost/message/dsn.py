@@ -17,14 +17,14 @@ from waypost.message.dsn_fields import (
     quoted_printable,
     whole_field,
 )
-from waypost.message.dsn_text import explain
+from waypost.message.dsn_text import BEGINNING, WHOLE_MESSAGE, explain
 from waypost.message.envelope import Recipient
-from waypost.message.headers import HeaderBlock
+from waypost.message.headers import HeaderBlock, find_header_end
 from waypost.message.received import date_text
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import TraceId, format_trace_id
 
-__all__ = ["Action", "Concerned", "Dsn", "Report", "compose"]
+__all__ = ["Action", "Concerned", "Dsn", "Report", "compose", "report_id", "shortened"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,10 @@ _SUBJECTS = {
     Action.EXPANDED: "Your message goes on to several people",
 }
 _NO_ATOM = re.compile(r"[^A-Za-z0-9-]")
+_OWN_BOUNDARY = re.compile(rb'Content-Type: multipart/report; report-type=[a-z-]+;\r\n boundary="(=_[0-9a-z_]+)"\r\n')
+_WHOLE = re.compile(rb"\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: [78]bit\r\n\r\n")
+_EIGHT_BIT = re.compile(rb"(Content-Transfer-Encoding: )8bit\r\n")
+_ATTACHED, _BEGINNING_ATTACHED = (f"{what} is attached.".encode() for what in (WHOLE_MESSAGE, BEGINNING))
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,900}>")
 
 
@@ -77,7 +81,7 @@ def compose(report: Report) -> Dsn:
         parts.append(returned)
     written = [part.written() for part in parts]
     boundary = _boundary(report.trace, written)
-    message_id = f"<{format_trace_id(report.trace)}@{report.hostname}>"
+    message_id = report_id(report.trace, report.hostname)
     kind = status.media_type.partition("/")[2].partition(";")[0]
     eight_bit = not all(part.isascii() for part in written)
     head = _head(report, message_id) + (
@@ -88,6 +92,35 @@ def compose(report: Report) -> Dsn:
     body = b"".join(b"--" + boundary.encode() + b"\r\n" + part + b"\r\n" for part in written)
     octets = head.encode() + body + f"--{boundary}--\r\n".encode()
     return Dsn(octets, message_id, eight_bit or utf8, utf8)
+
+
+def report_id(trace: TraceId, hostname: str) -> str:
+    """Return the Message-ID of the report that has this trace id."""
+    return f"<{format_trace_id(trace)}@{hostname}>"
+
+
+def shortened(octets: bytes, message_id: str) -> Dsn | None:
+    """Return the report that `compose` wrote under this Message-ID, with the header of the message that it returns
+    instead of the whole, for servers that don't take the whole; None when it is no such report.
+    """
+    head = octets[: find_header_end(octets) or 0]
+    boundary = _OWN_BOUNDARY.search(head)
+    if boundary is None or whole_field("Message-ID", message_id).encode() not in head:
+        return None
+    delimiter = b"\r\n--" + boundary[1]
+    text, *others = octets[len(head) :].removesuffix(delimiter + b"--\r\n").split(delimiter)
+    returned = _WHOLE.match(others[-1]) if len(others) > 1 else None
+    if returned is None:
+        return None
+    content = others.pop()[returned.end() :]
+    header = content[: find_header_end(content)]
+    part = _header_part("text/rfc822-headers", header, utf8=False).written()
+    if delimiter in part:
+        return None
+    start, found, end = text.rpartition(_ATTACHED)  # the last words of ours: before them others are quoted
+    before = delimiter.join([start + _BEGINNING_ATTACHED + end if found else text, *others])
+    written = _EIGHT_BIT.sub(rb"\g<1>7bit\r\n", head) + before + delimiter + b"\r\n" + part + delimiter + b"--\r\n"
+    return Dsn(written, message_id, eight_bit=False, smtputf8=False) if written.isascii() else None
 
 
 def _head(report: Report, message_id: str) -> str:
@@ -191,11 +224,15 @@ def _returned_part(report: Report, utf8: bool) -> _Part | None:
     if not report.header:
         return None
     media_type = "message/global-headers" if international else "text/rfc822-headers"
-    header = report.header.removesuffix(b"\r\n\r\n") + b"\r\n"
+    return _header_part(media_type, report.header, utf8=international and utf8)
+
+
+def _header_part(media_type: str, header: bytes, *, utf8: bool) -> _Part:
+    header = header.removesuffix(b"\r\n\r\n") + b"\r\n"
     if not passes_smtp(header):
         return _Part(media_type, "quoted-printable", quoted_printable(header))
     if header.isascii():
         return _Part(media_type, "7bit", header)
-    if international and utf8:
+    if utf8:
         return _Part(media_type, "8bit", header)
     return _Part(media_type, "quoted-printable", quoted_printable(header))

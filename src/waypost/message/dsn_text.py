@@ -8,15 +8,20 @@ import re
 import textwrap
 import time
 from collections.abc import Sequence
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import decode_header, make_header
 
+from waypost.message.charset import is_charset
 from waypost.message.dsn_fields import neutral, printable
 from waypost.message.headers import HeaderBlock
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import Micros, format_trace_id
 
+WHOLE_MESSAGE, BEGINNING = "The message", "The beginning of the message"
+"""What a report says to be attached to it."""
+
 _WIDTH = 72
+_SUBJECT = 200  # characters that are shown of a Subject
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -144,10 +149,13 @@ def _about(report: Report) -> str:
 def _subject(header: bytes) -> str:
     """Return the Subject as people see it, its encoded words decoded (RFC 2047)."""
     raw = (HeaderBlock(header).get(b"subject") or b"").decode("utf-8", "replace")
+    raw = raw[: _SUBJECT * 76]  # an encoded word of 75 characters holds one at least
     if "=?" in raw:
-        with contextlib.suppress(HeaderParseError, LookupError, ValueError):  # else it is shown as it was written
-            raw = str(make_header(decode_header(raw)))
-    return neutral(raw, limit=200)
+        with contextlib.suppress(MessageError, LookupError, ValueError):  # else it is shown as it was written
+            words = decode_header(raw)
+            if all(charset is None or is_charset(charset) for _, charset in words):
+                raw = str(make_header(words))
+    return neutral(raw, limit=_SUBJECT)
 
 
 def _alike(concerned: Sequence[Concerned]) -> list[list[Concerned]]:
@@ -196,7 +204,7 @@ def _endings(report: Report) -> list[str]:
     if report.action is Action.DELIVERED:
         return ["Your program asked for this report. It does not say whether the message was read."]
     if report.action is Action.FAILED:
-        what = "The message" if report.content else "The beginning of the message"
+        what = WHOLE_MESSAGE if report.content else BEGINNING
         return (
             [f"It will not be tried again. {what} is attached."] if report.header else ["It will not be tried again."]
         )

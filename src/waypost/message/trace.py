@@ -19,6 +19,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)} | {"i": 1, "l": 1, "o": 0}
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _LENGTH = 13
+_BITS = 62
 _MAKER_BITS = 10
 _DAY: Micros = 86_400_000_000
 
@@ -60,6 +61,8 @@ def parse_trace_id(text: str) -> TraceId:
         if character not in _VALUES:
             raise ValueError(f"{text!r} is no trace id: {character!r} is not in Crockford's base 32")
         value = value << 5 | _VALUES[character]
+    if value >> _BITS:
+        raise ValueError(f"{text!r} is no trace id: it is too large")
     return TraceId(value)
 
 

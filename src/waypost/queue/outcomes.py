@@ -4,6 +4,7 @@
 way for what nearly every attempt comes to: the next hop took it, and nobody is told.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,13 +16,14 @@ from waypost.message.report import Action, Concerned
 from waypost.message.trace import Micros, format_trace_id
 from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
 from waypost.queue.reporter import About, Attempted, Reporter, asked_for
-from waypost.queue.schedule import Again, Schedule, after_failure
+from waypost.queue.schedule import Again, Schedule, after_failure, age
 from waypost.storage import Deferral, Event, NewMessage, Outcome, QueueEntry, Station
 
 TIME_IS_UP = "5.4.7"
 """RFC 3463 X.4.7: delivery time expired."""
 
 _RETURNED = "5.0.0"
+_FOR_ITS_CONTENT = re.compile(r"5\.(2\.3|3\.4|6\.\d+)\Z")  # RFC 3463: too large, or of a kind that can't go there
 _SUCCESSES = {
     Fate.DELIVERED: Action.DELIVERED,
     Fate.RELAYED: Action.RELAYED,
@@ -89,7 +91,7 @@ async def outcome_of(
     try:
         again = judgement.again
         events = [*_attempts(result, judgement, now), *_successes(result, judgement.done, now)]
-        returned = await reports.add(Action.FAILED, judgement.failed)
+        returned = await reports.add(Action.FAILED, judgement.failed) or await reports.shorten(judgement.failed)
         events += _returned(result.entry, judgement.failed, returned, now)
         if again is not None and again.notice:
             told = await reports.add(Action.DELAYED, judgement.deferred, retry_until=again.retry_until)
@@ -121,7 +123,7 @@ def bare_outcome(result: AttemptResult, schedule: Schedule) -> Outcome:
     entry = result.entry
     later = Again(
         next_attempt=result.ended + schedule.longest_wait,
-        waited=entry.waited,
+        waited=age(entry, result.ended, schedule),
         attempts=entry.attempts + 1,
         notice=False,
         delay_notified=entry.delay_notified,
@@ -178,6 +180,15 @@ class _Reports:
         )
         concerned = [_concerned(one) for one in results]
         report = await self._reporter.report(action, About.entry(result.entry), concerned, attempted)
+        if report is not None:
+            self.made.append(report)
+        return report
+
+    async def shorten(self, failed: Sequence[RecipientResult]) -> NewMessage | None:
+        """Where a report of ours failed for the message that it returns, make one that returns its header alone."""
+        if not any(_FOR_ITS_CONTENT.match(one.status) for one in failed):
+            return None
+        report = await self._reporter.shortened(self._result.entry)
         if report is not None:
             self.made.append(report)
         return report

@@ -6,12 +6,13 @@ ordinary new message, written in the commit of the outcome that it tells of.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
 from waypost.message.address import Address, AddressError
-from waypost.message.dsn import compose
+from waypost.message.dsn import Dsn, compose, report_id, shortened
 from waypost.message.envelope import BodyType, Envelope, Notify, Recipient, Ret
 from waypost.message.headers import find_header_end
 from waypost.message.report import Action, Concerned, Report
@@ -21,6 +22,7 @@ from waypost.storage import Event, NewEntry, NewMessage, QueueEntry, Spool, Stat
 log = logging.getLogger(__name__)
 
 _MOST_HEADER = 64 * 1024  # octets of a header that a report returns
+_MOST_AROUND = 1024 * 1024  # octets of a report around what it returns
 _UNSAID = Notify.FAILURE | Notify.DELAY  # what a sender wants to hear who did not say (RFC 3461 4.1)
 
 
@@ -169,23 +171,44 @@ class Reporter:
             last_attempt=attempted.last_attempt,
             retry_until=attempted.retry_until,
         )
-        return await self._message(report, destination)
+        told = {
+            "kind": report.action.value,
+            "about": format_trace_id(report.about),
+            "recipients": [str(one.recipient.address) for one in report.concerned],
+        }
+        return await self._message(_composed(report), report.trace, to, destination, told)
 
-    async def _message(self, report: Report, destination: str) -> NewMessage:
+    async def shortened(self, entry: QueueEntry) -> NewMessage | None:
+        """Return a report anew, with the header alone of the message that it returns; None when the entry is no report
+        of ours that returns more, or can't be read. Raises `StorageError` when it can't be written.
+        """
+        if entry.envelope.reverse_path is not None or entry.size > self._return_full_below + _MOST_AROUND:
+            return None
+        try:
+            stored = await self._spool.open(entry.trace)
+            octets = await stored.read(0, stored.size)
+        except StorageError as error:  # it has failed all the same
+            fields = {"trace": format_trace_id(entry.trace), "error": str(error)}
+            log.warning("a report can't be shortened", extra={"fields": fields})
+            return None
+        dsn = shortened(octets, report_id(entry.trace, self._hostname))
+        if dsn is None:
+            return None
+        (recipient,) = entry.recipients
+        told = {"kind": "shortened", "about": format_trace_id(entry.trace), "recipients": [str(recipient.address)]}
+        return await self._message(dsn, self._ids(), recipient.address, entry.destination, told)
+
+    async def _message(
+        self, dsn: Dsn, trace: TraceId, to: Address, destination: str, told: dict[str, Any]
+    ) -> NewMessage:
         """Return a report as a message with one entry."""
-        dsn = compose(report)
+        now = self._now()
         body = self._spool.new_body()
         try:
             await body.write(dsn.octets)
         except BaseException:
             body.discard()
             raise
-        trace, now = report.trace, report.date
-        told = {
-            "kind": report.action.value,
-            "about": format_trace_id(report.about),
-            "recipients": [str(one.recipient.address) for one in report.concerned],
-        }
         return NewMessage(
             trace=trace,
             received_at=now,
@@ -196,10 +219,10 @@ class Reporter:
             body=body,
             message_id=dsn.message_id,
             # RFC 3461 6.1: nobody reports on a report.
-            entries=(NewEntry(destination, (Recipient(report.to, Notify.NEVER),), now),),
+            entries=(NewEntry(destination, (Recipient(to, Notify.NEVER),), now),),
             events=(
                 Event(trace, now, Station.GENERATED, told),
-                Event(trace, now, Station.QUEUED, {"destination": destination, "recipients": [str(report.to)]}),
+                Event(trace, now, Station.QUEUED, {"destination": destination, "recipients": [str(to)]}),
             ),
         )
 
@@ -218,3 +241,15 @@ class Reporter:
         fields = {"trace": format_trace_id(about.trace), "reverse_path": str(to), "problem": problem}
         log.warning("a report has nowhere to go", extra={"fields": fields})
         return None
+
+
+def _composed(report: Report) -> Dsn:
+    """Write a report; without its message where that can't be done, for a fault of ours: the sender hears of it all the
+    same.
+    """
+    try:
+        return compose(report)
+    except Exception:
+        fields = {"trace": format_trace_id(report.about)}
+        log.exception("a report returns nothing of its message, by a fault of ours", extra={"fields": fields})
+        return compose(replace(report, header=b"", content=None))

@@ -44,18 +44,31 @@ def changing_options(command: F) -> F:
 
 
 def change_all(
-    settings: Settings, choice: Choice, change: Change, *, doing: str, done: str, dry_run: bool, page: int = _PAGE
+    settings: Settings,
+    choice: Choice,
+    change: Change,
+    *,
+    doing: str,
+    done: str,
+    dry_run: bool,
+    page: int = _PAGE,
+    spare: Callable[[QueueEntry], bool] | None = None,
 ) -> None:
-    """Change every chosen entry, with a bar, and say how many there were; a dry run only counts."""
+    """Change every chosen entry but those to `spare`, with a bar, and say how many; a dry run only counts."""
     when = now()
 
     async def count(storage: Storage, bus: Bus) -> int:
-        return await storage.queue.count(choice.filter, now=when)
+        if spare is None or not dry_run:
+            return await storage.queue.count(choice.filter, now=when)
+        return sum([not spare(entry) async for entry in storage.queue.entries(choice.filter, now=when)])
 
     async def work(storage: Storage, bus: Bus) -> int:
         changed, seen = 0, 0
         entries: list[QueueEntry] = []
         async for entry in storage.queue.entries(choice.filter, now=when):
+            if spare is not None and spare(entry):
+                seen += 1
+                continue
             entries.append(entry)
             if len(entries) == page:
                 changed += await change(storage, entries)
@@ -95,6 +108,13 @@ def entries_text(count: int) -> str:
     return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
+def held_back(choice: Choice) -> Callable[[QueueEntry], bool]:
+    """Return what says that an entry stays, since its sender holds it back (RFC 4865) and nobody named it."""
+    named = choice.filter.entry is not None or choice.filter.trace is not None
+    when = now()
+    return lambda entry: not named and (entry.envelope.hold_until or 0) > when
+
+
 def ids_of(entries: Sequence[QueueEntry]) -> list[int]:
     """Return the numbers of entries."""
     return [entry.id for entry in entries]
@@ -103,12 +123,16 @@ def ids_of(entries: Sequence[QueueEntry]) -> list[int]:
 @click.command()
 @changing_options
 def retry(settings: Settings, choice: Choice, dry_run: bool) -> None:
-    """Try entries now, whatever the schedule says. Held ones stay held."""
+    """Try entries now, whatever the schedule says. Held ones stay held.
+
+    What its sender holds back for a time (HOLDFOR, HOLDUNTIL) stays, unless --id or --trace names it.
+    """
 
     async def change(storage: Storage, entries: Sequence[QueueEntry]) -> int:
         return await storage.queue.retry(ids_of(entries), now=now())
 
-    change_all(settings, choice, change, doing="Retrying", done="made due now", dry_run=dry_run)
+    spare = held_back(choice)
+    change_all(settings, choice, change, doing="Retrying", done="made due now", dry_run=dry_run, spare=spare)
 
 
 @click.command()
@@ -125,7 +149,7 @@ def hold(settings: Settings, choice: Choice, dry_run: bool) -> None:
 @click.command()
 @changing_options
 def release(settings: Settings, choice: Choice, dry_run: bool) -> None:
-    """Let held entries go; they are tried now."""
+    """Let held entries go; they are tried now, or when their sender wants it (HOLDFOR, HOLDUNTIL)."""
 
     async def change(storage: Storage, entries: Sequence[QueueEntry]) -> int:
         return await storage.queue.unhold(ids_of(entries), now=now())

@@ -23,6 +23,10 @@ class Choice:
     given: bool
 
 
+ENTRY = click.IntRange(0, 2**63 - 1)
+"""The number of a queue entry, as storage holds it."""
+
+
 class _DurationType(click.ParamType[int]):
     """A duration such as `2h`, in microseconds."""
 
@@ -66,7 +70,7 @@ class _DomainType(click.ParamType[str]):
 
 
 _OPTIONS = (
-    click.option("--id", "entry", type=int, metavar="ENTRY", help="This entry."),
+    click.option("--id", "entry", type=ENTRY, metavar="ENTRY", help="This entry."),
     click.option("--trace", type=_TraceType(), metavar="ID", help="Entries of this message."),
     click.option("--domain", type=_DomainType(), metavar="DOMAIN", help="Entries for this destination."),
     click.option("--sender", metavar="ADDRESS", help='From this address; "<>" for reports, "@DOMAIN" for a domain.'),

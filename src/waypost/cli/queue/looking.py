@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from waypost.cli.frame import config_option, fail, json_option, print_json, print_table, run_with_storage
-from waypost.cli.queue.choosing import Choice, choosing_options
+from waypost.cli.queue.choosing import ENTRY, Choice, choosing_options
 from waypost.cli.queue.entry_text import COLUMNS, json_of, json_of_stats, lines_of, row_of
 from waypost.cli.times import now, span_text
 
@@ -54,7 +54,7 @@ def list_entries(settings: Settings, choice: Choice, limit: int | None, as_json:
 
 
 @click.command()
-@click.argument("entries", nargs=-1, type=int, metavar="[ENTRY]...")
+@click.argument("entries", nargs=-1, type=ENTRY, metavar="[ENTRY]...")
 @choosing_options
 @config_option
 @json_option

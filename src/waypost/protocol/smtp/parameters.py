@@ -198,7 +198,7 @@ def _hold(envelope: Envelope, until: Micros, now: Micros, max_hold: int) -> Enve
         raise Refused(replies.syntax("Either HOLDFOR or HOLDUNTIL, not both"))
     if until > now + max_hold * _SECOND:
         raise Refused(replies.syntax(f"Held for {max_hold} seconds at most"))
-    return replace(envelope, hold_until=until)
+    return replace(envelope, hold_until=max(until, now))
 
 
 def _holdfor(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> Envelope:
