@@ -171,7 +171,7 @@ class Soak:
             "outbound slots free": relay._pool._slots._value,
             "destinations": len(dispatcher._sources),
             "half messages": len(list((office.settings.data / "segments").glob("arriving-*"))),
-            "mailbox locks": len(list((office.settings.data / "locks").iterdir())),
+            "mailbox locks": len(list((office.settings.data / "locks").glob("mailbox-*"))),
         }
 
     def _compare(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -219,7 +219,7 @@ async def test_a_client_that_fails_gives_its_place_back_and_leaves_nothing(
 
     assert [record.message for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
     assert not list((house.settings.data / "segments").glob("arriving-*"))
-    assert not list((house.settings.data / "locks").iterdir())
+    assert not list((house.settings.data / "locks").glob("mailbox-*"))
     good = await Caller.smtp(house.port("smtp"))
     assert (await ledger.post(good, "eve@else.test", BOB)).startswith("250")
     good.hang_up()
