@@ -1,5 +1,7 @@
 """Where addresses of ours lead: accounts, aliases, groups, subaddresses, catch-alls, and who is always reached."""
 
+import asyncio
+
 from tests.intake.conversation import House
 
 from waypost.config.settings import Settings
@@ -70,6 +72,22 @@ async def test_a_long_chain_of_aliases_and_a_large_group_lose_nobody(house: Hous
     assert await leads(house, "a0@here.test") == ["bob@here.test"]
     await house.alias("all@here.test", *(f"x{number}@there.test" for number in range(2000)))
     assert len(await leads(house, "all@here.test")) == 2000
+
+
+async def test_a_large_group_lets_others_work_in_between(house: House) -> None:
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await house.alias("all@here.test", *(f"x{number}@there.test" for number in range(1000)))
+    working = asyncio.create_task(work())
+    assert len(await leads(house, "all@here.test")) == 1000
+    working.cancel()
+    assert turns >= 1000 // 50
 
 
 async def test_a_member_of_several_groups_is_reached_once(house: House) -> None:

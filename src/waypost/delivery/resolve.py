@@ -4,6 +4,7 @@ Asked at RCPT, so that unknown recipients are refused and never bounced later; a
 domain leaves the queue.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ LOCAL_DESTINATION = "[local]"
 """The queue's destination of entries that end in mailboxes here: no domain can have this name."""
 
 _ALWAYS = ("postmaster", "abuse")  # RFC 5321 4.5.1, RFC 2142
+_BREATH = 50  # look-ups of one address in a row: a large group holds nobody else up
 _ROUTING = frozenset("%!@")
 
 
@@ -174,6 +176,8 @@ class AddressBook:
             if key in walk.seen:
                 continue
             walk.seen.add(key)
+            if len(walk.seen) % _BREATH == 0:
+                await asyncio.sleep(0)
             if not self.hosts(address):
                 walk.forwards[key] = address
                 continue
