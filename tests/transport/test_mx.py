@@ -107,10 +107,14 @@ def test_the_same_address_is_tried_once() -> None:
 
 
 def test_hosts_and_servers_are_not_without_number() -> None:
-    crowd = [host(f"{n}.test", n, *(f"1.{n}.0.{k}" for k in range(50))) for n in range(9)]
-    found = names(*crowd)
-    assert len(found) == MOST_SERVERS
-    assert sum(name.startswith("0.test") for name in found) == MOST_ADDRESSES, "the backups have their turn, too"
+    def crowd(hosts: int) -> list[str]:
+        return names(*(host(f"{n}.test", n, *(f"1.{n}.0.{k}" for k in range(50))) for n in range(hosts)))
+
+    assert len(crowd(1)) == MOST_ADDRESSES
+    assert len(crowd(20)) == MOST_SERVERS
+    for hosts in range(2, 6):  # the backups have their turn, too, among the ten that are tried
+        tried = {name.partition(" ")[0] for name in crowd(hosts)[:10]}
+        assert tried == {f"{n}.test" for n in range(hosts)}
 
 
 def test_a_host_without_addresses_is_skipped_while_another_works() -> None:

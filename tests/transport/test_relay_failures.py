@@ -8,6 +8,7 @@ from tests.transport.mail_server import CLOSE, GARBAGE, STALL, MailServer, close
 from tests.transport.relay_world import SHORT, World
 
 from waypost.queue.carrier import Fate
+from waypost.transport.connection import Connection
 from waypost.transport.ways import Way
 
 OFFERS = ("PIPELINING", "8BITMIME")
@@ -46,6 +47,93 @@ async def test_a_destination_that_fails_as_a_whole_is_reported_once(stage: str, 
     expected = BUSY if failure == BUSY else "(no mail server answered: mx.test 127.0.0.1:"
     assert all(words.startswith(expected) for words in carried.words)
     assert all(one.status.startswith("4.") for one in carried.only.results)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_mail_goes_back_only_when_every_server_has_been_asked(whole: bool) -> None:
+    world = World()
+    async with MailServer(*OFFERS, GREETING="521 5.3.2 this host takes no mail") as server:
+        way = Way((server.place(),), whole=whole)
+        carried = await world.carry(world.entry(), way=way)
+        await world.close()
+    assert carried.only.whole_destination
+    assert carried.fates == [Fate.FAILED if whole else Fate.DEFERRED], "DNS had no address of another one this time"
+
+
+async def test_no_mail_goes_back_for_the_first_ten_of_many_servers() -> None:
+    world = World()
+    async with MailServer(*OFFERS, GREETING="521 5.3.2 this host takes no mail") as server, MailServer(*OFFERS) as good:
+        carried = await world.carry(world.entry(), way=Way((*[server.place()] * 10, good.place())))
+        await world.close()
+    assert carried.fates == [Fate.DEFERRED]
+
+
+async def test_a_fault_of_ours_at_one_server_hands_over_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hello = Connection.hello
+
+    async def fail(connection: Connection) -> None:
+        if connection.server.name == "a.test":
+            raise RuntimeError("a fault of ours")
+        await hello(connection)
+
+    monkeypatch.setattr(Connection, "hello", fail)
+    world = World()
+    async with MailServer(*OFFERS) as bad, MailServer(*OFFERS) as good:
+        carried = await world.carry(world.entry(), way=Way((bad.place("a.test"), good.place("b.test"))))
+        assert carried.fates == [Fate.RELAYED] and carried.only.host == "b.test"
+        carried = await world.carry(world.entry(), way=Way((bad.place("a.test"),)), destination="other.test")
+        await world.close()
+    assert carried.fates == [Fate.DEFERRED] and "a fault of ours" in caplog.text
+    assert carried.words == ["(something went wrong on our side)"]
+
+
+async def test_a_code_that_is_not_in_the_book_is_about_one_recipient() -> None:
+    world = World()
+
+    def rcpt(visit: object, line: str) -> str:
+        return "571 5.7.1 not for you" if "<eve@" in line else "250 ok"
+
+    async with MailServer(*OFFERS, RCPT=rcpt) as server:
+        carried = await world.carry(world.entry("eve@server.test", "bob@server.test"), way=server.way())
+        await world.close()
+    assert carried.fates == [Fate.FAILED, Fate.RELAYED]
+
+
+async def test_the_word_about_a_destination_is_no_recipients_own() -> None:
+    world = World()
+
+    def rcpt(visit: object, line: str) -> str:
+        return "450 4.2.2 the mailbox of Carol is full" if "<carol@" in line else CLOSE
+
+    async with MailServer(RCPT=rcpt) as server:
+        entries = [world.entry("carol@server.test", "dave@server.test") for _ in range(3)]
+        carried = await world.carry(*entries, way=server.way())
+        await world.close()
+    last = carried.results[-1]
+    assert last.whole_destination and last.results[0].reply is None
+    assert {str(one.recipient.address) for one in last.results} == {"carol@server.test", "dave@server.test"}
+
+
+async def test_destinations_behind_one_smart_host_share_connections() -> None:
+    world = World()
+    async with MailServer(*OFFERS) as server:
+        for number in range(5):
+            carried = await world.carry(world.entry(), way=server.way(), destination=f"d{number}.test")
+            assert carried.fates == [Fate.RELAYED]
+        await world.close()
+    assert len(server.visits) == 1
+
+
+async def test_a_server_gets_no_more_transactions_than_it_wants() -> None:
+    world = World()
+    async with MailServer("PIPELINING", "LIMITS MAILMAX=2 RCPTMAX=2") as server:
+        recipients = [f"r{number}@server.test" for number in range(7)]
+        carried = await world.carry(world.entry(*recipients), way=server.way())
+        await world.close()
+    assert carried.fates == [Fate.RELAYED] * 4 + [Fate.DEFERRED] * 3
+    assert sum(line.startswith("MAIL") for line in server.visits[0].lines) == 2
 
 
 async def test_a_port_that_is_closed_fails_over_and_fails() -> None:

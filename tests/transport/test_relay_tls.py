@@ -12,6 +12,7 @@ from tests.transport.relay_world import SHORT, World
 
 from waypost.config.settings import TlsPolicy
 from waypost.queue.carrier import Fate
+from waypost.transport import tls_client
 from waypost.transport.tls_client import TlsClient
 from waypost.transport.ways import Server, Way
 
@@ -256,3 +257,10 @@ def test_contexts_are_made_once() -> None:
     assert client.unverified is client.unverified
     assert client.verified is client.verified
     assert client.verified.check_hostname and client.verified.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_certificate_that_only_openssl_takes_has_no_end_point(authorities: tuple[trustme.CA, trustme.CA]) -> None:
+    der = ssl.PEM_cert_to_DER_cert(authorities[0].issue_cert("mx.test").cert_chain_pems[0].bytes().decode())
+    assert tls_client._end_point(der) is not None
+    version = b"\xa0\x03\x02\x01"
+    assert tls_client._end_point(der.replace(version + b"\x02", version + b"\x03", 1)) is None

@@ -85,6 +85,13 @@ async def test_the_mx_of_a_domain_is_the_usual_way() -> None:
     assert (way.tls, way.lmtp, way.username, way.password) == (TlsPolicy.OPPORTUNISTIC, False, None, None)
 
 
+async def test_a_way_knows_that_dns_has_kept_a_server_back() -> None:
+    records = [Mx(10, "a.test"), Mx(20, "b.test")]
+    for trouble, whole in ((DnsTemporary("A of b.test: no answer"), False), (NoSuchDomain("b.test"), True)):
+        names = Names({"x.test": records}, {"a.test": ["1.1.1.1"], "b.test": trouble})
+        assert (await router(names=names).way("x.test")).whole is whole
+
+
 async def test_names_are_asked_for_in_their_key_form() -> None:
     assert await router().way("EXAMPLE.test") == await router().way("example.test")
     assert shown(await router().way("b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.test"))

@@ -79,7 +79,7 @@ class Connection:
                 certificate = x509.load_der_x509_certificate(der)
                 self._trust.check(certificate, self._place.host)
                 end_point = server_end_point(certificate)
-            except ValueError as error:
+            except (ValueError, x509.InvalidVersion) as error:
                 raise ClientError(f"{self._place}: the server's certificate can't be read: {error}") from None
         cipher = secured.cipher()
         self.tls = TlsInfo(secured.version() or "TLS", cipher[0] if cipher else "", end_point)

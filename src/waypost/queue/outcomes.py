@@ -218,7 +218,8 @@ def _concerned(result: RecipientResult) -> Concerned:
 def _remote(result: AttemptResult) -> str | None:
     if result.host is not None or result.address is None:
         return result.host
-    return f"[{result.address.rpartition(':')[0].strip('[]')}]"  # an address literal
+    address = result.address.rpartition(":")[0].strip("[]")
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"  # an address literal (RFC 5321 4.1.3)
 
 
 def _deferral(deferred: Sequence[RecipientResult], again: Again, ended: Micros) -> Deferral:

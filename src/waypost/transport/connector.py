@@ -40,9 +40,9 @@ class NobodyAnswers(Exception):
     `reply` and `server` are of the last one that spoke, or else of the last one tried.
     """
 
-    def __init__(self, failures: Sequence[ServerFailed]) -> None:
+    def __init__(self, failures: Sequence[ServerFailed], *, all_asked: bool = True) -> None:
         last = next((failure for failure in reversed(failures) if failure.reply is not None), failures[-1])
-        self.permanent = all(failure.never for failure in failures)
+        self.permanent = all_asked and all(failure.never for failure in failures)
         self.reply = last.reply
         self.server = last.server
         self.source = last.source
@@ -104,9 +104,12 @@ class Connector:
             try:
                 return await self._reach(server, way, patient=patient)
             except ServerFailed as failure:
-                failure.server = server
                 failures.append(failure)
-        raise NobodyAnswers(failures)
+            except Exception:  # a fault of ours costs this server, not the destination for ever
+                log.exception("a connection failed by a fault of ours", extra={"fields": {"server": str(server)}})
+                failures.append(ServerFailed("something went wrong on our side", "4.3.0", ours=True))
+            failures[-1].server = server
+        raise NobodyAnswers(failures, all_asked=way.whole and len(way.servers) <= _MOST_SERVERS)
 
     async def _reach(self, server: Server, way: Way, *, patient: bool) -> Connection | None:
         modes = self._modes(server, way)

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from waypost.transport.connection import Connection
 
 Key = Hashable
-"""What a connection is good for: a destination, and how it is spoken to."""
+"""What a connection is good for: the servers of a destination, and how they are spoken to."""
 
 
 class Pool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from waypost.message.trace import Micros, format_trace_id
-from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting
+from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting, RecipientResult
 from waypost.storage import QueueEntry
 from waypost.transport.connection import Connection
 from waypost.transport.connector import Connector, NobodyAnswers
@@ -58,7 +58,8 @@ class Round:
         self._source = source
         self._tools = tools
         self._regulate = regulate
-        self._key = (destination, way.lmtp, way.tls, way.username)
+        # What a connection is good for: another destination behind the same servers may use it, too.
+        self._key = (frozenset(way.servers), way.lmtp, way.tls, way.username)
         self._allowed = 1
         self._not_before: Micros = 0
         self._lanes = 0
@@ -178,7 +179,9 @@ class Round:
         pushed_back = sent.signal is Signal.DROPPED and not self._allowed
         if pushed_back and self._last_word is None and _all_deferred(sent.result):
             # The destination wants to be left alone: this is the word for everything else that is due.
-            self._last_word = replace(sent.result, whole_destination=True)
+            # The queue takes the first of its results as the word for the others: no one recipient's own.
+            results = tuple(sorted(sent.result.results, key=_of_one_recipient))
+            self._last_word = replace(sent.result, results=results, whole_destination=True)
             return None
         return self._source.report(sent.result)
 
@@ -210,6 +213,11 @@ class Round:
     def _has_enough(self) -> bool:
         """True when there are more lanes than allowed, or than there is work for."""
         return self._lingers or self._lanes > self._allowed
+
+
+def _of_one_recipient(result: RecipientResult) -> bool:
+    """False for the words about the connection: ours, or the server's 421."""
+    return result.reply is not None and not result.reply.startswith("421")
 
 
 def _all_deferred(result: AttemptResult) -> bool:

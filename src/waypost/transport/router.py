@@ -60,7 +60,7 @@ class Router:
             return await self._along(route)
         if literal is not None:
             return Way((mx.literal_server(literal, self._terms),))
-        return Way(await self._servers(domain))
+        return await self._by_mx(domain)
 
     def _route(self, domain: str) -> Route | None:
         """The exact domain, else the longest `.suffix`, else "*"."""
@@ -101,7 +101,7 @@ class Router:
 
     # -- the rest of the world ----------------------------------------------------------------------------
 
-    async def _servers(self, domain: str) -> tuple[Server, ...]:
+    async def _by_mx(self, domain: str) -> Way:
         try:
             records = (await self._resolver.mx(domain)).records
         except DnsTemporary as error:
@@ -110,7 +110,8 @@ class Router:
             raise mx.no_such_domain(domain) from None
         hosts = mx.usable(domain, records, self._shuffle)
         exchangers = await asyncio.gather(*map(self._exchanger, hosts))
-        return mx.servers(domain, exchangers, self._terms, self._shuffle)
+        whole = not any(isinstance(exchanger.addresses, DnsTemporary) for exchanger in exchangers)
+        return Way(mx.servers(domain, exchangers, self._terms, self._shuffle), whole=whole)
 
     async def _exchanger(self, record: Mx) -> mx.Exchanger:
         try:

@@ -23,6 +23,7 @@ _PIECE = 262_144  # octets; large enough that the spool reads them in another th
 _RECIPIENTS = 100  # of one transaction: what every server takes (RFC 5321 4.5.3.1.8)
 _MOST_RECIPIENTS = 1000  # however many a server would take
 
+_NEXT_TIME = "the server takes no more recipients over one connection; the others have their turn next time"
 UNREADABLE = "the message can't be read from our disk"
 
 
@@ -59,10 +60,14 @@ class Sender:
         at_once = _at_once(connection)
         dsn = True
         served = connection.carried > 0
-        trouble = None
+        trouble: list[RecipientResult] = []
+        unreadable = False
         try:
             content = await self._load(entry)
             while waiting:
+                if outcomes and _takes_no_more(connection):
+                    trouble = [RecipientResult(one, Fate.DEFERRED, "4.5.3", problem=_NEXT_TIME) for one in waiting]
+                    break
                 ended = await connection.transact(entry.envelope, waiting[:at_once], content.data, content.pieces)
                 if ended.untried and served and not outcomes:
                     return None
@@ -76,16 +81,17 @@ class Sender:
             fields = {"trace": format_trace_id(entry.trace), "entry": entry.id, "error": str(error)}
             log.error("a message that is to be relayed can't be read", extra={"fields": fields})
             trouble = [RecipientResult(one, Fate.DEFERRED, "4.3.0", problem=UNREADABLE) for one in waiting]
+            unreadable = True
         results = [result_of(outcome) for outcome in outcomes]
         result = attempt_result(
             entry,
             connection,
-            results + (trouble or []),
+            results + trouble,
             started=started,
             ended=self._now(),
-            dsn=dsn and trouble is None,
+            dsn=dsn and not unreadable,
         )
-        return Sent(result, None if trouble is not None else _signal(results, connection))
+        return Sent(result, None if unreadable else _signal(results, connection))
 
     async def _load(self, entry: QueueEntry) -> Content:
         """Read a message, or of a large one its facts. Raises `StorageError`, before anything is sent."""
@@ -97,6 +103,12 @@ class Sender:
         async for piece in message.chunks(_PIECE):
             scanner.feed(piece)
         return Content(scanner.facts(), lambda: message.chunks(_PIECE))
+
+
+def _takes_no_more(connection: Connection) -> bool:
+    """True when the server takes no further transaction over this connection (RFC 9422 4.1)."""
+    most = connection.capabilities.mail_max
+    return most is not None and connection.carried >= most and not connection.over
 
 
 def _at_once(connection: Connection) -> int:

@@ -91,7 +91,7 @@ def _end_point(der: bytes | None) -> bytes | None:
         return None
     try:
         return server_end_point(x509.load_der_x509_certificate(der))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):  # OpenSSL takes any version; InvalidVersion is no ValueError
         return None
 
 

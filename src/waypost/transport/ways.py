@@ -26,7 +26,8 @@ class Server:
 class Way:
     """The servers of a destination in the order in which they are tried, and how to speak to them.
 
-    `username` and `password` are set for a smart host that wants a login.
+    `username` and `password` are set for a smart host that wants a login. `whole` is False when DNS gave no addresses
+    this time for some of the servers.
     """
 
     servers: tuple[Server, ...]
@@ -34,6 +35,7 @@ class Way:
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
     username: str | None = None
     password: str | None = None
+    whole: bool = True
 
 
 class NoWay(Exception):
