@@ -115,3 +115,17 @@ async def test_a_clock_set_back_while_nobody_ran_is_mended_at_the_start(world: W
     carrier = ScriptedCarrier(world.clock)
     world.dispatcher(carrier, owner=0)
     await carrier.attempts.get()
+
+
+async def test_who_retires_gives_its_leases_back_though_the_disk_fails_once(world: World) -> None:
+    dispatcher = world.dispatcher(ScriptedCarrier(world.clock, gate=asyncio.Event()))
+    await world.submit("bob@builder.test")
+    await world.queue.done("due")
+    world.queue.faults["release_all"].append(StorageFull("full"))
+    stopping = asyncio.create_task(dispatcher.stop(7))
+    await world.clock.somebody_sleeps(7)
+    world.clock.advance(7)
+    await world.clock.somebody_sleeps(1.0)  # before the second try
+    world.clock.advance(1)
+    await stopping
+    assert await world.storage.queue.claim_destinations(9, now=world.clock.now(), lease=1, limit=9) == ["builder.test"]

@@ -4,6 +4,7 @@ from email import message_from_bytes
 from email.message import Message
 
 import pytest
+from msgspec.structs import replace
 from tests.queue.world import ALICE, CONTENT, HOUR, MINUTE, SCHEDULE, SECOND, START, ScriptedCarrier, World
 
 from waypost.message.address import Address
@@ -11,6 +12,7 @@ from waypost.message.dsn import Dsn, compose
 from waypost.message.envelope import BodyType, DeliverBy, Envelope, Notify, Recipient, Ret
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import format_trace_id
+from waypost.queue.carrier import Fate, RecipientResult
 from waypost.queue.outcomes import bare_outcome, discard, outcome_of, return_entry
 from waypost.queue.reporter import About, Attempted, Reporter, asked_for
 from waypost.queue.schedule import Schedule
@@ -424,3 +426,16 @@ async def test_a_report_whose_octets_are_gone_just_fails(world: World, monkeypat
 
     monkeypatch.setattr(world.storage.spool, "open", gone)
     assert (await settled(world, carrier)).reports == ()
+
+
+async def test_a_shortened_report_goes_to_those_that_it_failed_for(world: World) -> None:
+    await undeliverable(world)
+    [entry] = await world.waiting()
+    one, two = (Recipient(Address.parse(f"{name}@wonderland.test"), Notify.NEVER) for name in ("one", "two"))
+    result = ScriptedCarrier(world.clock).result(replace(entry, recipients=(one, two)))
+    failed = RecipientResult(two, Fate.FAILED, "5.3.4", "552 5.3.4 too large")
+    result = replace(result, results=(RecipientResult(one, Fate.RELAYED, "2.0.0", "250 2.0.0 ok"), failed))
+    outcome = await outcome_of(result, schedule=SCHEDULE, reporter=world.reporter(), luck=0.0, now=world.clock.now())
+    (report,) = outcome.reports
+    assert [recipient.address for recipient in report.entries[0].recipients] == [two.address]
+    discard(outcome.reports)

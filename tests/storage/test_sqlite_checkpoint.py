@@ -1,6 +1,7 @@
 """The write-ahead log stays bounded under steady load, with several processes and with readers that take their time."""
 
 import asyncio
+import fcntl
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -56,6 +57,21 @@ async def test_the_log_has_its_size_from_the_beginning_and_keeps_it(engine: Engi
     assert log_of(engine.data) == LIMIT
     await Letters(opened.storage, engine.clock).post(b"x", to=["bob@builder.test"])
     assert log_of(engine.data) == LIMIT
+
+
+async def test_nobody_writes_the_log_while_it_gets_its_room(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system can't make room, the C library writes zeros to where it read zeros a moment before."""
+    real, held = os.posix_fallocate, []
+
+    def make_room(fd: int, offset: int, length: int) -> None:
+        with (engine.data / "writer.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.append(length)
+        real(fd, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", make_room)
+    await engine.open(reserve=2 * LIMIT)
+    assert held == [LIMIT]
 
 
 async def test_without_room_the_log_grows_as_it_must(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -339,3 +339,12 @@ async def test_a_file_stays_when_its_commit_may_come_to_light_though_the_disk_is
 
 def fail_for_room(connection: apsw.Connection) -> None:
     raise apsw.FullError("database or disk is full")
+
+
+async def test_a_retransmission_survives_what_another_operation_of_its_group_left_in_doubt(letters: Letters) -> None:
+    first = await letters.post(LARGE, to=[BOB], digest="digest")
+    again = await letters.letter(LARGE, to=[BOB], digest="digest")
+    poison = await letters.letter(b"x", mailboxes=[4711])
+    answers = await accept_all(letters, [again, poison])
+    again.body.discard()
+    assert answers[0] == first and isinstance(answers[1], NotFound)

@@ -289,3 +289,33 @@ def test_an_arriving_file_that_was_swept_before_it_was_locked_is_made_again(
     file = ArrivingFile(tmp_path)
     assert swept[0].exists()
     file.close()
+
+
+async def test_a_file_keeps_its_name_once_its_maker_has_locked_it(
+    engine: Engine, opened: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its maker comes between the sweep's look and the end of the file's name."""
+    path = engine.data / "segments" / "arriving-1-1"
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    unlink = Path.unlink
+
+    def meanwhile(removed: Path, missing_ok: bool = False) -> None:
+        if removed == path:
+            with pytest.raises(BlockingIOError):  # it waits, and sees then that the name is gone
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unlink(removed, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", meanwhile)
+    assert await opened._housekeeping.sweep() == 1
+    os.close(fd)
+
+
+def test_a_leftover_of_a_process_with_the_same_number_is_in_nobodys_way(tmp_path: Path) -> None:
+    first = ArrivingFile(tmp_path)
+    serial = int(str(first._path).rpartition("-")[2])
+    leftover = tmp_path / f"arriving-{os.getpid()}-{serial + 1}"
+    leftover.write_bytes(b"half")
+    second = ArrivingFile(tmp_path)
+    assert second._path.exists() and second._path != leftover and leftover.read_bytes() == b"half"
+    for file in (first, second):
+        file.close()

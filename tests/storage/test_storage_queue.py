@@ -1,7 +1,10 @@
 """The queue: destinations are owned by one worker at a time, and what an attempt changes is one commit."""
 
+import errno
+
 import pytest
 from msgspec.structs import replace
+from tests.storage.faults import failing
 from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, claim, deferral, finished, octets_of
 
 from waypost.message.address import Address
@@ -24,6 +27,7 @@ from waypost.storage import (
     Queue,
     Station,
     Storage,
+    StorageError,
 )
 
 BOB = "bob@builder.test"
@@ -117,6 +121,15 @@ class TestClaims:
         assert await claim(other.storage.queue, 1, now=late) == {"builder.test"}
         assert await claim(queue, 2, now=late + LEASE + 3600 * SECOND) == set()
         assert await claim(queue, 2, now=late + LEASE + 3600 * SECOND + 1) == {"builder.test"}, "it hangs"
+
+    async def test_without_descriptors_a_claim_is_an_error_of_the_storage(
+        self, engine: Engine, queue: Queue, letters: Letters
+    ) -> None:
+        other = await engine.open(worker=1)
+        await letters.post(to=[BOB])
+        await claim(other.storage.queue, 1)
+        with failing("open", errno.EMFILE), pytest.raises(StorageError, match="Too many open files"):
+            await claim(queue, 2, now=START + LEASE + 1)
 
     async def test_the_lease_of_a_process_that_ended_is_taken_over(
         self, engine: Engine, queue: Queue, letters: Letters

@@ -271,8 +271,6 @@ class Dispatcher:
         await self._settler.finish(_LAST_WORDS)
 
     async def _give_leases_back(self) -> None:
-        try:
-            await self._queue.release_all(self._owner)
-        except StorageError as error:
-            # They run out by themselves.
-            log.warning("leases can't be given back", extra={"fields": {"error": str(error)}})
+        # Nobody else takes what a process has that lives on, for the sake of its connections.
+        giving = asyncio.create_task(insist("leases", lambda: self._queue.release_all(self._owner), self._sleep))
+        await all_or_time([giving], _LAST_WORDS, self._sleep)

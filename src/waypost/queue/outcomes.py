@@ -188,7 +188,7 @@ class _Reports:
         """Where a report of ours failed for the message that it returns, make one that returns its header alone."""
         if not any(_FOR_ITS_CONTENT.match(one.status) for one in failed):
             return None
-        report = await self._reporter.shortened(self._result.entry)
+        report = await self._reporter.shortened(self._result.entry, [one.recipient.address for one in failed])
         if report is not None:
             self.made.append(report)
         return report

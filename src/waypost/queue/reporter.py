@@ -176,11 +176,13 @@ class Reporter:
             "about": format_trace_id(report.about),
             "recipients": [str(one.recipient.address) for one in report.concerned],
         }
-        return await self._message(_composed(report), report.trace, to, destination, told)
+        return await self._message(_composed(report), report.trace, (to,), destination, told)
 
-    async def shortened(self, entry: QueueEntry) -> NewMessage | None:
-        """Return a report anew, with the header alone of the message that it returns; None when the entry is no report
-        of ours that returns more, or can't be read. Raises `StorageError` when it can't be written.
+    async def shortened(self, entry: QueueEntry, to: Sequence[Address]) -> NewMessage | None:
+        """Return a report anew, for those of its recipients, with the header alone of the message that it returns.
+
+        None when the entry is no report of ours that returns more, or can't be read. Raises `StorageError` when it
+        can't be written.
         """
         if entry.envelope.reverse_path is not None or entry.size > self._return_full_below + _MOST_AROUND:
             return None
@@ -194,12 +196,11 @@ class Reporter:
         dsn = shortened(octets, report_id(entry.trace, self._hostname))
         if dsn is None:
             return None
-        (recipient,) = entry.recipients
-        told = {"kind": "shortened", "about": format_trace_id(entry.trace), "recipients": [str(recipient.address)]}
-        return await self._message(dsn, self._ids(), recipient.address, entry.destination, told)
+        told = {"kind": "shortened", "about": format_trace_id(entry.trace), "recipients": list(map(str, to))}
+        return await self._message(dsn, self._ids(), to, entry.destination, told)
 
     async def _message(
-        self, dsn: Dsn, trace: TraceId, to: Address, destination: str, told: dict[str, Any]
+        self, dsn: Dsn, trace: TraceId, to: Sequence[Address], destination: str, told: dict[str, Any]
     ) -> NewMessage:
         """Return a report as a message with one entry."""
         now = self._now()
@@ -219,10 +220,10 @@ class Reporter:
             body=body,
             message_id=dsn.message_id,
             # RFC 3461 6.1: nobody reports on a report.
-            entries=(NewEntry(destination, (Recipient(to, Notify.NEVER),), now),),
+            entries=(NewEntry(destination, tuple(Recipient(one, Notify.NEVER) for one in to), now),),
             events=(
                 Event(trace, now, Station.GENERATED, told),
-                Event(trace, now, Station.QUEUED, {"destination": destination, "recipients": [str(to)]}),
+                Event(trace, now, Station.QUEUED, {"destination": destination, "recipients": list(map(str, to))}),
             ),
         )
 

@@ -49,7 +49,11 @@ class ArrivingFile:
 
     def _make(self) -> None:
         while True:
-            self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except FileExistsError:  # a process that had our number before us left it, as in a container
+                self._path = self._folder / f"{ARRIVING}{os.getpid()}-{next(_serial)}"
+                continue
             fcntl.flock(self._fd, fcntl.LOCK_EX)  # who looks whether it is abandoned holds the lock for a moment
             if still_named(self._path, self._fd):
                 return

@@ -6,6 +6,7 @@ What can't be read ends nothing: it is one more problem, and the rest is checked
 
 import fcntl
 import os
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,14 +107,17 @@ class Checker:
         while True:
             rows = self._reading.rows("SELECT id FROM message WHERE id > ? ORDER BY id LIMIT ?", (last, _PAGE))
             for (trace,) in rows:
-                problem = self._octets(TraceId(trace)) and self._octets(TraceId(trace))  # it may just have moved
-                if problem is not None:
-                    yield problem
+                yield from _unless_unreadable(f"message {trace}", self._whole(TraceId(trace)))
                 self.messages += 1
                 progress(self.messages, max(total, self.messages))
             if len(rows) < _PAGE:
                 return
             last = rows[-1][0]
+
+    def _whole(self, trace: TraceId) -> Iterator[Problem]:
+        problem = self._octets(trace) and self._octets(trace)  # it may just have moved
+        if problem is not None:
+            yield problem
 
     def _octets(self, trace: TraceId) -> Problem | None:
         """Read one message: its record's header and all its octets; None when it is whole, or gone."""
@@ -161,7 +165,7 @@ def _unless_unreadable(what: str, problems: Iterator[Problem]) -> Iterator[Probl
     """Yield problems; when what is checked can't be read, that is the last one."""
     try:
         yield from problems
-    except StorageError as error:
+    except (StorageError, OSError, TypeError, ValueError, struct.error) as error:  # also a value of another kind
         yield Problem(f"{what} can't be checked: {error}", RESTORE)
 
 

@@ -35,7 +35,10 @@ class Checkpointer:
         self._wal = data / f"{DATABASE}-wal"
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._make_room()
+        with contextlib.ExitStack() as stack:
+            # Where the file system can't make room, the C library writes zeros where it read zeros a moment before.
+            fcntl.flock(_open(stack, data / "writer.lock"), fcntl.LOCK_EX)
+            self._make_room()
         self._thread = threading.Thread(target=self._run, name="waypost-checkpoint", daemon=True)
         self._thread.start()
 

@@ -36,7 +36,7 @@ class SqliteJournal:
 
     async def of(self, trace: TraceId) -> list[Event]:
         """Return the events of one message, oldest first."""
-        rows = self._reading.rows("SELECT events FROM journal WHERE message = ? ORDER BY id", (trace,))
+        rows = self._reading.rows("SELECT CAST(events AS BLOB) FROM journal WHERE message = ? ORDER BY id", (trace,))
         found: list[Event] = []
         for (events,) in rows:
             try:

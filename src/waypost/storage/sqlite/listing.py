@@ -15,9 +15,9 @@ STATES = (EntryState.READY, EntryState.HELD)
 _PAGE = 500
 _FIRST_OF_PLACE = 16
 
-COLUMNS = """entry.id, message, destination, recipients, state, entry.priority, queued_at, next_attempt, last_attempt,
-       attempts, waited, delay_notified, last_error, envelope, length + length(head), account,
-       segment, offset, length, crc, head"""
+COLUMNS = """entry.id, message, destination, CAST(recipients AS BLOB), state, entry.priority, queued_at, next_attempt,
+       last_attempt, attempts, waited, delay_notified, last_error, CAST(envelope AS BLOB),
+       length + length(head), account, segment, offset, length, crc, head"""
 """What `entry_from` reads; at the end is where the message is, as `SqliteMessage` wants it."""
 ENTRIES = f"SELECT {COLUMNS} FROM entry JOIN message ON message.id = entry.message "
 

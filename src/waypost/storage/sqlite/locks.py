@@ -86,13 +86,17 @@ class Numbers:
         return fd
 
     def lives(self, number: int) -> bool:
-        """True when a process holds this number. Raises `OSError`."""
+        """True when a process holds this number. Raises `StorageError`."""
         try:
             fd = os.open(self._path(number), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        except OSError as error:  # no descriptor is left, say
+            raise storage_error(error, f"{self._path(number)}: could not be looked at") from error
         try:
             return not _flock_is_free(fd)
+        except OSError as error:
+            raise storage_error(error, f"{self._path(number)}: could not be looked at") from error
         finally:
             os.close(fd)
 

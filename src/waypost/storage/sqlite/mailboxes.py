@@ -22,7 +22,7 @@ from waypost.storage.sqlite.writer import Writer
 log = logging.getLogger(__name__)
 
 _MAILBOX = "SELECT id, account, name, uidvalidity, uidnext, highest_modseq FROM mailbox "
-_MESSAGE = "SELECT mailbox, uid, message, size, internal_date, modseq, flags FROM mailbox_message "
+_MESSAGE = "SELECT mailbox, uid, message, size, internal_date, modseq, CAST(flags AS BLOB) FROM mailbox_message "
 
 
 def new_mailbox(connection: apsw.Connection, account: int, name: str, now: Micros) -> int:
@@ -160,8 +160,8 @@ class SqliteMailboxes:
         return int(self._reading.value("SELECT usage FROM account WHERE id = ?", (account,)) or 0)
 
 
-def _flags(value: str, mailbox: int, uid: int) -> frozenset[str]:
-    if value == "[]":
+def _flags(value: bytes, mailbox: int, uid: int) -> frozenset[str]:
+    if value == b"[]":
         return frozenset()
     try:
         return frozenset(texts_from(value, "its flags"))

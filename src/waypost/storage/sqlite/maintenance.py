@@ -24,6 +24,7 @@ from waypost.storage.sqlite.segments import (
     HEADER,
     abandoned,
     record_header,
+    remove_abandoned,
     segment_number,
     segment_path,
 )
@@ -163,10 +164,8 @@ class Housekeeping:
             leftover = path.name.startswith(ARRIVING) if number is None else number not in known
             if leftover and number is not None and self._needed(number):
                 continue  # its row was lost, not its messages: `storage check` says so
-            with contextlib.suppress(FileNotFoundError):
-                if leftover and abandoned(path):
-                    path.unlink()
-                    removed += 1
+            if leftover and remove_abandoned(path):
+                removed += 1
         return removed
 
     def _needed(self, segment: int) -> bool:

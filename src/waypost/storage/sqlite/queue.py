@@ -28,15 +28,15 @@ from waypost.storage.sqlite.writer import Writer
 log = logging.getLogger(__name__)
 
 _CLAIMABLE = """
-SELECT name FROM destination WHERE owner = -1 AND wake <= :now ORDER BY wake LIMIT :limit"""
+SELECT CAST(name AS BLOB) FROM destination WHERE owner = -1 AND wake <= :now ORDER BY wake LIMIT :limit"""
 # Leases that have run out, but for those of processes that live: they could not be renewed, and their owners may know
 # what they have not been able to write. Another one would send the same messages again.
 _LATE = "SELECT DISTINCT owner FROM destination WHERE owner >= 0 AND owner != :owner AND lease_until < :now"
 _OVER = "lease_until < :now AND (lease_until < :hung OR owner NOT IN (SELECT value FROM json_each(:living)))"
 _EXPIRED = f"""
-SELECT name FROM destination WHERE owner >= 0 AND {_OVER} AND wake <= :now LIMIT :limit"""
+SELECT CAST(name AS BLOB) FROM destination WHERE owner >= 0 AND {_OVER} AND wake <= :now LIMIT :limit"""
 _WANTED = f"""
-SELECT name FROM destination
+SELECT CAST(name AS BLOB) FROM destination
 WHERE name IN (SELECT value FROM json_each(:names)) AND wake <= :now
   AND (owner = -1 OR {_OVER}) LIMIT :limit"""
 _LEASE = """
@@ -46,9 +46,11 @@ _RENEW = """
 UPDATE destination SET lease_until = :until
 WHERE owner = :owner AND name IN (SELECT value FROM json_each(:names)) RETURNING name"""
 
+# NULL where the envelope is damaged: SQLite would say "malformed JSON", and all others would wait for that one.
+_HELD_UNTIL = f"CASE WHEN json_valid(envelope) THEN envelope->>{HOLD_UNTIL} END"
 _UNHOLD = f"""
 UPDATE entry SET state = 0, next_attempt = max(:now, coalesce(
-    (SELECT envelope->>{HOLD_UNTIL} FROM message WHERE message.id = entry.message), 0)) {{where}} AND state = 1"""
+    (SELECT {_HELD_UNTIL} FROM message WHERE message.id = entry.message), 0)) {{where}} AND state = 1"""
 _SET_ASIDE = "UPDATE entry SET state = 1, last_error = ? WHERE id = ?"
 _GIVE_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?"
 
@@ -81,7 +83,7 @@ _PULL = f"""
 UPDATE entry SET next_attempt = :now + (:waits ->> min(attempts, :last))
 WHERE id >= :first AND id < :end AND state = 0 AND next_attempt > :now + (:waits ->> min(attempts, :last))
   AND NOT EXISTS
-    (SELECT 1 FROM message WHERE message.id = entry.message AND envelope->>{HOLD_UNTIL} > :now)
+    (SELECT 1 FROM message WHERE message.id = entry.message AND {_HELD_UNTIL} > :now)
 RETURNING destination"""
 _RESTING = "SELECT name FROM destination WHERE not_before > :latest"
 _SHORTEN_LEASES = "UPDATE destination SET lease_until = min(lease_until, ?) WHERE owner >= 0"
@@ -107,15 +109,15 @@ class SqliteQueue:
             return []
 
         def claim(connection: apsw.Connection) -> list[str]:
-            names = self._claimable(Reading(connection), owner, now, limit, wanted)
+            names = _readable(connection, self._claimable(Reading(connection), owner, now, limit, wanted))
             values = {"owner": owner, "until": now + lease, "names": _json(names)}
             connection.execute(_LEASE, values).fetchall()
             return names
 
         return await self._writer.call(claim)
 
-    def _claimable(self, reading: Reading, owner: int, now: Micros, limit: int, wanted: Sequence[str]) -> list[str]:
-        found: dict[str, None] = {}
+    def _claimable(self, reading: Reading, owner: int, now: Micros, limit: int, wanted: Sequence[str]) -> list[bytes]:
+        found: dict[bytes, None] = {}
         late = [number for (number,) in reading.rows(_LATE, {"owner": owner, "now": now})]
         living = _json([number for number in late if self._numbers.lives(number)])
         values = {"now": now, "limit": limit, "names": _json(wanted), "hung": now - _HUNG, "living": living}
@@ -281,6 +283,19 @@ class SqliteQueue:
 
         changed, _ = await self._writer.call(wake, lambda done: [Notice("destination", name) for name in done[1]])
         return changed
+
+
+def _readable(connection: apsw.Connection, names: Sequence[bytes]) -> list[str]:
+    """Return names of destinations; one with a flipped bit wakes nobody any more, and holds up no other."""
+    found = []
+    for octets in names:
+        try:
+            found.append(octets.decode())
+        except UnicodeDecodeError:
+            connection.execute("UPDATE destination SET wake = NULL WHERE CAST(name AS BLOB) = ?", (octets,)).fetchall()
+            fields = {"destination": octets.decode("ascii", "backslashreplace")}
+            log.error("a destination is damaged: run `waypost storage check`", extra={"fields": fields})
+    return found
 
 
 def _json(values: Sequence[Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from waypost.storage.errors import Damaged
 from waypost.storage.sqlite.connection import translate
 
 Values = Sequence[Any] | Mapping[str, Any]
@@ -41,6 +42,8 @@ class Reading:
             return take(self._connection.execute(sql, values))
         except (apsw.Error, MemoryError) as error:
             raise translate(error) from error
+        except UnicodeDecodeError as error:  # a text with a flipped bit
+            raise Damaged("a text of the database can't be read: run `waypost storage check`") from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,6 +1,7 @@
 """How values stand in rows: compact JSON arrays for envelopes, recipients and events; Latin-1 text for octets.
 
-What reads them raises `Damaged` for a value that nobody here wrote.
+What reads them raises `Damaged` for a value that nobody here wrote. They are asked for as octets (CAST AS BLOB): a
+flipped bit in a text would else be an error of the whole statement.
 
 A whole group of rows goes to SQLite as one JSON text (`json_each`), so that one statement writes them all and the
 interpreter's lock changes hands once a statement instead of once a row.
@@ -59,7 +60,7 @@ def recipients_text(recipients: tuple[Recipient, ...]) -> str:
     )
 
 
-def recipients_from(value: str) -> tuple[Recipient, ...]:
+def recipients_from(value: str | bytes) -> tuple[Recipient, ...]:
     """Read what `recipients_text` wrote. Raises `Damaged`."""
     try:
         return tuple(
@@ -121,7 +122,7 @@ def envelope_text(envelope: Envelope) -> str:
 
 
 @lru_cache(_MOST_ENVELOPES)
-def envelope_from(value: str) -> Envelope:  # hot: bench/relay
+def envelope_from(value: str | bytes) -> Envelope:  # hot: bench/relay
     """Read what `envelope_text` wrote; who sends much sends under one envelope. Raises `Damaged`."""
     try:
         stored = _stored_envelope(value)
@@ -145,7 +146,7 @@ def events_text(events: list[Event]) -> str:
     return text([[event.time, event.station.value, event.details] for event in events])
 
 
-def events_from(trace: TraceId, value: str) -> list[Event]:
+def events_from(trace: TraceId, value: str | bytes) -> list[Event]:
     """Read what `events_text` wrote. Raises `Damaged`."""
     try:
         return [Event(trace, time, Station(station), details) for time, station, details in decode(value)]
@@ -153,7 +154,7 @@ def events_from(trace: TraceId, value: str) -> list[Event]:
         raise Damaged("its events can't be read") from error
 
 
-def texts_from(value: str, what: str) -> list[str]:
+def texts_from(value: str | bytes, what: str) -> list[str]:
     """Read a JSON array of texts. Raises `Damaged`, which names `what` it is."""
     try:
         return list(_texts(value))

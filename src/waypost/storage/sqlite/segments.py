@@ -77,6 +77,25 @@ def abandoned(path: Path) -> bool:
     return True
 
 
+def remove_abandoned(path: Path) -> bool:
+    """Remove a file that no living process writes; True when it was there. Raises `OSError`.
+
+    The lock is held meanwhile: who has just made the file waits for it, and sees then that its name is gone.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
 def close_quietly(fd: int) -> None:
     """Close a file of octets, whatever its file system says: what was flushed is durable, and nothing else counts."""
     with contextlib.suppress(OSError):

@@ -30,28 +30,29 @@ class Value:
 VALUES = (
     Value(
         "recipients of entries",
-        "SELECT id, message, recipients, id, destination FROM entry WHERE id > :last ORDER BY id LIMIT :page",
+        "SELECT id, message, CAST(recipients AS BLOB), id, destination FROM entry WHERE id > :last "
+        "ORDER BY id LIMIT :page",
         recipients_from,
         "the recipients of entry {0} for {1} can't be read: message {trace}",
         "the entry is held; look for them with `waypost trace`, then remove it with `waypost queue delete`",
     ),
     Value(
         "envelopes",
-        "SELECT id, id, envelope FROM message WHERE id > :last ORDER BY id LIMIT :page",
+        "SELECT id, id, CAST(envelope AS BLOB) FROM message WHERE id > :last ORDER BY id LIMIT :page",
         envelope_from,
         "the envelope of message {trace} can't be read",
         "its entries are held; look for its sender with `waypost trace`, then remove them with `waypost queue delete`",
     ),
     Value(
         "events",
-        "SELECT id, message, events FROM journal WHERE id > :last ORDER BY id LIMIT :page",
+        "SELECT id, message, CAST(events AS BLOB) FROM journal WHERE id > :last ORDER BY id LIMIT :page",
         lambda value: events_from(TraceId(0), value),
         "some events of message {trace} can't be read",
         "`waypost trace` tells the others; the row goes with its age",
     ),
     Value(
         "flags",
-        "SELECT mailbox << 32 | uid, message, flags, mailbox, uid FROM mailbox_message "
+        "SELECT mailbox << 32 | uid, message, CAST(flags AS BLOB), mailbox, uid FROM mailbox_message "
         "WHERE (mailbox, uid) > (:last >> 32, :last & 0xffffffff) ORDER BY mailbox, uid LIMIT :page",
         lambda value: texts_from(value, "flags"),
         "the flags of message {trace} in mailbox {0} under UID {1} can't be read",
@@ -59,7 +60,8 @@ VALUES = (
     ),
     Value(
         "aliases",
-        "SELECT address, NULL, targets, address FROM alias WHERE address > :last ORDER BY address LIMIT :page",
+        "SELECT address, NULL, CAST(targets AS BLOB), address FROM alias WHERE address > :last "
+        "ORDER BY address LIMIT :page",
         lambda value: texts_from(value, "targets"),
         "the targets of alias {0} can't be read",
         "set or remove it with `waypost alias`",

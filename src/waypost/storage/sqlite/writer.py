@@ -208,9 +208,10 @@ class Writer:
                 raise
         self._copies.committed()
         self.commits += 1
-        for message in batch.stored:
+        stored = set(map(id, batch.stored))
+        for message in messages:
             if (file := body_of(message).file) is not None:
-                file.kept = True
+                file.kept = id(message) in stored  # whatever an earlier try of this group left in doubt
         for waiting in group:
             for file in waiting.operation.files:
                 file.kept = True
