@@ -1,14 +1,20 @@
 """`waypost fetch`, as a person at a terminal and a script use it, against a real server."""
 
+import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.client.servers import ALICE, PASSWORD, Pop3Place, certified, listening
+from tests.client.servers import ALICE, PASSWORD, Pop3Place, certified, listening, scripted
 
 from waypost.cli.fetch import fetch
+from waypost.client import reading
+from waypost.client.errors import ClientError
+from waypost.client.maildrop import Maildrop
 
 MESSAGES = [
     b"From: Alice <alice@wonderland.test>\r\nDate: Tue, 24 Nov 2026 12:00:00 +0000\r\nSubject: one\r\n\r\n.first\r\n",
@@ -92,6 +98,21 @@ def test_a_message_is_shown_and_steers_no_terminal(box: Pop3Place) -> None:
     assert as_json["from"] == "Hätter <h@x.test>" and as_json["attachments"] == []
 
 
+def test_of_a_very_large_message_no_more_is_kept_than_is_shown(box: Pop3Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.messages[0] = b"Subject: large\r\n\r\n" + b"x" * 1000 + b"\r\n"
+    read, kept = reading.read_message, list[bytes]()
+
+    def look(content: bytes) -> reading.Readable:
+        kept.append(content)
+        return read(content)
+
+    monkeypatch.setattr(reading, "MOST_OCTETS", 100)
+    monkeypatch.setattr(reading, "read_message", look)
+    result = run_fetch(box, "show", "1")
+    assert result.exit_code == 0 and "(the message is longer than 100 octets)" in result.stdout
+    assert kept == [box.messages[0][:101]]
+
+
 def test_messages_are_saved_exactly_as_they_are(box: Pop3Place, tmp_path: Path) -> None:
     target = tmp_path / "letter.eml"
     assert run_fetch(box, "save", "3", str(target)).stdout == f"3: {target}\n"
@@ -111,6 +132,102 @@ def test_all_messages_are_saved_into_a_folder_once(box: Pop3Place, tmp_path: Pat
     result = run_fetch(box, "save", "2-4", str(folder))
     assert result.exit_code == 0 and result.stdout.count("is there already") == 2
     assert (folder / "7.14.eml").exists() and box.removed == []
+
+
+def test_an_id_that_is_too_long_for_the_name_of_a_file_is_known_again(tmp_path: Path) -> None:
+    capabilities, ids = b"+OK\r\nUIDL\r\n.\r\n", b"u" * 299
+    opening = [b"+OK hi\r\n", capabilities, b"+OK\r\n", b"+OK\r\n", capabilities, b"+OK\r\n1 3\r\n2 3\r\n.\r\n"]
+    opening.append(b"+OK\r\n1 %b1\r\n2 %b2\r\n.\r\n" % (ids, ids))
+
+    def save_all(*turns: bytes) -> str:
+        with listening(scripted(*opening, *turns, b"+OK bye\r\n")) as port:
+            arguments = [f"pop3://bob@127.0.0.1:{port}", "save", "all", str(tmp_path), "--insecure"]
+            result = CliRunner().invoke(fetch, arguments, env={"WAYPOST_PASSWORD": PASSWORD})
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert save_all(b"+OK\r\na\r\n.\r\n", b"+OK\r\nb\r\n.\r\n").count("is there already") == 0
+    assert sorted(path.read_bytes() for path in tmp_path.glob("*.eml")) == [b"a\r\n", b"b\r\n"]
+    assert save_all().count("is there already") == 2
+
+
+def while_saving(monkeypatch: pytest.MonkeyPatch, happen: Callable[[int], object]) -> None:
+    """Let something happen when the content of a message is written, and its file is not finished."""
+    save = Maildrop.save
+
+    def saved(self: Maildrop, number: int, file: BinaryIO) -> None:
+        save(self, number, file)
+        file.flush()
+        happen(number)
+
+    monkeypatch.setattr(Maildrop, "save", saved)
+
+
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a file system without hard links."""
+
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+
+
+def test_a_file_gets_its_name_when_it_is_whole(box: Pop3Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, seen = tmp_path / "mail", list[list[str]]()
+
+    def look(number: int) -> None:
+        seen.append(sorted(path.suffix for path in folder.iterdir()))
+        if number == 2:
+            raise ClientError("the connection was lost")
+
+    while_saving(monkeypatch, look)
+    result = run_fetch(box, "save", "all", str(folder))
+    assert result.exit_code == 1 and "the connection was lost" in result.stderr
+    assert seen == [[".part"], [".eml", ".part"]]
+    assert [path.name for path in folder.iterdir()] == ["7.11.eml"], "nothing is left of the second"
+
+
+def test_what_is_left_of_a_process_that_was_killed_does_not_count_as_saved(
+    box: Pop3Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(number: int) -> None:
+        raise SystemExit(9)
+
+    folder = tmp_path / "mail"
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "unlink", lambda path, missing_ok=False: None)  # nobody is there who would do it
+        while_saving(killed, die)
+        assert run_fetch(box, "save", "1", f"{folder}/").exit_code == 9
+    assert len(list(folder.iterdir())) == 1
+    assert run_fetch(box, "save", "1", f"{folder}/").stdout == f"1: {folder / '7.11.eml'}\n"
+    assert (folder / "7.11.eml").read_bytes() == MESSAGES[0]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_comes_up_meanwhile_stays_as_it_is(
+    links: bool, box: Pop3Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        without_links(monkeypatch)
+    folder = tmp_path / "mail"
+    folder.mkdir()
+    letter = folder / "letter.eml"
+    while_saving(monkeypatch, lambda number: letter.write_text("another's"))
+    result = run_fetch(box, "save", "1", str(letter))
+    assert (result.exit_code, result.stdout) == (1, "") and "stays as it is" in result.stderr
+    assert list(folder.iterdir()) == [letter] and letter.read_text() == "another's"
+
+
+def test_where_there_are_no_hard_links_files_are_saved_too(
+    box: Pop3Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_links(monkeypatch)
+    folder = tmp_path / "mail"
+    assert run_fetch(box, "save", "all", str(folder)).exit_code == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        f"7.{11 + number}.eml": message for number, message in enumerate(MESSAGES)
+    }
+    assert run_fetch(box, "save", "all", str(folder)).stdout.count("is there already") == 3
 
 
 def test_a_script_reads_what_was_saved_and_what_was_there_already(box: Pop3Place, tmp_path: Path) -> None:
@@ -154,6 +271,7 @@ def test_nothing_is_deleted_when_one_of_them_is_not_there(box: Pop3Place) -> Non
         (["save", "a", "1"], "save what, and where?"),
         (["save", "1", "a", "b"], "save what, and where?"),
         (["save", "1", "/nonexistent/a.eml"], "/nonexistent/a.eml: No such file"),
+        (["save", "1", "a" * 300], ": File name too long"),
         (["save", "1", "-", "--json"], "can't have both the message and --json"),
         (["delete"], "delete which messages?"),
         (["delete", "one"], "'one' is no number"),
@@ -176,6 +294,12 @@ def test_plain_text_is_for_loopback_and_only_when_it_is_asked_for(box: Pop3Place
     assert refused.exit_code == 1 and "must not be sent without" in refused.stderr
     insecure = serve_old("--insecure")
     assert "NOT checked" in insecure.stderr
+
+
+@pytest.mark.parametrize("host", ["mail..example.org", "x" * 64 + ".example.org"])
+def test_a_server_whose_name_can_be_none_is_named(host: str) -> None:
+    result = CliRunner().invoke(fetch, [f"pop3s://bob@{host}"], env={"WAYPOST_PASSWORD": PASSWORD})
+    assert (result.exit_code, result.stderr) == (1, f"waypost: {host}:995: this is no name of a host\n")
 
 
 def test_a_url_without_a_user_is_asked_whose_mailbox() -> None:

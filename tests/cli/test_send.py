@@ -169,6 +169,12 @@ def test_without_a_server_it_says_how_to_name_one(certificate: Certificate) -> N
     assert result.exit_code == 1 and "use --via submissions://" in result.stderr
 
 
+@pytest.mark.parametrize("host", ["mail..example.org", "x" * 64 + ".example.org"])
+def test_a_server_whose_name_can_be_none_is_named(host: str, certificate: Certificate) -> None:
+    result = run_send(f"submissions://alice@{host}", certificate, "--from", ALICE, "--to", BOB, "hi")
+    assert (result.exit_code, result.stderr) == (1, f"waypost: {host}:465: this is no name of a host\n")
+
+
 def test_standard_input_must_be_text(url: str, certificate: Certificate) -> None:
     result = run_send(url, certificate, "--to", BOB, text=b"\xff\xfe")
     assert result.exit_code == 1 and "not in UTF-8" in result.stderr

@@ -56,6 +56,14 @@ def test_more_headers_than_are_asked_for_at_once(certificate: Certificate) -> No
         box.quit()
 
 
+def test_no_more_of_a_message_is_kept_than_is_asked_for(certificate: Certificate) -> None:
+    place = Pop3Place(MESSAGES, certificate, True)
+    with listening(place.serve) as port, opened(place, port) as box:
+        assert [box.beginning(3, most) for most in (0, 100, 150_000)] == [b"", MESSAGES[2][:100], MESSAGES[2][:150_000]]
+        assert box.beginning(1, len(MESSAGES[0])) == box.beginning(1, 1000) == MESSAGES[0]
+        box.quit()
+
+
 def test_what_is_deleted_goes_at_quit_only(certificate: Certificate) -> None:
     place = Pop3Place(MESSAGES, certificate, True)
     with listening(place.serve) as port:

@@ -36,6 +36,9 @@ class Fake:
     def tell(self, word: Word) -> None:
         self.dead.set()
 
+    def kill(self) -> None:
+        self.dead.set()
+
 
 @pytest.fixture
 def crew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Crew:
@@ -77,4 +80,16 @@ async def test_a_crew_that_worked_goes_on_trying_until_the_machine_is_well_again
     await asyncio.sleep(0.01)
     assert [process.number for process in crew.processes] == [0]
     crew.tell(Word.STOP)
+    await asyncio.wait_for(crew.ended(), 20)
+
+
+async def test_a_crew_goes_on_trying_for_as_long_as_it_takes(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waypost.service.crew._LONGEST_WAIT", 0.0)
+    crew.start()
+    await asyncio.wait_for(crew.ready(), 20)
+    monkeypatch.setattr(Fake, "able", False)
+    crew.processes[0].tell(Word.STOP)
+    await until_started(1100)  # a night, at half a minute each
+    assert crew.broken is None
+    crew.give_up()
     await asyncio.wait_for(crew.ended(), 20)

@@ -65,6 +65,23 @@ def test_one_address_can_take_the_place_of_all_and_all_that_of_one(
             pass
 
 
+def test_a_start_takes_what_a_reload_takes(listeners: Listeners) -> None:
+    port = free_port()
+    for address in ("0.0.0.0", "127.0.0.1"):
+        other = {"0.0.0.0": "127.0.0.1", "127.0.0.1": "0.0.0.0"}[address]
+        listeners.bind([listener(port, address), listener(port, other, protocol="lmtp")]).keep()
+        assert len(listeners.bound) == 2
+        listeners.close()
+
+
+def test_several_listeners_may_take_any_free_port(listeners: Listeners) -> None:
+    listeners.bind([listener(0), listener(0, protocol="lmtp")]).keep()
+    first, second = listeners.bound
+    assert first.port != second.port
+    listeners.bind([listener(0), listener(0, protocol="lmtp")]).keep()
+    assert [bound.port for bound in listeners.bound] == [first.port, second.port]
+
+
 def test_a_change_that_is_dropped_changes_nothing(listeners: Listeners) -> None:
     listeners.bind([listener(0)]).keep()
     before = listeners.bound[0].socket

@@ -1,11 +1,13 @@
 """Who the workers become, whose the data directory is, and that nothing is left of root."""
 
+import errno
 import os
 import pwd
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +103,26 @@ def test_what_is_theirs_already_is_left_alone(open_path: Path) -> None:
     (data / "of-root").write_text("")
     own_data(data, SOMEBODY)
     assert (data / "of-root").stat().st_uid == 0
+
+
+@as_root
+def test_a_handing_over_that_was_broken_off_is_taken_up_again(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_path / "data"
+    (data / "segments").mkdir(parents=True)
+    (data / "segments/1").write_text("x")
+    chown, calls = os.chown, []
+
+    def dies(*arguments: Any, **named: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        chown(*arguments, **named)
+
+    with monkeypatch.context() as broken, pytest.raises(SetupProblem):
+        broken.setattr(os, "chown", dies)
+        own_data(data, SOMEBODY)
+    own_data(data, SOMEBODY)
+    assert {path.stat().st_uid for path in (data, *data.rglob("*"))} == {SOMEBODY.uid}
 
 
 @as_root

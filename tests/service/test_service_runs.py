@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import signal
 import smtplib
 import socket
@@ -193,6 +194,54 @@ def test_a_reload_that_can_not_work_changes_nothing_and_says_why(service: Servic
         pass
 
 
+def test_a_reload_whose_workers_do_not_all_start_drops_nobody(
+    service: Service,
+) -> None:
+    service.configure(workers=1)
+    service.start()
+    before = set(service.workers().values())
+    held = []
+    for number in range(2, 1023):  # all numbers but one are taken, as by workers of many reloads
+        held.append(os.open(service.folder / f"data/run/worker-{number}.lock", os.O_RDWR | os.O_CREAT, 0o666))
+        fcntl.flock(held[-1], fcntl.LOCK_EX)
+    service.configure(workers=2)
+    service.signal(signal.SIGHUP)
+    clients: list[smtplib.SMTP] = []
+
+    def failed() -> bool:
+        if len(clients) < 60:
+            clients.append(dial(service.port))
+        return bool(service.events("reload failed"))
+
+    wait_for(failed, "the reload fails")
+    for client in clients:
+        assert client.noop()[0] == 250, "also who was served by the new worker that did start"
+        client.quit()
+    for fd in held:
+        os.close(fd)
+    assert before <= set(service.workers().values())
+    service.signal(signal.SIGHUP)
+    service.until("RELOADING=1")
+    service.until("READY=1")
+    assert len(service.events("reload failed")) == 1
+
+
+def test_a_reload_for_which_the_machine_has_no_thread_ends_nothing(service: Service) -> None:
+    service.configure(workers=1)
+    service.start()
+    assert service.process is not None
+    pid = service.process.pid
+    memory = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = resource.prlimit(pid, resource.RLIMIT_AS, (memory + 2_000_000, resource.RLIM_INFINITY))
+    service.signal(signal.SIGHUP)
+    service.events("reload failed", 1)
+    resource.prlimit(pid, resource.RLIMIT_AS, limit)
+    with dial(service.port):
+        pass
+    service.signal(signal.SIGHUP)
+    wait_for(lambda: service.state["generation"] > 1, "a reload that works")
+
+
 def test_a_worker_that_is_killed_is_replaced(service: Service) -> None:
     service.start()
     before = service.workers()
@@ -228,6 +277,18 @@ def test_a_second_service_on_the_same_data_is_refused(service: Service) -> None:
     assert f"process {service.process.pid} serves it already" in second.stderr.decode()  # type: ignore[union-attr]
     with dial(service.port):
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_second_service_for_another_user_takes_nothing_away(service: Service) -> None:
+    service.configure(more='user = "nobody"\n')
+    service.start()
+    data = service.folder / "data"
+    before = {path: path.lstat().st_uid for path in (data, *data.rglob("*"))}
+    service.configure(more='user = "daemon"\n')
+    second = subprocess.run(service.command(), capture_output=True, timeout=PATIENCE, check=False)
+    assert second.returncode == 1 and "serves it already" in second.stderr.decode()
+    assert {path: path.lstat().st_uid for path in before if path.exists()}.items() <= before.items()
 
 
 def test_what_keeps_it_from_starting_is_said_all_at_once(service: Service) -> None:

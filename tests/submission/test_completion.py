@@ -26,6 +26,8 @@ def test_whom_a_message_is_from() -> None:
     two = b'From: A <a@here.test>, "B, C" <b@here.test>\r\nSender: a@here.test\r\n'
     assert originators(two) == ["a@here.test", "b@here.test", "a@here.test"]
     assert originators(b"from: Alice\r\n <alice@here.test>\r\n") == ["alice@here.test"]
+    assert originators(b"From: [List] Alice <alice@here.test>\r\n") == ["alice@here.test"]
+    assert originators(b'From: "bob@there.test" <alice@here.test>\r\n') == ["alice@here.test"]
     assert originators("From: bjørn@exämple.test\r\n".encode(), smtputf8=True) == ["bjørn@exämple.test"]
 
 
@@ -43,6 +45,11 @@ def test_whom_a_message_is_from() -> None:
         (b" folded\r\n" + FROM, "This line of the header is no field: 'folded'"),
         (b"From: Alice\r\n", "From: can't be read: 'Alice' has no address"),
         (b"From:\r\n", "From: can't be read: an address is missing"),
+        (b"From: ceo@there.test: alice@here.test;\r\n", "From: can't be read: the name 'ceo@there.test' holds an @"),
+        (
+            b'From: "b@there.test"[ <alice@here.test>\r\n',
+            "From: can't be read: the name '\"b@there.test\"[' holds an @",
+        ),
         (b"From: nobody:;\r\n", "From: has no address"),
         (b"From: <alice@here..test>\r\n", "From: has what is no address: 'alice@here..test'"),
         (b"From: a@here.test, b@here.test\r\n", "From: has several addresses, so Sender: must say"),

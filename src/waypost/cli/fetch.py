@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from waypost.client.places import Place
 
 _ALL = "all"
+_LONGEST_NAME = 240  # octets, `.eml` comes behind it
 _WIDEST = 60  # columns of a subject or a sender in the list
 
 
@@ -144,12 +149,12 @@ def _cut(text: str) -> str:
 
 
 def _show(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
-    from waypost.client.reading import read_message
+    from waypost.client.reading import MOST_OCTETS, read_message
 
     if len(words) != 1 or not words[0].isascii() or not words[0].isdigit():
         fail("show which message? For example: show 1")
     [number] = _numbers(words, box.sizes)
-    message = read_message(b"".join(box.retrieve(number)))
+    message = read_message(box.beginning(number, MOST_OCTETS + 1))
     if as_json:
         shown: dict[str, Any] = {name.lower(): value for name, value in message.fields}
         print_json(shown | {"text": message.text, "attachments": message.attachments})
@@ -182,7 +187,10 @@ def _save(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
             box.save(number, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    into_folder = Path(place).is_dir() or place.endswith("/") or chosen == [_ALL] or len(numbers) > 1
+    try:
+        into_folder = Path(place).is_dir() or place.endswith("/") or chosen == [_ALL] or len(numbers) > 1
+    except OSError as error:
+        fail(f"{place}: {error.strerror}")
     saved = _save_into(box, numbers, Path(place)) if into_folder else _save_as(box, numbers[0], Path(place))
     told = []
     for number, path, fresh in saved:
@@ -209,29 +217,55 @@ def _save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> Iterator[
         fail(f"{folder}: {error.strerror}")
     ids = box.unique_ids()
     for number in numbers:
-        path = folder / f"{quote(ids.get(number, str(number)), safe='')}.eml"
+        path = folder / f"{_file_name(ids.get(number, str(number)))}.eml"
         fresh = number not in ids or not path.exists()
         if fresh:
             _write(box, number, path)
         yield number, path, fresh
 
 
+def _file_name(unique_id: str) -> str:
+    """Return a unique id as the name of a file; one that is longer than RFC 1939 allows is known by its digest."""
+    name = quote(unique_id, safe="")
+    return name if len(name) <= _LONGEST_NAME else hashlib.sha256(unique_id.encode()).hexdigest()
+
+
 def _write(box: Maildrop, number: int, path: Path) -> None:
-    """Write a new file; what is not whole does not stay."""
+    """Write a new file, for its owner alone.
+
+    It gets its name when it is whole and safe, however this process ends: under that name it counts as saved, and the
+    message may be deleted for it.
+    """
+    part = None
     try:
-        file = path.open("xb")
+        if os.path.lexists(path):
+            raise FileExistsError
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=".waypost-", suffix=".part")
+        part = Path(name)
+        with os.fdopen(fd, "wb") as file:
+            box.save(number, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _name(part, path)
     except FileExistsError:
         fail(f"{path}: there is such a file, and it stays as it is")
     except OSError as error:
         fail(f"{path}: {error.strerror}")
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _name(part: Path, path: Path) -> None:
+    """Give a file its name, unlike a rename never over what is there. Raises `OSError`."""
     try:
-        with file:
-            box.save(number, file)
-    except BaseException as error:
-        path.unlink()
-        if isinstance(error, OSError):
-            fail(f"{path}: {error.strerror}")
-        raise
+        path.hardlink_to(part)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if os.path.lexists(path):  # a file system without hard links
+            raise FileExistsError from None
+        part.rename(path)
 
 
 # -- delete ---------------------------------------------------------------------------------------------------

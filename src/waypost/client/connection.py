@@ -36,6 +36,8 @@ class Connection:
         """The facts of the handshake; None while there was none."""
         try:
             self._socket = socket.create_connection((place.host, place.port), CONNECT_TIMEOUT)
+        except UnicodeError:
+            raise ClientError(f"{place}: this is no name of a host") from None
         except OSError as error:
             raise ClientError(f"{place}: {_words(error)}") from None
         if place.security is Security.IMPLICIT:

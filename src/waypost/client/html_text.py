@@ -11,6 +11,7 @@ _SILENT = frozenset({"script", "style", "head", "title"})
 _BLOCKS = frozenset({"p", "div", "br", "tr", "li", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "table"})
 _NAME = re.compile(r"/?[A-Za-z][A-Za-z0-9]*+")
 _SPACE = re.compile(r"\s++")
+_ZEROS = re.compile(r"(&#[xX]?)0++")
 _LONG_REFERENCE = re.compile(r"&#[xX]?0*+([0-9A-Fa-f]{8})[0-9A-Fa-f]*+")
 
 
@@ -52,4 +53,4 @@ def _tag(source: str, begin: int) -> tuple[str, int]:
 
 
 def _words(text: str) -> str:
-    return html.unescape(_LONG_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", _SPACE.sub(" ", text)))
+    return html.unescape(_LONG_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", _ZEROS.sub(r"\g<1>0", _SPACE.sub(" ", text))))

@@ -71,6 +71,13 @@ class Maildrop:
         self._engine.retrieve(number)
         yield from self._content(f"message {number}")
 
+    def beginning(self, number: int, most: int) -> bytes:
+        """Return a message, or its first `most` octets: a server may send without end."""
+        kept = bytearray()
+        for piece in self.retrieve(number):
+            kept += piece[: most - len(kept)]
+        return bytes(kept)
+
     def save(self, number: int, file: BinaryIO) -> None:
         """Write a message into a file."""
         for piece in self.retrieve(number):

@@ -81,6 +81,7 @@ class _Reader:
         if token == b":":
             if self._in_group or self._angle is not None or not self._text():
                 raise AddressListError("a colon stands where none may be")
+            self._check_name()
             self.words, self._in_group = [], True
             return
         if token == b";":
@@ -106,12 +107,21 @@ class _Reader:
     def _text(self) -> bytes:
         return b"".join(self.words).strip()
 
+    def _check_name(self) -> None:
+        """Refuse names that may be read as addresses: which one a reader shows is anybody's guess.
+
+        `alice@us <bob@them>`, `alice@us: bob@them;`, and `"alice@us"[ <bob@them>`, where quotes don't count any more.
+        """
+        plain = b"".join(word for word in self.words if not word.startswith(b'"'))
+        how = "outside of quotes" if b"@" in plain else "beside brackets"
+        hidden = b"@" in self._text() or b"=?" in plain  # in quotes, or in an encoded word
+        if b"@" in plain or (hidden and (b"[" in plain or b"]" in plain)):
+            raise AddressListError(f"the name {_shown(self._text())} holds an @ {how}")
+
     def _end_element(self) -> None:
         text = self._text()
         if self._angle is not None:
-            if b"@" in b"".join(word for word in self.words if not word.startswith(b'"')):
-                # "alice@us <bob@them>": which of the two a reader shows is anybody's guess.
-                raise AddressListError(f"the name {_shown(text)} holds an @ outside of quotes")
+            self._check_name()
             text = self._angle
         elif b" " in b"".join(word for word in self.words if not word.startswith(b'"')).strip():
             raise AddressListError(f"{_shown(text)} is no address")

@@ -159,6 +159,16 @@ class Crew:
         for process in self.processes:
             process.tell(word)
 
+    def give_up(self) -> None:
+        """End a crew that does not get ready: who accepts connections already lets them go on."""
+        self._over.set()
+        self._news.set()
+        for process in self.processes:
+            if process.number is not None:
+                process.tell(Word.RETIRE)
+            else:
+                process.kill()
+
     def kill(self) -> None:
         """End the crew at once."""
         self._over.set()
@@ -184,7 +194,7 @@ class Crew:
             unready = 0 if was_ready else unready + 1
             row = 0 if was_ready and loop.time() - began >= _STEADY else row + 1
             problem = (process.problem if process else "") or how
-            wait = min(_FIRST_WAIT * 2 ** (row - 2), _LONGEST_WAIT) if row > 1 else 0.0
+            wait = min(_FIRST_WAIT * 2 ** min(row - 2, 16), _LONGEST_WAIT) if row > 1 else 0.0
             fields = {"pid": process and process.pid, "number": process and process.number, "how": how}
             log.error("worker died", extra={"fields": {**fields, "problem": problem, "restart_in": wait}})
             if unready >= _TRIES and not self._complete:
@@ -207,7 +217,7 @@ class Crew:
         doors = tuple((bound.listener, bound.socket.fileno()) for bound in self._bound)
         try:
             process = await WorkerProcess.start(replace(self._orders, doors=doors, place=place), self._tell_news)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread that would wait for its end
             return None, f"it could not be started: {error}"
         self._processes[place] = process
         if self._over.is_set():  # the end came while it was being started

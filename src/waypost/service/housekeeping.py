@@ -56,12 +56,20 @@ class Housekeeper:
         self._journal_age = journal_age
         self._clock = CautiousClock(now)
         self._mine = False
+        self._retired = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
-            await asyncio.sleep(_EVERY)
-            await self.once()
+        """Work until cancelled, or told to retire."""
+        while not self._retired.is_set():
+            try:
+                await asyncio.wait_for(self._retired.wait(), _EVERY)
+            except TimeoutError:
+                await self.once()
+        self._folder.give_maintenance()
+
+    def retire(self) -> None:
+        """End after the round that runs: others keep the house from now on, by a newer configuration."""
+        self._retired.set()
 
     async def once(self) -> None:
         """Do it once; what goes wrong is logged."""

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class Bound:
         self.socket.close()
 
 
-_Key = tuple[IpAddress, int]
+_Key = tuple[IpAddress, int, int]  # the last tells several on port 0 from each other
 
 
 class Listeners:
@@ -74,12 +75,15 @@ class Listeners:
         after: dict[_Key, Bound] = {}
         fresh: list[Bound] = []
         problems: list[str] = []
+        seen: Counter[tuple[IpAddress, int]] = Counter()
         for listener in wanted:
-            key = (listener.address, listener.port)
+            place = (listener.address, listener.port)
+            key = (*place, seen[place])
+            seen[place] += 1
             before = self._bound.get(key)
             try:
                 if before is None:
-                    fresh.append(Bound(listener, _bind(listener, until, alone=not self._has_port_of(listener))))
+                    fresh.append(Bound(listener, _bind(listener, until, alone=not self._has_port_of(listener, fresh))))
                 after[key] = fresh[-1] if before is None else Bound(listener, before.socket)
             except OSError as error:
                 problems.append(_explain(listener, error))
@@ -89,13 +93,13 @@ class Listeners:
             raise ListenProblem(*problems)
         return Change(self, after, fresh)
 
-    def _has_port_of(self, listener: Listener) -> bool:
+    def _has_port_of(self, listener: Listener, fresh: Sequence[Bound]) -> bool:
         """True when a listener of ours stands in the way: one for every address, or for one where all are wanted."""
         return any(
             bound.port == listener.port
             and bound.listener.address.version == listener.address.version
             and (bound.listener.address.is_unspecified or listener.address.is_unspecified)
-            for bound in self._bound.values()
+            for bound in (*self._bound.values(), *fresh)
         )
 
     def close(self) -> None:

@@ -86,7 +86,8 @@ def own_data(data: Path, identity: Identity | None) -> None:
 
 def _give(data: Path, identity: Identity) -> None:
     """Change the owner of everything below a folder that root owned so far; links are not followed."""
-    for _, folders, files, folder in os.fwalk(data, follow_symlinks=False):
+    # From below: the owner of the uppermost folder says that all is done.
+    for _, folders, files, folder in os.fwalk(data, topdown=False, follow_symlinks=False):
         for name in (*folders, *files):
             os.chown(name, identity.uid, identity.gid, dir_fd=folder, follow_symlinks=False)
         os.fchown(folder, identity.uid, identity.gid)

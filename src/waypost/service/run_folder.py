@@ -40,10 +40,10 @@ class RunFolder:
                 self._folder = os.open("run", flags, dir_fd=above)
             finally:
                 os.close(above)
-            self._own(self._folder)
         except OSError as error:
             raise SetupProblem(f"data: {self._path}: {error.strerror}") from None
         self._held: list[int] = []
+        self._maintenance: int | None = None
 
     def close(self) -> None:
         """Let go of the folder and of every lock in it."""
@@ -56,6 +56,8 @@ class RunFolder:
         """Become the one service of this data directory. Raises `SetupProblem`."""
         try:
             taken = self._lock(_LOCK)
+            if taken:
+                self._own(self._folder)
         except OSError as error:
             raise SetupProblem(f"data: {self._path / _LOCK}: {error.strerror}") from None
         if not taken:
@@ -72,7 +74,17 @@ class RunFolder:
 
     def take_maintenance(self) -> bool:
         """Become the process that keeps the house in order, unless there is one. Raises `OSError`."""
-        return self._lock(_MAINTENANCE)
+        if not self._lock(_MAINTENANCE):
+            return False
+        self._maintenance = self._held[-1]
+        return True
+
+    def give_maintenance(self) -> None:
+        """Let another process keep the house in order, if it was this one."""
+        if self._maintenance is not None:
+            self._held.remove(self._maintenance)
+            os.close(self._maintenance)
+            self._maintenance = None
 
     def login_secret(self) -> bytes:
         """Return the secret of this data directory that stands in for the credentials of unknown users, made once:
@@ -123,8 +135,8 @@ class RunFolder:
     def _lock(self, name: str) -> bool:
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
         try:
-            self._own(fd)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._own(fd)
         except BlockingIOError:
             os.close(fd)
             return False

@@ -57,11 +57,12 @@ class Supervisor:
         self._retired: list[Crew] = []
         self._identity = service_identity(settings.service.user, settings.data)
         secrets = read_secrets(settings)
-        own_data(settings.data, self._identity)
+        own_data(settings.data, None)  # makes it, and no more
         self._run_folder = RunFolder(settings.data, self._identity)
         self._listeners = Listeners()
         try:
-            self._run_folder.lock_service()
+            self._run_folder.lock_service()  # before anything is given to another user: it may be a running service's
+            own_data(settings.data, self._identity)
             self._secrets = replace(secrets, login=self._run_folder.login_secret())
             self._listeners.bind(settings.listeners, patience=_PATIENCE).keep()
         except SetupProblem:
@@ -179,6 +180,9 @@ class Supervisor:
             problems = (broken,)
         except TimeoutError:
             problems = (f"the new workers were not ready after {_RELOAD_TIMEOUT:.0f} s",)
+        except Exception as error:  # neither a fault of ours nor of the machine is a reason to end what works
+            log.exception("reload failed by a fault of ours")
+            problems = (f"{type(error).__name__}: {error}",)
         for words in problems:
             log.error("reload failed", extra={"fields": {"problem": str(words)}})
         if not self._stop.is_set():
@@ -197,8 +201,8 @@ class Supervisor:
             async with asyncio.timeout(_RELOAD_TIMEOUT):
                 await self._unless_stopped(crew.ready())
         except (CrewBroken, TimeoutError):
-            crew.kill()
-            await crew.ended()
+            crew.give_up()
+            self._retired.append(crew)
             change.drop()
             raise
         change.keep()

@@ -146,6 +146,7 @@ class Worker:
             sock.close()
         log.info("worker ending", extra={"fields": {**fields, "connections": len(connections)}})
         if not (self._stop.is_set() or dispatching.done() or failing.done()):  # retired: others do the rest now
+            housekeeper.retire()
             await _first(self._stop.wait(), failing, asyncio.gather(dispatcher.stop(grace), connections.gone()))
         failed = failing.done()
         await asyncio.gather(connections.stop(grace), dispatcher.stop(grace))
