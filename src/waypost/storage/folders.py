@@ -1,5 +1,8 @@
-"""Folders whose names outlast a power loss: what is in a file is worth nothing when the way to it is lost."""
+"""Folders whose names outlast a power loss: what is in a file is worth nothing when the way to it is lost; and locks on
+files (flock), which the kernel gives back when their process ends.
+"""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -30,3 +33,12 @@ def still_named(path: Path, fd: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(fd))
     except FileNotFoundError:
         return False
+
+
+def try_lock(fd: int) -> bool:
+    """Lock an open file for its holder alone; False when somebody else holds it. Raises `OSError`."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from waypost.storage.errors import Conflict
-from waypost.storage.folders import still_named
+from waypost.storage.folders import still_named, try_lock
 from waypost.storage.sqlite.segments import storage_error
 
 
@@ -52,13 +52,10 @@ def lock_mailbox(folder: Path, mailbox: int) -> FileLock:
 
 def _flock(fd: int) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(fd)
     except OSError:
         os.close(fd)
         raise
-    return True
 
 
 def _is_named(path: Path, fd: int) -> bool:
@@ -94,7 +91,7 @@ class Numbers:
         except OSError as error:  # no descriptor is left, say
             raise storage_error(error, f"{self._path(number)}: could not be looked at") from error
         try:
-            return not _flock_is_free(fd)
+            return not try_lock(fd)
         except OSError as error:
             raise storage_error(error, f"{self._path(number)}: could not be looked at") from error
         finally:
@@ -102,11 +99,3 @@ class Numbers:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"process-{number}"
-
-
-def _flock_is_free(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 
 from waypost.storage.errors import StorageError
-from waypost.storage.folders import make_folder, sync_folder
+from waypost.storage.folders import make_folder, sync_folder, try_lock
 from waypost.storage.sqlite.connection import connect
 from waypost.storage.sqlite.copies import restore
 from waypost.storage.sqlite.migrate import DATABASE, migrate, pending
@@ -33,7 +33,7 @@ def prepare(data: Path) -> int:
     in_use = os.open(data / "in-use.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-        alone = _locked(in_use)
+        alone = try_lock(in_use)
         if pending(data):
             if not alone:
                 raise StorageError(
@@ -53,14 +53,6 @@ def prepare(data: Path) -> int:
     finally:
         os.close(one_at_a_time)
     return in_use
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _restore(data: Path) -> None:

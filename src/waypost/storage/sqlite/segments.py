@@ -19,7 +19,7 @@ import msgspec
 
 from waypost.message.trace import TraceId
 from waypost.storage.errors import StorageError, StorageFull
-from waypost.storage.folders import sync_folder
+from waypost.storage.folders import sync_folder, try_lock
 
 HEADER = struct.Struct("<4sQQI")
 MAGIC = b"WPS1"
@@ -69,12 +69,9 @@ def abandoned(path: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(fd)
     finally:
         os.close(fd)
-    return True
 
 
 def remove_abandoned(path: Path) -> bool:
@@ -87,13 +84,12 @@ def remove_abandoned(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    except (BlockingIOError, FileNotFoundError):
-        return False
+        locked = try_lock(fd)
+        if locked:
+            path.unlink(missing_ok=True)
+        return locked
     finally:
         os.close(fd)
-    return True
 
 
 def close_quietly(fd: int) -> None:
