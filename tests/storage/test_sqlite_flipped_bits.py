@@ -2,7 +2,7 @@
 
 import apsw
 import pytest
-from tests.storage.letters import START, Engine, Letters, claim
+from tests.storage.letters import START, Engine, Letters, claim, deferral, finished
 
 from waypost.storage import Damaged, Filter, Queue
 from waypost.storage.sqlite.check import Checker
@@ -100,3 +100,26 @@ async def test_a_value_of_another_kind_ends_no_check(engine: Engine, letters: Le
     connection.close()
     found = problems(engine)
     assert any("can't be checked" in problem for problem in found)
+
+
+async def test_the_last_error_of_an_entry_costs_nobody_anything(engine: Engine, letters: Letters, queue: Queue) -> None:
+    for _ in range(2):
+        await letters.post(to=[BOB])
+    first, _ = await letters.due("builder.test")
+    await queue.settle([finished(first, deferral=deferral(first, START, "450 4.2.1 busy"))])
+    flip(engine, "entry", "last_error", "id = 1")
+    assert len(await letters.due("builder.test")) == 2
+    assert "\N{REPLACEMENT CHARACTER}" in str((await queue.get(1)).last_error)
+    assert (await queue.stats(now=START)).entries == 2
+
+
+async def test_an_entry_of_an_unreadable_destination_stops_no_clock(
+    engine: Engine, letters: Letters, queue: Queue
+) -> None:
+    for recipient in (BOB, EVE):
+        await letters.post(to=[recipient], next_attempt=START + 1000)
+    flip(engine, "entry", "destination", "id = 1")
+    assert await queue.clock_stepped(now=START, waits=[0], longest_lease=1) == 2
+    assert await claim(queue, 0) == {"cellar.test"}
+    with pytest.raises(Damaged):
+        await queue.delete([1], now=START)

@@ -116,14 +116,25 @@ async def test_the_word_about_a_destination_is_no_recipients_own() -> None:
     assert {str(one.recipient.address) for one in last.results} == {"carol@server.test", "dave@server.test"}
 
 
+async def test_what_is_said_of_recipients_alone_is_no_word_about_a_destination() -> None:
+    world = World()
+    full = "450 4.2.2 <bob@server.test>: mailbox full"
+    async with MailServer("PIPELINING", RCPT=full, DATA=CLOSE) as server:
+        carried = await world.carry(*(world.entry() for _ in range(6)), way=server.way())
+        await world.close()
+    assert not any(result.whole_destination for result in carried.results)
+
+
 async def test_destinations_behind_one_smart_host_share_connections() -> None:
     world = World()
     async with MailServer(*OFFERS) as server:
-        for number in range(5):
-            carried = await world.carry(world.entry(), way=server.way(), destination=f"d{number}.test")
-            assert carried.fates == [Fate.RELAYED]
+        for shared, visits in ((False, 5), (True, 6)):
+            for number in range(5):
+                way = Way((server.place(),), shared=shared)
+                carried = await world.carry(world.entry(), way=way, destination=f"d{number}.test")
+                assert carried.fates == [Fate.RELAYED]
+            assert len(server.visits) == visits
         await world.close()
-    assert len(server.visits) == 1
 
 
 async def test_a_server_gets_no_more_transactions_than_it_wants() -> None:

@@ -165,6 +165,7 @@ async def test_a_smart_host_is_logged_in_to_and_may_be_private() -> None:
     way = await router(ROUTES).way("anywhere.test")
     assert shown(way) == ["smart.test [2600::1]:587", "smart.test 10.0.0.2:587"]
     assert (way.tls, way.username, way.password) == (TlsPolicy.REQUIRED, "us", "sesame")
+    assert way.shared and not (await router().way("example.test")).shared
 
 
 async def test_a_route_may_speak_lmtp() -> None:

@@ -4,6 +4,7 @@ Strict on purpose: who may send as whom is decided on what is read here, so what
 different address is refused. The time is linear in the length, whatever stands in it.
 """
 
+import binascii
 import re
 
 _TOKEN = re.compile(
@@ -14,6 +15,7 @@ _TOKEN = re.compile(
     | (?P<word>[^\s"()<>,;:\\]++)""",
     re.VERBOSE | re.DOTALL,
 )
+_ENCODED_WORD = re.compile(rb"=\?[^?\s]++\?([BbQq])\?([^?\s]*+)\?=")
 _COMMENT_PIECE = re.compile(rb"[^()\\]++|\\.|[()]", re.DOTALL)
 
 
@@ -52,6 +54,20 @@ def _comment_end(value: bytes, start: int) -> int:
             if depth == 0:
                 return match.end()
     raise AddressListError("a comment has no end")
+
+
+def _hides_an_at(name: bytes) -> bool:
+    """True when an @ stands in quotes, or in an encoded word (RFC 2047), or one that can't be read."""
+    if b"@" in name:
+        return True
+    for encoding, octets in _ENCODED_WORD.findall(name):
+        try:
+            decoded = binascii.a2b_base64(octets) if encoding in b"Bb" else binascii.a2b_qp(octets, header=True)
+        except binascii.Error:
+            return True
+        if b"@" in decoded:
+            return True
+    return False
 
 
 class _Reader:
@@ -114,8 +130,7 @@ class _Reader:
         """
         plain = b"".join(word for word in self.words if not word.startswith(b'"'))
         how = "outside of quotes" if b"@" in plain else "beside brackets"
-        hidden = b"@" in self._text() or b"=?" in plain  # in quotes, or in an encoded word
-        if b"@" in plain or (hidden and (b"[" in plain or b"]" in plain)):
+        if b"@" in plain or ((b"[" in plain or b"]" in plain) and _hides_an_at(self._text())):
             raise AddressListError(f"the name {_shown(self._text())} holds an @ {how}")
 
     def _end_element(self) -> None:

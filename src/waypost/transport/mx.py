@@ -82,7 +82,8 @@ def servers(domain: str, exchangers: Sequence[Exchanger], terms: Terms, shuffle:
     better = _better_than_us(domain, exchangers, terms)
     refused: list[IpAddress] = []
     chosen: dict[IpAddress, Server] = {}
-    # Two of each host at least (RFC 5321 5.1), and not so many that the backups' turn never comes.
+    later: dict[IpAddress, Server] = {}
+    # First two of each host at least (RFC 5321 5.1), and not so many that the backups' turn never comes; then the rest.
     share = max(2, MOST_ADDRESSES // max(1, len(better)))
     for exchanger in better:
         if isinstance(exchanger.addresses, DnsError):
@@ -90,10 +91,12 @@ def servers(domain: str, exchangers: Sequence[Exchanger], terms: Terms, shuffle:
         allowed: list[IpAddress] = []
         for address in exchanger.addresses:
             (allowed if _allowed(address, terms) else refused).append(plain(address))
-        for address in interleaved(allowed, shuffle)[:share]:
-            chosen.setdefault(address, Server(exchanger.host, address, terms.port))
+        for place, address in enumerate(interleaved(allowed, shuffle)):
+            (chosen if place < share else later).setdefault(address, Server(exchanger.host, address, terms.port))
     if not chosen:
         raise _why_none(domain, better, refused)
+    for address, server in later.items():
+        chosen.setdefault(address, server)
     return tuple(chosen.values())[:MOST_SERVERS]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from waypost.transport.connection import Connection
 
 Key = Hashable
-"""What a connection is good for: the servers of a destination, and how they are spoken to."""
+"""What a connection is good for: a destination, or the servers of many, and how they are spoken to."""
 
 
 class Pool:

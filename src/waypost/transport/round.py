@@ -58,8 +58,7 @@ class Round:
         self._source = source
         self._tools = tools
         self._regulate = regulate
-        # What a connection is good for: another destination behind the same servers may use it, too.
-        self._key = (frozenset(way.servers), way.lmtp, way.tls, way.username)
+        self._key = (frozenset(way.servers) if way.shared else destination, way.lmtp, way.tls, way.username)
         self._allowed = 1
         self._not_before: Micros = 0
         self._lanes = 0
@@ -177,7 +176,8 @@ class Round:
         if sent.signal is not None:
             self._heed(sent.signal)
         pushed_back = sent.signal is Signal.DROPPED and not self._allowed
-        if pushed_back and self._last_word is None and _all_deferred(sent.result):
+        about_us = not all(map(_of_one_recipient, sent.result.results))
+        if pushed_back and about_us and self._last_word is None and _all_deferred(sent.result):
             # The destination wants to be left alone: this is the word for everything else that is due.
             # The queue takes the first of its results as the word for the others: no one recipient's own.
             results = tuple(sorted(sent.result.results, key=_of_one_recipient))

@@ -83,7 +83,7 @@ class Router:
             password = self._passwords.get(route.password_file) if route.password_file else None
             if password is None:
                 raise _misrouted(route, "it has a username but no password")
-        return Way(servers, route.lmtp, route.tls, route.username, password)
+        return Way(servers, route.lmtp, route.tls, route.username, password, shared=True)
 
     async def _route_servers(self, route: Route) -> tuple[Server, ...]:
         if route.host.startswith("["):

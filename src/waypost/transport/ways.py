@@ -27,7 +27,7 @@ class Way:
     """The servers of a destination in the order in which they are tried, and how to speak to them.
 
     `username` and `password` are set for a smart host that wants a login. `whole` is False when DNS gave no addresses
-    this time for some of the servers.
+    this time for some of the servers. `shared`: many destinations go this way, and may share connections.
     """
 
     servers: tuple[Server, ...]
@@ -36,6 +36,7 @@ class Way:
     username: str | None = None
     password: str | None = None
     whole: bool = True
+    shared: bool = False
 
 
 class NoWay(Exception):

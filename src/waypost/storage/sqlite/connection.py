@@ -4,7 +4,7 @@ from pathlib import Path
 
 import apsw
 
-from waypost.storage.errors import StorageError, StorageFull
+from waypost.storage.errors import Damaged, StorageError, StorageFull
 from waypost.storage.sqlite.segments import storage_error
 
 BUSY_MILLISECONDS = 30_000
@@ -45,6 +45,8 @@ def translate(error: BaseException) -> BaseException:
         return StorageError(f"the database: {type(error).__name__}: {error}")
     if isinstance(error, OSError):
         return storage_error(error, "the storage")
+    if isinstance(error, UnicodeDecodeError):  # a text with a flipped bit
+        return Damaged("a text of the database can't be read: run `waypost storage check`")
     if isinstance(error, MemoryError):
         return StorageError("there is not enough memory")
     return error

@@ -16,7 +16,7 @@ _PAGE = 500
 _FIRST_OF_PLACE = 16
 
 COLUMNS = """entry.id, message, destination, CAST(recipients AS BLOB), state, entry.priority, queued_at, next_attempt,
-       last_attempt, attempts, waited, delay_notified, last_error, CAST(envelope AS BLOB),
+       last_attempt, attempts, waited, delay_notified, CAST(last_error AS BLOB), CAST(envelope AS BLOB),
        length + length(head), account, segment, offset, length, crc, head"""
 """What `entry_from` reads; at the end is where the message is, as `SqliteMessage` wants it."""
 ENTRIES = f"SELECT {COLUMNS} FROM entry JOIN message ON message.id = entry.message "
@@ -59,7 +59,7 @@ def _entry(
         attempts=row[9],
         waited=row[10],
         delay_notified=bool(row[11]),
-        last_error=row[12],
+        last_error=_words(row[12]),
         envelope=envelope,
         size=row[14],
         account=row[15],
@@ -95,6 +95,11 @@ def where_of(which: Filter, now: Micros) -> tuple[str, dict[str, Any]]:
         side = "substr(reverse_path, -length(:sender))" if which.sender.startswith("@") else "reverse_path"
         add(f"{side} = :sender COLLATE NOCASE", "sender", which.sender)
     return " AND ".join(parts) or "true", values
+
+
+def _words(octets: bytes | None) -> str | None:
+    """Return words of a row, whatever has become of them."""
+    return None if octets is None else octets.decode("utf-8", "replace")
 
 
 class Listing:
@@ -142,7 +147,7 @@ class Listing:
 
     def _destination(self, name: str, entries: int, held: int, oldest_id: int) -> DestinationStats:
         """Ids grow with time, so the smallest one is of the entry that waits longest."""
-        found = self._reading.row("SELECT queued_at, last_error FROM entry WHERE id = ?", (oldest_id,))
+        found = self._reading.row("SELECT queued_at, CAST(last_error AS BLOB) FROM entry WHERE id = ?", (oldest_id,))
         oldest, error = found or (0, None)
         wake = self._reading.value("SELECT wake FROM destination WHERE name = ?", (name,))
-        return DestinationStats(name, entries, held, oldest, wake, error)
+        return DestinationStats(name, entries, held, oldest, wake, _words(error))

@@ -84,8 +84,8 @@ UPDATE entry SET next_attempt = :now + (:waits ->> min(attempts, :last))
 WHERE id >= :first AND id < :end AND state = 0 AND next_attempt > :now + (:waits ->> min(attempts, :last))
   AND NOT EXISTS
     (SELECT 1 FROM message WHERE message.id = entry.message AND {_HELD_UNTIL} > :now)
-RETURNING destination"""
-_RESTING = "SELECT name FROM destination WHERE not_before > :latest"
+RETURNING CAST(destination AS BLOB)"""
+_RESTING = "SELECT CAST(name AS BLOB) FROM destination WHERE not_before > :latest"
 _SHORTEN_LEASES = "UPDATE destination SET lease_until = min(lease_until, ?) WHERE owner >= 0"
 _PULLED_AT_ONCE = 10_000
 _HUNG = 3600 * 1_000_000  # so long after its lease has run out a process that lives is believed to hang
@@ -276,7 +276,7 @@ class SqliteQueue:
 
         def wake(connection: apsw.Connection) -> tuple[int, list[str]]:
             rows = connection.execute(sql, values).fetchall()
-            names = list(dict.fromkeys(name for (name,) in rows))
+            names = _readable(connection, list(dict.fromkeys(name for (name,) in rows)))
             for name in names:
                 _set_wake(connection, name, 0, None)
             return len(rows), names

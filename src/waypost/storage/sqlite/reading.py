@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import apsw
 
-from waypost.storage.errors import Damaged
 from waypost.storage.sqlite.connection import translate
 
 Values = Sequence[Any] | Mapping[str, Any]
@@ -40,10 +39,8 @@ class Reading:
     def _ask(self, sql: str, values: Values, take: Callable[[apsw.Cursor], T]) -> T:
         try:
             return take(self._connection.execute(sql, values))
-        except (apsw.Error, MemoryError) as error:
+        except (apsw.Error, MemoryError, UnicodeDecodeError) as error:
             raise translate(error) from error
-        except UnicodeDecodeError as error:  # a text with a flipped bit
-            raise Damaged("a text of the database can't be read: run `waypost storage check`") from error
 
     def close(self) -> None:
         """Close the connection."""
