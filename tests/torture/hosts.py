@@ -58,6 +58,17 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def _session(leader: int) -> list[int]:
+    """Return the processes that a supervisor has started and that live, whether it does or not (proc(5))."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
 async def _gone(pid: int) -> None:
     """Return when a process, which need not be a child of ours, has ended."""
     try:
@@ -133,15 +144,18 @@ class Stage:
         for pid in self._orphans[name]:
             _kill(pid)
         await self.hosts[name].kill()
+        for pid in _session(self.hosts[name].pid):
+            _kill(pid)
+            self._orphans[name].append(pid)
         async with asyncio.timeout(_PATIENCE):
             await asyncio.gather(*map(_gone, self._orphans[name]))
         self._orphans[name].clear()
 
     async def kill_supervisor(self, name: str) -> None:
         """Kill a host's supervisor alone; its workers end by themselves, when they have noticed."""
-        self._orphans[name] += self._workers(name)
         _kill(self.hosts[name].pid)
         await self.hosts[name].wait()
+        self._orphans[name] += _session(self.hosts[name].pid)  # also those that were not ready yet
 
     def kill_worker(self, name: str, chance: random.Random) -> bool:
         """Kill one worker of a host; False when none is ready."""
