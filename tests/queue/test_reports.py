@@ -439,3 +439,18 @@ async def test_a_shortened_report_goes_to_those_that_it_failed_for(world: World)
     (report,) = outcome.reports
     assert [recipient.address for recipient in report.entries[0].recipients] == [two.address]
     discard(outcome.reports)
+
+
+@pytest.mark.parametrize(
+    ("address", "remote"), [("192.0.2.1:25", "dns; [192.0.2.1]"), ("[2001:db8::1]:25", "dns; [IPv6:2001:db8::1]")]
+)
+async def test_a_server_without_a_name_is_named_by_an_address_literal(world: World, address: str, remote: str) -> None:
+    await world.submit("bob@builder.test")
+    carrier = ScriptedCarrier(world.clock)
+    carrier.fail()
+    [entry] = await world.waiting()
+    result = replace(carrier.result(entry), host=None, address=address)
+    outcome = await outcome_of(result, schedule=SCHEDULE, reporter=world.reporter(), luck=0.0, now=world.clock.now())
+    await world.storage.queue.settle([outcome])
+    discard(outcome.reports)
+    assert f"Remote-MTA: {remote}\r\n".encode() in (await report_of(world))[2]

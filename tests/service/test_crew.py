@@ -93,3 +93,23 @@ async def test_a_crew_goes_on_trying_for_as_long_as_it_takes(crew: Crew, monkeyp
     assert crew.broken is None
     crew.give_up()
     await asyncio.wait_for(crew.ended(), 20)
+
+
+async def test_a_machine_without_a_thread_for_a_worker_is_no_fault_of_the_crew(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_thread(orders: Orders, heard: object) -> Fake:
+        Fake.started += 1
+        raise RuntimeError("can't start new thread")
+
+    crew.start()
+    await asyncio.wait_for(crew.ready(), 20)
+    before = Fake.started
+    with monkeypatch.context() as short:
+        short.setattr(Fake, "start", no_thread)
+        crew.processes[0].tell(Word.STOP)
+        await until_started(before + 3)
+    await until_started(before + 4)
+    assert crew.broken is None
+    crew.give_up()
+    await asyncio.wait_for(crew.ended(), 20)

@@ -29,6 +29,7 @@ from waypost.storage import (
     Storage,
     StorageError,
 )
+from waypost.storage.sqlite import SqliteStorage
 
 BOB = "bob@builder.test"
 CAROL = "carol@carpenter.test"
@@ -75,6 +76,14 @@ async def test_recipients_of_one_domain_share_an_entry_and_others_do_not(letters
     assert len(await letters.due("carpenter.test")) == 1
 
 
+async def another_owner(engine: Engine, letters: Letters) -> SqliteStorage:
+    """Let another process own a destination; return its storage."""
+    other = await engine.open(worker=1)
+    await letters.post(to=[BOB])
+    await claim(other.storage.queue, 1)
+    return other
+
+
 class TestClaims:
     async def test_a_destination_is_owned_by_one_worker(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB, CAROL])
@@ -112,9 +121,7 @@ class TestClaims:
     async def test_the_lease_of_a_process_that_lives_outlasts_trouble_with_the_disk(
         self, engine: Engine, queue: Queue, letters: Letters
     ) -> None:
-        other = await engine.open(worker=1)
-        await letters.post(to=[BOB])
-        await claim(other.storage.queue, 1)
+        other = await another_owner(engine, letters)
         late = START + LEASE + 1  # it could not renew its lease, and may have relayed what it can't write down yet
         for wanted in ((), ("builder.test",)):
             assert await claim(queue, 2, now=late, wanted=wanted) == set()
@@ -125,18 +132,14 @@ class TestClaims:
     async def test_without_descriptors_a_claim_is_an_error_of_the_storage(
         self, engine: Engine, queue: Queue, letters: Letters
     ) -> None:
-        other = await engine.open(worker=1)
-        await letters.post(to=[BOB])
-        await claim(other.storage.queue, 1)
+        await another_owner(engine, letters)
         with failing("open", errno.EMFILE), pytest.raises(StorageError, match="Too many open files"):
             await claim(queue, 2, now=START + LEASE + 1)
 
     async def test_the_lease_of_a_process_that_ended_is_taken_over(
         self, engine: Engine, queue: Queue, letters: Letters
     ) -> None:
-        other = await engine.open(worker=1)
-        await letters.post(to=[BOB])
-        await claim(other.storage.queue, 1)
+        other = await another_owner(engine, letters)
         engine.opened.remove(other)
         await other.close()
         assert await claim(queue, 2, now=START + LEASE + 1) == {"builder.test"}

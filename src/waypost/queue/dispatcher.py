@@ -274,3 +274,5 @@ class Dispatcher:
         # Nobody else takes what a process has that lives on, for the sake of its connections.
         giving = asyncio.create_task(insist("leases", lambda: self._queue.release_all(self._owner), self._sleep))
         await all_or_time([giving], _LAST_WORDS, self._sleep)
+        if not giving.cancelled():
+            giving.result()  # a fault of ours is told

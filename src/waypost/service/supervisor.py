@@ -200,7 +200,7 @@ class Supervisor:
         try:
             async with asyncio.timeout(_RELOAD_TIMEOUT):
                 await self._unless_stopped(crew.ready())
-        except (CrewBroken, TimeoutError):
+        except Exception:  # whatever it is, told by who asked for the reload
             crew.give_up()
             self._retired.append(crew)
             change.drop()

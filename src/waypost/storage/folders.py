@@ -1,8 +1,5 @@
-"""Folders whose names outlast a power loss: what is in a file is worth nothing when the way to it is lost; and locks on
-files (flock), which the kernel gives back when their process ends.
-"""
+"""Folders whose names outlast a power loss: what is in a file is worth nothing when the way to it is lost."""
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -25,20 +22,3 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for made in missing:
         sync_folder(made.parent)
-
-
-def still_named(path: Path, fd: int) -> bool:
-    """True when this is the name of an open file, which nobody has removed. Raises `OSError`."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(fd))
-    except FileNotFoundError:
-        return False
-
-
-def try_lock(fd: int) -> bool:
-    """Lock an open file for its holder alone; False when somebody else holds it. Raises `OSError`."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

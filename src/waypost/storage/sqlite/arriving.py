@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from waypost.storage.errors import StorageError
-from waypost.storage.folders import still_named
-from waypost.storage.sqlite.segments import close_quietly, segment_path, storage_error
+from waypost.storage.files import close_quietly, still_named
+from waypost.storage.sqlite.segments import segment_path, storage_error
 
 T = TypeVar("T")
 

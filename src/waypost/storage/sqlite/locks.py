@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from waypost.storage.errors import Conflict
-from waypost.storage.folders import still_named, try_lock
+from waypost.storage.files import still_named, try_lock
 from waypost.storage.sqlite.segments import storage_error
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import apsw
 
 from waypost.storage.errors import StorageError
-from waypost.storage.folders import make_folder, sync_folder, try_lock
+from waypost.storage.files import try_lock
+from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite.connection import connect
 from waypost.storage.sqlite.copies import restore
 from waypost.storage.sqlite.migrate import DATABASE, migrate, pending

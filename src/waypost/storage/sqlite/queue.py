@@ -28,17 +28,15 @@ from waypost.storage.sqlite.writer import Writer
 log = logging.getLogger(__name__)
 
 _CLAIMABLE = """
-SELECT CAST(name AS BLOB) FROM destination WHERE owner = -1 AND wake <= :now ORDER BY wake LIMIT :limit"""
-# Leases that have run out, but for those of processes that live: they could not be renewed, and their owners may know
-# what they have not been able to write. Another one would send the same messages again.
-_LATE = "SELECT DISTINCT owner FROM destination WHERE owner >= 0 AND owner != :owner AND lease_until < :now"
-_OVER = "lease_until < :now AND (lease_until < :hung OR owner NOT IN (SELECT value FROM json_each(:living)))"
-_EXPIRED = f"""
-SELECT CAST(name AS BLOB) FROM destination WHERE owner >= 0 AND {_OVER} AND wake <= :now LIMIT :limit"""
-_WANTED = f"""
-SELECT CAST(name AS BLOB) FROM destination
-WHERE name IN (SELECT value FROM json_each(:names)) AND wake <= :now
-  AND (owner = -1 OR {_OVER}) LIMIT :limit"""
+SELECT CAST(name AS BLOB), owner, lease_until FROM destination
+WHERE owner = -1 AND wake <= :now ORDER BY wake LIMIT :limit"""
+# Not limited: a process owns some hundreds at most, and those of the living are left to them.
+_EXPIRED = """
+SELECT CAST(name AS BLOB), owner, lease_until FROM destination
+WHERE owner >= 0 AND lease_until < :now AND wake <= :now"""
+_WANTED = """
+SELECT CAST(name AS BLOB), owner, lease_until FROM destination
+WHERE name IN (SELECT value FROM json_each(:names)) AND wake <= :now AND (owner = -1 OR lease_until < :now)"""
 _LEASE = """
 UPDATE destination SET owner = :owner, lease_until = :until
 WHERE name IN (SELECT value FROM json_each(:names))"""
@@ -118,13 +116,23 @@ class SqliteQueue:
 
     def _claimable(self, reading: Reading, owner: int, now: Micros, limit: int, wanted: Sequence[str]) -> list[bytes]:
         found: dict[bytes, None] = {}
-        late = [number for (number,) in reading.rows(_LATE, {"owner": owner, "now": now})]
-        living = _json([number for number in late if self._numbers.lives(number)])
-        values = {"now": now, "limit": limit, "names": _json(wanted), "hung": now - _HUNG, "living": living}
+        free = {-1: True, owner: True}
+        values = {"now": now, "limit": limit, "names": _json(wanted)}
         for statement in (_WANTED, _CLAIMABLE, _EXPIRED) if wanted else (_CLAIMABLE, _EXPIRED):
             if len(found) < limit:
-                found.update((name, None) for (name,) in reading.rows(statement, values))
+                for name, holder, lease_until in reading.rows(statement, values):
+                    if lease_until < now - _HUNG or self._is_free(holder, free):
+                        found[name] = None
         return list(found)[:limit]
+
+    def _is_free(self, holder: int, known: dict[int, bool]) -> bool:
+        """False for a process that lives: it could not renew its lease, and may know what it could not write down.
+
+        Another one that took its destination would send the same messages again.
+        """
+        if holder not in known:
+            known[holder] = not self._numbers.lives(holder)
+        return known[holder]
 
     async def renew(self, owner: int, destinations: Sequence[str], *, until: Micros) -> list[str]:
         """Extend leases; returns those still owned."""

@@ -6,7 +6,6 @@ while it arrives. Who writes a segment holds a lock (flock) on it, so that every
 Nothing here knows rows: the writer joins both in one group commit.
 """
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -19,7 +18,8 @@ import msgspec
 
 from waypost.message.trace import TraceId
 from waypost.storage.errors import StorageError, StorageFull
-from waypost.storage.folders import sync_folder, try_lock
+from waypost.storage.files import close_quietly, try_lock
+from waypost.storage.folders import sync_folder
 
 HEADER = struct.Struct("<4sQQI")
 MAGIC = b"WPS1"
@@ -75,7 +75,7 @@ def abandoned(path: Path) -> bool:
 
 
 def remove_abandoned(path: Path) -> bool:
-    """Remove a file that no living process writes; True when it was there. Raises `OSError`.
+    """Remove a file that no living process writes; False when one does, or there is no such file. Raises `OSError`.
 
     The lock is held meanwhile: who has just made the file waits for it, and sees then that its name is gone.
     """
@@ -89,12 +89,6 @@ def remove_abandoned(path: Path) -> bool:
             path.unlink(missing_ok=True)
         return locked
     finally:
-        os.close(fd)
-
-
-def close_quietly(fd: int) -> None:
-    """Close a file of octets, whatever its file system says: what was flushed is durable, and nothing else counts."""
-    with contextlib.suppress(OSError):
         os.close(fd)
 
 
@@ -150,11 +144,10 @@ class OpenSegment:
             position += HEADER.size + length
         try:
             self._write(pieces)
-        except OSError as error:
+        except BaseException as error:  # also for want of memory: the file may stand elsewhere than one would think
             self._cut_back()
-            raise storage_error(error, f"{self._path}: could not be written") from error
-        except BaseException:  # no memory: where the file stands is not where it would be thought to be
-            self._cut_back()
+            if isinstance(error, OSError):
+                raise storage_error(error, f"{self._path}: could not be written") from error
             raise
         start, self.size = self.size, position
         return Appended(self.id, start, position - start, pieces, locations)
