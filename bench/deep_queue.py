@@ -44,13 +44,14 @@ _MESSAGES = (
     + "SELECT (:oldest + i * :step) << 10 | 1023, :segment, :head + i * (:head + :length), :length, :crc, 1, "
     ":oldest + i * :step, :path, :envelope FROM n"
 )
-# Attempts are spread over the next hour, after whatever is measured.
+# Attempts are spread over the next hour, after whatever is measured. So many came before that the schedule explains such a
+# wait: what it doesn't explain was planned by a clock that was wrong, and a start would pull it back.
 _ENTRIES = (
     "INSERT INTO entry (message, destination, recipients, queued_at, next_attempt, last_attempt, attempts, waited, "
     "last_error) "
     + _NUMBERS
     + "SELECT (:oldest + i * :step) << 10 | 1023, name, replace(replace(:recipients, '@N', i), '@D', name), "
-    ":oldest + i * :step, :later + i % 3600 * 1000000, :now - 3600000000, 5, 3600000000, :words "
+    ":oldest + i * :step, :later + i % 3600 * 1000000, :now - 3600000000, 6, 3600000000, :words "
     "FROM (SELECT i, iif(i % 10 = 0, :large, 'd' || (i % :others) || '.deep.test') AS name FROM n)"
 )
 _DESTINATIONS = (
