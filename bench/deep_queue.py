@@ -44,8 +44,8 @@ _MESSAGES = (
     + "SELECT (:oldest + i * :step) << 10 | 1023, :segment, :head + i * (:head + :length), :length, :crc, 1, "
     ":oldest + i * :step, :path, :envelope FROM n"
 )
-# Attempts are spread over the next hour, after whatever is measured. So many came before that the schedule explains such a
-# wait: what it doesn't explain was planned by a clock that was wrong, and a start would pull it back.
+# Attempts are spread over the next hour, after whatever is measured. So many came before that the schedule explains
+# such a wait: what it doesn't explain was planned by a clock that was wrong, and a start would pull it back.
 _ENTRIES = (
     "INSERT INTO entry (message, destination, recipients, queued_at, next_attempt, last_attempt, attempts, waited, "
     "last_error) "
