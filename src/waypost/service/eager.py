@@ -23,9 +23,14 @@ def begin(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> a
     return loop.create_task(_rest(work, waits_for))
 
 
+async def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """Finish a coroutine that waits already. Since Python 3.12 a task takes coroutines only, not generators."""
+    await _steps(work, waits_for)
+
+
 @types.coroutine
-def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that waits already: it can't be awaited any more, so each step is taken by hand."""
+def _steps(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """Take each step by hand: a coroutine that waits already can't be awaited any more."""
     try:
         while True:
             try:
