@@ -1,9 +1,11 @@
 """How many messages a second are taken by SMTP and durably in their mailboxes, beside Postfix.
 
     python -m bench.accept [--variant NAME | --all] [--rounds N] [--scale SHARE]
+    python -m bench.accept --base REVISION [--variant NAME] [--rounds N] [--scale SHARE]
 
 The load is Postfix's own `smtp-source`, a message a connection but where the variant says otherwise; over TLS it is
-`bench/smtp_source.py`. The time ends when every message is in its mailbox.
+`bench/smtp_source.py`. The time ends when every message is in its mailbox. With `--base`, the other side is another
+commit of Waypost (`bench/base.py`), and the ratio is that of the server's CPU time a message: smaller is better.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import smtp_source
+from bench.base import compare_with
 from bench.clients import shares
 from bench.harness import Run, last_line, need, report, running, scratch, take_turns, wait_until
 from bench.meter import Meter
@@ -164,15 +167,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", choices=VARIANTS, default="main")
     parser.add_argument("--all", action="store_true", help="every variant")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--base", metavar="REVISION", help="compare with another commit instead of Postfix")
+    parser.add_argument("--most", type=float, default=1.12, help="with --base: the ratio of CPU time that is aimed at")
+    parser.add_argument("--rounds", type=int, help="default 3, with --base 5")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the variant's messages")
     options = parser.parse_args(arguments)
+    if options.base:
+        variant = VARIANTS[options.variant]
+        messages = max(variant.sessions, round(variant.messages * options.scale))
+        last_line(compare_with(options.base, options.variant, messages, options.rounds or 5, most=options.most))
+        return
+    rounds = options.rounds or 3
     if not options.all:
-        last_line(compare(options.variant, options.rounds, options.scale))
+        last_line(compare(options.variant, rounds, options.scale))
         return
     ratios: dict[str, float] = {}
     for name in VARIANTS:
-        ratios[name] = compare(name, options.rounds, options.scale)
+        ratios[name] = compare(name, rounds, options.scale)
         last_line(ratios[name])
         print()
     for name, ratio in ratios.items():

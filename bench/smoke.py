@@ -13,6 +13,7 @@ from bench import accept, depth, idle, pop3, profile, relay, storage
 
 _RUNS: tuple[tuple[Callable[[Sequence[str]], None], str], ...] = (
     (accept.main, "--all --rounds 1 --scale 0.01"),
+    (accept.main, "--base HEAD --rounds 1 --scale 0.01"),
     (relay.main, "--messages 40 --rounds 1"),
     (relay.main, "--hanging --destinations 20 --messages 40 --rounds 1"),
     (depth.main, "--entries 2000 --destinations 200 --messages 40 --rounds 1"),
