@@ -3,7 +3,7 @@
     python -m bench.storage [--seconds S] [--rounds N] [--sizes 1024,10240,102400]
 
 `rows` and `segments` are the same writer, 20 messages a commit, but for where the octets go. `engine` is the storage
-as built, with 20 sessions that each wait for their own message; it writes journal, names and digests as well.
+as built, with 20 sessions that each wait for their own message; it writes journal and names as well.
 """
 
 import argparse
@@ -188,12 +188,10 @@ async def _open(folder: Path, worker: int) -> tuple[Any, Callable[[bytes], Any]]
                 head=b"Received: from there\r\n",
                 body=body,
                 message_id=f"<{trace}@wonderland.test>",
-                digest=f"{trace:032x}",
                 entries=(NewEntry("builder.test", recipients, when),),
                 events=(event,),
             )
         )
-        spool.confirm(f"{trace:032x}")
         body.discard()
 
     return opened, post

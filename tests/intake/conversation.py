@@ -1,7 +1,7 @@
 """A house with embedded storage in a temporary folder, and conversations with its sessions, byte by byte, no socket."""
 
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -243,9 +243,11 @@ async def octets(message: StoredMessage) -> bytes:
 
 
 async def open_house(
-    folder: Path, change: Callable[[Settings], Settings] = lambda settings: settings
+    folder: Path,
+    change: Callable[[Settings], Settings] = lambda settings: settings,
+    accounts: Sequence[str] = ("alice@here.test", "bob@here.test"),
 ) -> AsyncIterator[House]:
-    """Yield a house of here.test with alice and bob."""
+    """Yield a house of here.test with alice and bob; `accounts` are made anew."""
     settings = change(
         Settings(
             path=folder / "waypost.toml",
@@ -265,7 +267,7 @@ async def open_house(
         memory_per_message=settings.limits.memory_per_message,
     )
     house = House(settings, opened.storage, clock, notices)
-    for address in ("alice@here.test", "bob@here.test"):
+    for address in accounts:
         await house.account(address)
     try:
         yield house

@@ -45,7 +45,6 @@ class FaultySpool:
         self.expected: set[Hashable] = set()
         self.made: list[WatchedBody] = []
         self.accepted: list[NewMessage] = []
-        self.confirmed: list[str] = []
 
     def new_body(self) -> WatchedBody:
         body = WatchedBody(self._spool.new_body(), self)
@@ -61,17 +60,13 @@ class FaultySpool:
         self.expected.discard(source)
         self._spool.expect_no_more(source)
 
-    async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> TraceId:
+    async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> None:
         if self.accept_error is not None:
             raise self.accept_error
         assert isinstance(message.body, WatchedBody)
         self.accepted.append(message)
         plain = [replace(one, body=one.body.body) for one in (message, *reports) if isinstance(one.body, WatchedBody)]
-        return await self._spool.accept(plain[0], plain[1:])
-
-    def confirm(self, digest: str) -> None:
-        self.confirmed.append(digest)
-        self._spool.confirm(digest)
+        await self._spool.accept(plain[0], plain[1:])
 
     async def open(self, trace: TraceId) -> StoredMessage:
         return await self._spool.open(trace)

@@ -1,6 +1,6 @@
 """Reports of success for recipients whose message is in a mailbox with its acceptance (RFC 3461 5.2.3)."""
 
-from tests.intake.conversation import House, trace_of
+from tests.intake.conversation import House
 
 from waypost.storage import Station, StorageFull
 
@@ -52,12 +52,6 @@ async def test_a_report_to_a_user_of_ours_waits_for_local_delivery(house: House)
     await talk.message("alice@here.test", "<bob@here.test> NOTIFY=SUCCESS")
     (entry,) = await house.queued()
     assert entry.destination == "[local]" and str(entry.recipients[0].address) == "alice@here.test"
-
-
-async def test_a_retransmission_is_not_reported_again(house: House) -> None:
-    for _ in range(2):
-        reply = await (await house.reception()).message("x@there.test", "<bob@here.test> NOTIFY=SUCCESS")
-    assert len(await house.queued()) == 1 and await house.stored(trace_of(reply))
 
 
 async def test_no_octets_are_left_behind_by_reports(house: House) -> None:

@@ -137,9 +137,10 @@ class Letters:
         """Accept a letter."""
         message = await self.letter(octets, **how)
         try:
-            return await self.storage.spool.accept(message)
+            await self.storage.spool.accept(message)
         finally:
             message.body.discard()
+        return message.trace
 
     async def account(self, address: str = "bob@builder.test", quota: int = 0) -> Account:
         """Make an account."""

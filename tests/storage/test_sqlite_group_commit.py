@@ -11,6 +11,7 @@ import pytest
 from tests.storage.faults import failing, faulty_system, watched
 from tests.storage.letters import HEAD, Engine, Letters, files_in, stored
 
+from waypost.message.trace import TraceId
 from waypost.storage import NewMessage, NotFound, Notice, StorageError, StorageFull
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite import octets as octets_module
@@ -24,8 +25,12 @@ BOB = "bob@builder.test"
 
 async def accept_all(letters: Letters, messages: list[NewMessage]) -> list[Any]:
     """Accept messages at the same time; returns trace ids and errors."""
-    accepting = (letters.storage.spool.accept(message) for message in messages)
-    return await asyncio.gather(*accepting, return_exceptions=True)
+
+    async def accept(message: NewMessage) -> TraceId:
+        await letters.storage.spool.accept(message)
+        return message.trace
+
+    return await asyncio.gather(*map(accept, messages), return_exceptions=True)
 
 
 async def test_concurrent_acceptances_share_commits(opened: SqliteStorage, letters: Letters) -> None:
@@ -339,12 +344,3 @@ async def test_a_file_stays_when_its_commit_may_come_to_light_though_the_disk_is
 
 def fail_for_room(connection: apsw.Connection) -> None:
     raise apsw.FullError("database or disk is full")
-
-
-async def test_a_retransmission_survives_what_another_operation_of_its_group_left_in_doubt(letters: Letters) -> None:
-    first = await letters.post(LARGE, to=[BOB], digest="digest")
-    again = await letters.letter(LARGE, to=[BOB], digest="digest")
-    poison = await letters.letter(b"x", mailboxes=[4711])
-    answers = await accept_all(letters, [again, poison])
-    again.body.discard()
-    assert answers[0] == first and isinstance(answers[1], NotFound)

@@ -12,7 +12,6 @@ from tests.storage.letters import HEAD, Engine, Letters, files_in, finished, sto
 from waypost.message.trace import TraceId
 from waypost.storage import Filter, StorageError
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite import spool as spool_module
 from waypost.storage.sqlite.arriving import ArrivingFile
 
 BOB = "bob@builder.test"
@@ -98,17 +97,6 @@ async def test_large_messages_give_their_space_back_at_once(
     assert files_in(engine.data) == []
 
 
-async def test_a_retransmission_leaves_no_octets(
-    engine: Engine, opened: SqliteStorage, letters: Letters, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("waypost.storage.sqlite.spool._SECOND_LOOK", 0.0)
-    for _ in range(2):
-        await letters.post(LARGE, to=[BOB], digest="d")
-    assert len(files_in(engine.data)) == 1
-    await opened.maintain()
-    assert len(files_in(engine.data)) == 1
-
-
 async def test_damaged_records_stay_for_a_person_and_do_not_stop_the_others(
     engine: Engine,
     opened: SqliteStorage,
@@ -181,7 +169,8 @@ async def test_leftovers_of_a_crash_are_swept_and_arriving_messages_are_not(
     arriving = ArrivingFile(folder)
     await opened.maintain()
     assert len(files_in(engine.data)) == 3
-    trace = await letters.storage.spool.accept(message)
+    await letters.storage.spool.accept(message)
+    trace = message.trace
     message.body.discard()
     arriving.close()
     assert await stored(letters.storage.spool, trace) == HEAD + LARGE
@@ -232,23 +221,6 @@ async def test_housekeeping_beside_steady_traffic_loses_nothing(
         for storage in (letters.storage, other.storage):
             assert await stored(storage.spool, trace) == HEAD + octets
     assert octets_in(engine.data) < 3 * sum(map(len, kept.values())) + 60_000
-
-
-async def test_a_message_that_is_looked_at_twice_outlasts_the_housekeeping_between(
-    opened: SqliteStorage, letters: Letters, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def meanwhile(seconds: float) -> None:
-        letters.storage.spool.confirm("digest")  # the first one's client has its answer
-        await letters.post(b"another", to=[BOB])
-        await opened.maintain()
-
-    first = await letters.post(LARGE, to=[BOB], digest="digest")
-    monkeypatch.setattr(spool_module.asyncio, "sleep", meanwhile)
-    second = await letters.post(LARGE, to=[BOB], digest="digest")
-    monkeypatch.undo()
-    assert first != second, "it is meant twice"
-    for trace in (first, second):
-        assert await stored(letters.storage.spool, trace) == HEAD + LARGE
 
 
 async def test_looking_whether_a_new_file_is_abandoned_harms_nobody(

@@ -1,12 +1,13 @@
 """Schema changes: numbered, tried on a copy first, undone by a snapshot, never under a running process."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import apsw
 import pytest
 from tests.storage.faults import failing
-from tests.storage.letters import Engine, Letters
+from tests.storage.letters import HEAD, START, Engine, Letters, stored
 
 from waypost.storage import StorageError
 from waypost.storage.sqlite import preparation
@@ -103,3 +104,30 @@ async def test_the_schema_is_not_changed_under_a_running_process(
 async def test_processes_that_start_together_agree_on_one_migration(engine: Engine) -> None:
     await asyncio.gather(*(engine.open(worker=number) for number in range(4)))
     assert len(engine.opened) == 4
+
+
+async def test_a_data_directory_of_the_first_schema_goes_on_without_the_digests_of_messages(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schema 2: nothing is taken for a retransmission any more, and what was stored before is read as before."""
+    module, first = sys.modules[migrate.__module__], migrations()[:1]
+    with monkeypatch.context() as before:
+        before.setattr(module, "migrations", lambda: first)
+        letters = Letters((await engine.open()).storage, engine.clock)
+        bob = await letters.account()
+        octets = [b"small", bytes(range(256)) * 1024]
+        traces = [await letters.post(one, to=["carol@elsewhere.test"], mailboxes=[bob.inbox]) for one in octets]
+        await engine.close()
+    with apsw.Connection(str(engine.data / DATABASE)) as database:
+        for number, trace in enumerate(traces):
+            database.execute("INSERT INTO unconfirmed VALUES (?, ?, ?)", (f"{number:032x}", trace, START)).fetchall()
+    database.close()
+
+    storage = (await engine.open()).storage
+    assert ask(engine.data / DATABASE, "SELECT count(*) FROM sqlite_schema WHERE name = 'unconfirmed'") == 0
+    for trace, one in zip(traces, octets, strict=True):
+        assert await stored(storage.spool, trace) == HEAD + one
+    assert [entry.trace for entry in await storage.queue.due("elsewhere.test", now=START, limit=9)] == traces
+    assert [row.trace for row in await storage.mailboxes.messages(bob.inbox)] == traces
+    snapshot = engine.data / "snapshots" / "schema-0001.db"
+    assert ask(snapshot, "SELECT count(*) FROM unconfirmed") == 2 and ask(snapshot, "SELECT count(*) FROM message") == 2

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from tests.storage.letters import HEAD, Engine, Letters, files_in, octets_of, stored
 
 from waypost.storage import MailboxDelivery, NotFound, Notice, Storage, StorageError
-from waypost.storage.sqlite import spool as spool_module
 
 LARGE = bytes(range(256)) * 1024  # four times the threshold of the tests
 
@@ -27,7 +26,8 @@ async def test_a_large_message_goes_to_disk_while_it_arrives_and_is_read_back(
 ) -> None:
     message = await letters.letter(LARGE, to=["bob@builder.test"])
     assert [name for name in files_in(engine.data) if name.startswith("arriving-")]
-    trace = await storage.spool.accept(message)
+    await storage.spool.accept(message)
+    trace = message.trace
     message.body.discard()
     assert not [name for name in files_in(engine.data) if name.startswith("arriving-")]
     assert await stored(storage.spool, trace) == HEAD + LARGE
@@ -55,7 +55,8 @@ async def test_any_split_of_the_same_octets_is_the_same_message(
         for piece in pieces:
             await message.body.write(piece)
         assert message.body.size == sum(map(len, pieces))
-        trace = await opened.storage.spool.accept(message)
+        await opened.storage.spool.accept(message)
+        trace = message.trace
         message.body.discard()
         assert await stored(opened.storage.spool, trace) == HEAD + b"".join(pieces)
     finally:
@@ -104,7 +105,7 @@ async def test_reports_are_written_with_the_message_that_causes_them(storage: St
     bob = await letters.account()
     report = await letters.letter(b"delivered", to=["alice@wonderland.test"], sender=None)
     message = await letters.letter(b"hello", mailboxes=[bob.inbox])
-    assert await storage.spool.accept(message, [report]) == message.trace
+    await storage.spool.accept(message, [report])
     assert await stored(storage.spool, report.trace) == HEAD + b"delivered"
     (entry,) = await letters.due("wonderland.test")
     assert entry.trace == report.trace and entry.envelope.reverse_path is None
@@ -120,71 +121,20 @@ async def test_a_message_with_a_report_that_cannot_be_stored_is_not_stored_eithe
     assert await letters.due("builder.test") == []
 
 
-class TestRetransmissions:
-    """Decision 0005: the same octets again are the same message, unless its client showed that it saw our 250."""
-
-    @pytest.fixture(autouse=True)
-    def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(spool_module, "_SECOND_LOOK", 0.0)
-
-    async def test_a_retransmission_is_answered_with_the_first_id_and_not_stored_again(
-        self, engine: Engine, storage: Storage, letters: Letters
-    ) -> None:
-        first = await letters.post(b"once", to=["bob@builder.test"], digest="d1")
-        engine.notices.clear()
-        report = await letters.letter(b"report", to=["alice@wonderland.test"])
-        again = await letters.letter(b"once", to=["bob@builder.test"], digest="d1")
-        assert await storage.spool.accept(again, [report]) == first
-        assert [entry.trace for entry in await letters.due("builder.test")] == [first]
-        assert await letters.due("wonderland.test") == []  # the report went with the first copy
-        assert engine.notices == []
-
-    async def test_a_retransmission_is_recognised_after_a_restart(self, engine: Engine) -> None:
-        opened = await engine.open()
-        first = await Letters(opened.storage, engine.clock).post(LARGE, to=["bob@builder.test"], digest="d1")
-        await engine.close()
-        letters = Letters((await engine.open(worker=1)).storage, engine.clock, maker=1)
-        assert await letters.post(LARGE, to=["bob@builder.test"], digest="d1") == first
-        assert await stored(letters.storage.spool, first) == HEAD + LARGE
-
-    async def test_after_a_confirmation_the_same_octets_are_a_new_message_at_once(
-        self, storage: Storage, letters: Letters
-    ) -> None:
-        first = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
-        storage.spool.confirm("d1")
-        second = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
-        assert second != first
-        assert len(await letters.due("builder.test")) == 2
-
-    async def test_a_confirmation_that_another_process_is_about_to_write_is_waited_for(
-        self, engine: Engine, storage: Storage, letters: Letters, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        first = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
-        other = Letters((await engine.open(worker=1)).storage, engine.clock, maker=1)
-
-        async def confirmed_meanwhile(seconds: float) -> None:
-            storage.spool.confirm("d1")
-            await letters.post(b"anything else")
-
-        monkeypatch.setattr(spool_module.asyncio, "sleep", confirmed_meanwhile)
-        assert await other.post(b"twice", to=["bob@builder.test"], digest="d1") != first
-
-    async def test_a_confirmation_outlives_a_clean_stop(self, engine: Engine) -> None:
-        opened = await engine.open()
-        letters = Letters(opened.storage, engine.clock)
-        first = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
-        opened.storage.spool.confirm("d1")
-        await engine.close()
-        letters = Letters((await engine.open()).storage, engine.clock, maker=1)
-        assert await letters.post(b"twice", to=["bob@builder.test"], digest="d1") != first
-
-    async def test_digests_are_forgotten_after_a_day(self, engine: Engine) -> None:
-        opened = await engine.open()
-        letters = Letters(opened.storage, engine.clock)
-        first = await letters.post(b"twice", to=["bob@builder.test"], digest="d1")
-        engine.clock.time += 25 * 3600 * 1_000_000
-        await opened.maintain()
-        assert await letters.post(b"twice", to=["bob@builder.test"], digest="d1") != first
+@pytest.mark.parametrize("octets", [b"once", LARGE])
+async def test_the_same_octets_again_are_a_message_of_their_own(
+    engine: Engine, storage: Storage, letters: Letters, octets: bytes
+) -> None:
+    """RFC 5321 4.2.5: by one process or by another, before a restart or after it."""
+    bob = await letters.account()
+    other = Letters((await engine.open(worker=1)).storage, engine.clock, maker=1)
+    traces = [await one.post(octets, mailboxes=[bob.inbox]) for one in (letters, letters, other)]
+    await engine.close()
+    again = Letters((await engine.open()).storage, engine.clock, maker=2)
+    traces.append(await again.post(octets, mailboxes=[bob.inbox]))
+    assert [row.trace for row in await again.storage.mailboxes.messages(bob.inbox)] == traces
+    for trace in traces:
+        assert await stored(again.storage.spool, trace) == HEAD + octets
 
 
 class TestBodies:

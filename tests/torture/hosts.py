@@ -169,10 +169,6 @@ class Stage:
         state = json.loads((self.hosts[name].directory / "data/run/service.json").read_text())
         return [worker["pid"] for worker in state["workers"]]
 
-    def recognised(self) -> int:
-        """Return how many messages the hosts say they were sent again and had already."""
-        return sum(host.log.read_text().count('"message accepted again"') for host in self.hosts.values())
-
     async def waiting(self) -> int:
         """Return how many entries wait in both queues."""
         stats = await asyncio.gather(*(host.json("queue", "stats") for host in self.hosts.values()))

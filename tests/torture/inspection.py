@@ -6,7 +6,6 @@ Then the storage must work: it takes new mail, does its housekeeping, and is cle
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from unittest.mock import patch
 
 import apsw
 from tests.storage.letters import Letters, octets_of, stored
@@ -19,7 +18,6 @@ from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite.check import Checker
 
 _INSPECTOR = 7  # the worker's number
-_RESENT = 3  # retransmissions that are tried on each image
 
 
 @dataclass
@@ -44,7 +42,6 @@ class Inspection:
         try:
             await self._look(opened.storage)
             self._check_clean(harmless=True)
-            await self._resend(opened.storage)
             await self._work(opened)
             self._check_clean(harmless=False)
         except apsw.Error as error:
@@ -186,19 +183,6 @@ class Inspection:
                     self._wrong(f"storage check: {problem.what}")
         finally:
             checker.close()
-
-    async def _resend(self, storage: Storage) -> None:
-        """Messages that were acknowledged, and whose client never showed that it knows, are recognised."""
-        letters = Letters(storage, now, _INSPECTOR)
-        unconfirmed = [
-            (digest, trace)
-            for digest, (trace, deed) in self.ledger.digests.items()
-            if digest not in self.ledger.confirmed and deed.fate(self.moment) is Fate.DONE
-        ]
-        with patch("waypost.storage.sqlite.spool._SECOND_LOOK", 0.0):  # nobody confirms anything meanwhile
-            for digest, trace in unconfirmed[-_RESENT:]:
-                if await letters.post(b"the same again", to=["bob@builder.test"], digest=digest) != trace:
-                    self._wrong(f"message {trace} is not recognised when it is sent again")
 
     async def _work(self, opened: SqliteStorage) -> None:
         """New mail comes in and is read; the house is put in order."""

@@ -39,8 +39,8 @@ class KillFigures:
 
     kills: Counter[Victim] = field(default_factory=Counter)
     messages: int = 0
-    resent: int = 0
-    recognised: int = 0
+    unanswered: int = 0
+    stored_twice: int = 0
     ends: int = 0
     reports: int = 0
     deletions: int = 0
@@ -192,7 +192,7 @@ class KillTorture:
     def _count(self, load: Load, verdict: Verdict, seconds: float) -> None:
         figures = self.figures
         figures.messages = load.acknowledged
-        figures.resent, figures.recognised = len(self._promises.resent), self._stage.recognised()
+        figures.unanswered, figures.stored_twice = len(self._promises.unanswered), len(verdict.stored_twice)
         figures.ends, figures.reports = verdict.ends, verdict.reports
         figures.deletions, figures.doubtful_quits = load.deletions, load.doubts
         twice = [len(numbers) for numbers in verdict.duplicates.values()]

@@ -73,13 +73,11 @@ class Seen:
 
 @dataclass(slots=True)
 class Ledger:
-    """All that is known. `unconfirmed` are messages by digest whose client never showed that it saw our answer."""
+    """All that is known."""
 
     facts: dict[Place, Fact] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     boxes: dict[int, tuple[Deed, str, int]] = field(default_factory=dict)  # mailbox: (made by, address, UIDVALIDITY)
-    digests: dict[str, tuple[TraceId, Deed]] = field(default_factory=dict)
-    confirmed: set[str] = field(default_factory=set)
     events: list[tuple[Deed, TraceId, str]] = field(default_factory=list)  # what the journal must tell
     deeds: int = 0
 

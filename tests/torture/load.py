@@ -1,4 +1,4 @@
-"""The load: clients that send and read all at once, and that send again what was not acknowledged, octet by octet."""
+"""The load: clients that send and read all at once, and that send again what was not acknowledged."""
 
 import asyncio
 import itertools
@@ -110,7 +110,8 @@ class Load:
                 trace = await client.send(letter, pipelined=pipelined, sent=sent)
             except LOST:
                 self.lost += 1
-                self.promises.resent.add(letter.number)
+                if client is not None and client.unanswered:
+                    self.promises.unanswered[letter.number] += 1
             except Refused as refusal:
                 if not refusal.for_now:
                     raise

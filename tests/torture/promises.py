@@ -1,6 +1,7 @@
 """What the clients were promised: messages that were taken, maildrops that were read, deletions that were answered."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,12 +28,14 @@ class Copy:
 
 @dataclass
 class Promises:
-    """All messages of a run, by number. `problems` is what clients saw and should not have seen."""
+    """All messages of a run, by number. `unanswered` counts how often the whole of one was sent and no answer came:
+    each time it may have been stored. `problems` is what clients saw and should not have seen.
+    """
 
     seed: int
     letters: dict[int, Letter] = field(default_factory=dict)
     taken: dict[int, Acknowledged] = field(default_factory=dict)
-    resent: set[int] = field(default_factory=set)
+    unanswered: Counter[int] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
     def acknowledge(self, letter: Letter, host: str, trace: str) -> None:

@@ -132,21 +132,16 @@ class Hand:
             to = self._chance.sample(self._destinations, self._chance.choice((0, 1, 1, 2, 3)))
             boxes = self._chance.sample(self._scribe.boxes(), self._chance.choice((0, 1, 1, 2) if to else (1, 2)))
             deed = self._scribe.begin("accept")
-            digest = self._chance.randbytes(16).hex()
-            message = await self._letter(deed, [f"someone@{name}" for name in to], boxes, digest)
-            self._ledger.digests[digest] = (message.trace, deed)
+            message = await self._letter(deed, [f"someone@{name}" for name in to], boxes)
             try:
                 await self._scribe.acknowledged(deed, self._storage.spool.accept(message))
             finally:
                 message.body.discard()
-            if self._chance.random() < 0.7:
-                self._ledger.confirmed.add(digest)
-                self._storage.spool.confirm(digest)
 
-    async def _letter(self, deed: Deed, to: list[str], boxes: list[int], digest: str | None = None) -> NewMessage:
+    async def _letter(self, deed: Deed, to: list[str], boxes: list[int]) -> NewMessage:
         octets = self._chance.randbytes(self._chance.choice(_SIZES))
         head = b"Received: number %d\r\n" % self._ledger.deeds
-        message = await self._letters.letter(octets, to=to, mailboxes=boxes, head=head, digest=digest)
+        message = await self._letters.letter(octets, to=to, mailboxes=boxes, head=head)
         self._note(deed, message, head + octets)
         return message
 

@@ -20,5 +20,5 @@ async def test_ten_kills_lose_nothing_and_double_nothing(worker_id: str) -> None
     folder = new_directory()
     figures = await KillTorture(folder, network, seed=1).run(KILLS)
     assert figures.kills.total() >= KILLS
-    assert figures.resent and figures.reports and figures.deletions
+    assert figures.unanswered and figures.reports and figures.deletions
     remove_directory(folder)  # when all is well; else it is looked at

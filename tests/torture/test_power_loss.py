@@ -62,7 +62,8 @@ async def test_each_name_that_is_made_durable_needs_to_be(
         await PowerTorture(tmp_path, 4).run(lives=1, deeds=DEEDS, images=4 * IMAGES)
 
 
-CHANGED = [*migrations(), (2, "more", "CREATE TABLE more (value); INSERT INTO more SELECT id FROM message;")]
+BEFORE = len(migrations())
+CHANGED = [*migrations(), (BEFORE + 1, "more", "CREATE TABLE more (value); INSERT INTO more SELECT id FROM message;")]
 
 
 async def test_a_power_loss_during_a_schema_change_leaves_the_old_schema_or_the_new_one(
@@ -86,16 +87,16 @@ async def test_a_power_loss_during_a_schema_change_leaves_the_old_schema_or_the_
         write_tree(disk.image(Losses(chance)), folder)
         version = schema_of(folder / DATA / DATABASE)
         versions[version] += 1
-        if version == 2:
-            snapshot = folder / DATA / "snapshots" / "schema-0001.db"
+        if version == BEFORE + 1:
+            snapshot = folder / DATA / "snapshots" / f"schema-{BEFORE:04}.db"
             assert snapshot.exists(), f"step {moment}"
-            assert schema_of(snapshot) == 1
+            assert schema_of(snapshot) == BEFORE
         with Recorder(folder):
             inspection = Inspection(folder / DATA, scribe.ledger, moment)
             await inspection.run()
         assert not inspection.problems, f"step {moment}"
         shutil.rmtree(folder)
-    assert set(versions) == {1, 2}
+    assert set(versions) == {BEFORE, BEFORE + 1}
 
 
 def schema_of(path: Path) -> int:

@@ -1,11 +1,12 @@
 """The verdict at the end: every message that was acknowledged came to each of its ends, and to each of them once.
 
-A message has an end for each recipient: a mailbox, the sink, or a report to its sender. Only what was relayed may be
-there twice, and only when the host that relayed it was killed between: the answer was in flight then.
+A message has an end for each recipient: a mailbox, the sink, or a report to its sender. A message whose 250 was lost
+in a kill is sent again and may arrive twice, under another trace id (RFC 5321 4.2.5); it is never lost. What was
+relayed may be there twice under one trace id, when one of the two hosts was killed between: the answer was in flight.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -55,19 +56,20 @@ class Kill:
     host: str
     victim: Victim
 
-    def explains(self, host: str, first: float, second: float) -> bool:
-        """True when a host's message may have come twice, at these times, because of it.
+    def explains(self, hosts: Collection[str], first: float, second: float) -> bool:
+        """True when a message may have come twice, at these times, because one of the hosts that took part was killed.
 
         Workers whose supervisor dies end what they do, and what they know is written.
         """
-        return self.host == host and first - _SLACK < self.time < second and self.victim is not Victim.SUPERVISOR
+        return self.host in hosts and first - _SLACK < self.time < second and self.victim is not Victim.SUPERVISOR
 
 
 @dataclass
 class Verdict:
-    """What is wrong, and the numbers of messages that came twice because of a kill."""
+    """What is wrong, and the numbers of messages that came twice: relayed twice because of a kill, or sent twice."""
 
     problems: list[str] = field(default_factory=list)
+    stored_twice: set[int] = field(default_factory=set)
     duplicates: dict[Kill, set[int]] = field(default_factory=dict)
     ends: int = 0
     reports: int = 0
@@ -100,26 +102,47 @@ def judge(promises: Promises, maildrops: Iterable[Maildrop], sunk: Sequence[Take
     for end, (taken, relayed) in expected.items():
         verdict.ends += 1
         verdict.reports += end.about is not None
-        _judge_end(end, taken, relayed, sorted(found.get(end, []), key=lambda one: one.time), kills, verdict)
+        again = promises.unanswered[end.number]
+        _judge_end(end, taken, relayed, again, sorted(found.get(end, []), key=lambda one: one.time), kills, verdict)
     for end in found.keys() - expected.keys():
         verdict.problems.append(f"{end}: found, and nobody sent it there")
     return verdict
 
 
 def _judge_end(
-    end: End, taken: Acknowledged, relayed: bool, arrivals: list[Arrival], kills: Sequence[Kill], verdict: Verdict
+    end: End,
+    taken: Acknowledged,
+    relayed: bool,
+    again: int,
+    arrivals: list[Arrival],
+    kills: Sequence[Kill],
+    verdict: Verdict,
 ) -> None:
+    """Judge one end. `again` is how often its message was sent whole and not answered."""
     if not arrivals:
         verdict.problems.append(f"{end} is lost; {taken.host} had taken it as {taken.trace}")
-    for arrival in arrivals:
-        if arrival.trace != taken.trace and end.about is None:
-            verdict.problems.append(f"{end}: it came as {arrival.trace}, and was acknowledged as {taken.trace}")
-    for first, second in itertools.pairwise(arrivals):
-        between = [kill for kill in kills if kill.explains(taken.host, first.time, second.time)]
-        if relayed and between:
-            verdict.duplicates.setdefault(between[-1], set()).add(end.number)
-        else:
-            verdict.problems.append(f"{end} came twice, and nothing explains it; it is {taken.trace} of {taken.host}")
+        return
+    traces = {arrival.trace for arrival in arrivals}
+    if end.about is None and taken.trace not in traces:
+        verdict.problems.append(f"{end}: it was acknowledged as {taken.trace}, and that is lost; it came as {traces}")
+    copies = len(traces)
+    hosts = {taken.host, end.who.partition("@")[2]}
+    for trace in traces:
+        same = [arrival for arrival in arrivals if arrival.trace == trace]
+        for first, second in itertools.pairwise(same):
+            between = [kill for kill in kills if kill.explains(hosts, first.time, second.time)]
+            if relayed and between:
+                verdict.duplicates.setdefault(between[-1], set()).add(end.number)
+            elif end.about is not None:  # each copy of a message has its own report, which names no trace id
+                copies += 1
+            else:
+                verdict.problems.append(f"{end} came twice as {trace}, and nothing explains it")
+    if copies > 1:
+        verdict.stored_twice.add(end.number)
+    if copies > 1 + again:
+        verdict.problems.append(
+            f"{end} came {copies} times, and its answer was lost {again} times; it is {taken.trace} of {taken.host}"
+        )
 
 
 def _found_in_maildrops(

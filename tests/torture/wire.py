@@ -57,7 +57,12 @@ class _Connection:
 
 
 class SmtpClient(_Connection):
-    """One connection to an MSA or an MX (RFC 5321, RFC 6409)."""
+    """One connection to an MSA or an MX (RFC 5321, RFC 6409).
+
+    `unanswered`: the whole of a message may have been sent, and no answer has come.
+    """
+
+    unanswered = False
 
     @classmethod
     async def connect(cls, door: Door, user: str | None = None, password: str = "") -> "SmtpClient":
@@ -96,9 +101,16 @@ class SmtpClient(_Connection):
             for command in commands:
                 await self._ask(command)
             await self._ask(b"DATA", b"3")
+        self.unanswered = True
         await self._say(letter.octets + b".\r\n")
         sent()
-        return (await self._expect(b"2")).split()[-1]
+        try:
+            answer = await self._expect(b"2")
+        except Refused:
+            self.unanswered = False
+            raise
+        self.unanswered = False
+        return answer.split()[-1]
 
     async def quit(self) -> None:
         """Part in peace. Raises what is in `LOST`, or `Refused`."""

@@ -1,6 +1,6 @@
 """Intake: what both ways in do alike, from the connection's first octet to the commit of a message."""
 
-from waypost.intake.acceptance import Acceptance, Arrival, Decision
+from waypost.intake.acceptance import Acceptance, Arrival
 from waypost.intake.client import Client
 from waypost.intake.options import server_options
 from waypost.intake.policy import Admitted, Examined, Policy
@@ -11,7 +11,6 @@ __all__ = [
     "Admitted",
     "Arrival",
     "Client",
-    "Decision",
     "Examined",
     "Policy",
     "SmtpSession",

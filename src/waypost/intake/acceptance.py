@@ -6,11 +6,9 @@ front, the recipients become mailbox rows and queue entries, and nothing is answ
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from waypost.config.settings import Limits
 from waypost.delivery.plan import Plan, Planner
@@ -40,21 +38,12 @@ host; an alias elsewhere that leads back adds two more."""
 
 @dataclass(slots=True)
 class Arrival:
-    """A message that has arrived whole. `reached` says where each recipient of the envelope leads; `before` are the
-    digests of this session's messages that are not confirmed yet."""
+    """A message that has arrived whole. `reached` says where each recipient of the envelope leads."""
 
     client: Client
     envelope: Envelope
     reached: Sequence[Reached | None]
     content: Content
-    before: Collection[str] = ()
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """What to answer, and the digest to confirm when the client has seen the answer; None when nothing was stored."""
-
-    reply: Reply
-    digest: str | None = None
 
 
 class Acceptance:
@@ -79,7 +68,7 @@ class Acceptance:
         self._limits = limits
         self._now = now
 
-    async def accept(self, arrival: Arrival, policy: Policy) -> Decision:  # hot: bench/accept
+    async def accept(self, arrival: Arrival, policy: Policy) -> Reply:  # hot: bench/accept
         """Take a message for all its recipients, or for none. Raises `StorageFull`, `StorageError`.
 
         RCPT has looked at the declared size. Where the real one is larger, a quota is soft: only when no recipient
@@ -90,8 +79,8 @@ class Acceptance:
             return self._refused(arrival, replies.MAILBOX_FULL)
         return await self._take(arrival, policy, lmtp=False)
 
-    async def accept_each(self, arrival: Arrival, policy: Policy) -> list[Decision]:
-        """LMTP: take a message for those recipients who have room (RFC 2033 4.2); one decision for each, in order.
+    async def accept_each(self, arrival: Arrival, policy: Policy) -> list[Reply]:
+        """LMTP: take a message for those recipients who have room (RFC 2033 4.2); one reply for each, in order.
 
         Raises `StorageFull`, `StorageError`.
         """
@@ -107,12 +96,11 @@ class Acceptance:
             envelope.to(tuple(recipient for recipient, _ in taken)),
             [found for _, found in taken],
             arrival.content,
-            arrival.before,
         )
-        decision = await self._take(for_those, policy, lmtp=True)
-        return [decision if fit else Decision(replies.MAILBOX_FULL) for fit in fits]
+        reply = await self._take(for_those, policy, lmtp=True)
+        return [reply if fit else replies.MAILBOX_FULL for fit in fits]
 
-    async def _take(self, arrival: Arrival, policy: Policy, *, lmtp: bool) -> Decision:
+    async def _take(self, arrival: Arrival, policy: Policy, *, lmtp: bool) -> Reply:
         client, envelope = arrival.client, arrival.envelope
         headers = HeaderBlock(arrival.content.header or b"")
         refusal = self._refusal(headers, envelope)
@@ -122,22 +110,17 @@ class Acceptance:
         examined = await policy.examine(client, envelope, headers, trace, now)
         if isinstance(examined, Reply):
             return self._refused(arrival, examined)
-        digest = arrival.content.digest(_identity(client, envelope))
-        if digest in arrival.before:  # nobody retransmits in the session that took it: it is meant twice
-            self._spool.confirm(digest)
-        stored: TraceId | None = None
         try:
-            stored = await self._store(arrival, examined, trace, now, digest, lmtp=lmtp)
-        finally:
-            if stored != trace:
-                await policy.withdraw(client, envelope, now)
+            await self._store(arrival, examined, trace, now, lmtp=lmtp)
+        except BaseException:
+            await policy.withdraw(client, envelope, now)
+            raise
         # The client waits for its answer, and the log is not what it waits for.
-        words = "message accepted again" if stored != trace else "message accepted"
-        asyncio.get_running_loop().call_soon(_tell, words, _facts(arrival, stored, examined))
-        shown = format_trace_id(stored)
+        asyncio.get_running_loop().call_soon(_tell, "message accepted", _facts(arrival, trace, examined))
+        shown = format_trace_id(trace)
         if examined.envelope.priority != envelope.priority:
-            return Decision(replies.queued_with_priority(examined.envelope.priority, shown), digest)
-        return Decision(replies.queued(shown), digest)
+            return replies.queued_with_priority(examined.envelope.priority, shown)
+        return replies.queued(shown)
 
     def _refusal(self, headers: HeaderBlock, envelope: Envelope) -> Reply | None:
         """Return why no way in takes this message, if there is a reason."""
@@ -152,7 +135,7 @@ class Acceptance:
         return None
 
     @staticmethod
-    def _refused(arrival: Arrival, reply: Reply) -> Decision:
+    def _refused(arrival: Arrival, reply: Reply) -> Reply:
         fields = {
             **arrival.client.facts,
             "sender": reverse_path_text(arrival.envelope.reverse_path),
@@ -160,12 +143,10 @@ class Acceptance:
             "reply": str(reply),
         }
         log.info("message refused", extra={"fields": fields})
-        return Decision(reply)
+        return reply
 
-    async def _store(
-        self, arrival: Arrival, examined: Examined, trace: TraceId, now: Micros, digest: str, *, lmtp: bool
-    ) -> TraceId:
-        """Write the message; returns its trace id, or that of the copy which was stored before."""
+    async def _store(self, arrival: Arrival, examined: Examined, trace: TraceId, now: Micros, *, lmtp: bool) -> None:
+        """Write the message, with the reports that its delivery causes."""
         client, envelope = arrival.client, examined.envelope
         pairs = tuple(zip(envelope.recipients, arrival.reached, strict=True))
         plan = self._planner.arrange(pairs, envelope, now)
@@ -177,16 +158,16 @@ class Acceptance:
             body=arrival.content.body,
             message_id=examined.message_id,
             account=client.account.address if client.account else None,
-            digest=digest,
             deliveries=plan.deliveries,
             entries=plan.entries,
             events=tuple(_events(arrival, examined, plan, trace, now)),
         )
-        if not plan.succeeded and not plan.expanded:
-            return await self._spool.accept(message)
-        return await self._store_with_reports(message, plan)
+        if plan.succeeded or plan.expanded:
+            await self._store_with_reports(message, plan)
+        else:
+            await self._spool.accept(message)
 
-    async def _store_with_reports(self, message: NewMessage, plan: Plan) -> TraceId:
+    async def _store_with_reports(self, message: NewMessage, plan: Plan) -> None:
         """Write the message and the success reports that its delivery causes (RFC 3461 5.2.3)."""
         reports: list[NewMessage] = []
         try:
@@ -201,7 +182,7 @@ class Acceptance:
                 )
                 if report is not None:
                     reports.append(report)
-            return await self._spool.accept(message, reports)
+            await self._spool.accept(message, reports)
         finally:
             for report in reports:
                 report.body.discard()
@@ -229,13 +210,6 @@ class Acceptance:
 def _as_ascii(address: Address) -> Address:
     """Return an address in the form that puts as little as possible outside ASCII into the header."""
     return address if address.domain.isascii() else Address(address.local, address.domain_key)
-
-
-def _identity(client: Client, envelope: Envelope) -> str:
-    """Return what makes two transactions the same one: who sends, the sender, the recipients."""
-    lines = [client.account.address if client.account else "", str(envelope.reverse_path or "")]
-    lines += [str(recipient.address) for recipient in envelope.recipients]
-    return "\n".join(lines)
 
 
 def _events(arrival: Arrival, examined: Examined, plan: Plan, trace: TraceId, now: Micros) -> list[Event]:

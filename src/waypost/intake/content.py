@@ -1,10 +1,9 @@
 """The content of one message while it arrives: its header block apart, the rest on its way to storage.
 
 The header is held back, because fields are put in front of it and submission edits it; what follows is written as it
-comes and never touched again. A digest of every octet is made on the way (decision 0005).
+comes and never touched again.
 """
 
-import hashlib
 from collections.abc import Callable
 
 from waypost.message.headers import find_header_end
@@ -23,7 +22,7 @@ class Content:
     with when something went wrong meanwhile: what follows is not kept.
     """
 
-    __slots__ = ("_arriving", "_gathered", "_hasher", "_limit", "body", "failure", "header", "size")
+    __slots__ = ("_arriving", "_gathered", "_limit", "body", "failure", "header", "size")
 
     def __init__(self, new_body: Callable[[], Body], header_limit: int) -> None:
         self.body = new_body()
@@ -31,7 +30,6 @@ class Content:
         self.size = 0
         self.failure: Reply | None = None
         self._limit = header_limit
-        self._hasher = hashlib.sha256()
         self._arriving = bytearray()  # of a header whose end is not there yet
         self._gathered = bytearray()  # small pieces that wait to be written together
 
@@ -40,7 +38,6 @@ class Content:
         if self.failure is not None:
             return
         self.size += len(data)
-        self._hasher.update(data)
         if self.header is None:
             data = self._take_header(data)
         if len(data) < _SMALL or self._gathered:
@@ -86,12 +83,6 @@ class Content:
             self.header, self._arriving = bytes(self._arriving), bytearray()
         if self._gathered:
             await self.body.write(self._take_gathered())
-
-    def digest(self, envelope: str) -> str:
-        """Return the digest of these octets under an envelope: the same again is a retransmission."""
-        hasher = self._hasher.copy()
-        hasher.update(f"\n{self.size}\n{envelope}".encode())
-        return hasher.hexdigest()[:32]
 
     def fail(self, reply: Reply) -> None:
         """The message will be answered with `reply`; what is kept of it goes at once."""

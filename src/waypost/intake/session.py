@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from waypost.config.settings import SECOND, Limits
 from waypost.delivery.resolve import Reached
-from waypost.intake.acceptance import Acceptance, Arrival, Decision
+from waypost.intake.acceptance import Acceptance, Arrival
 from waypost.intake.client import Client
 from waypost.intake.content import Content
 from waypost.intake.login import Login
@@ -61,18 +61,18 @@ class SmtpSession:
 
     __slots__ = (
         "_acceptance",
-        "_answered",
         "_client",
         "_content",
         "_engine",
+        "_farewell",
         "_greeting_delay",
         "_limits",
         "_lmtp",
         "_login",
         "_policy",
         "_reached",
-        "_shown",
         "_spool",
+        "_storing",
         "_tls_wanted",
         "_too_early",
         "drain",
@@ -104,8 +104,8 @@ class SmtpSession:
         self._reached: list[Reached | None] = []
         self._content: Content | None = None
         self._tls_wanted = False
-        self._answered: list[str] = []  # digests whose 250 is not written yet
-        self._shown: list[str] = []  # digests whose 250 is written: the client's next octets confirm them
+        self._storing = False
+        self._farewell: Reply | None = None  # what is said once the message that is being stored is answered
 
     async def start(self, peer: Peer) -> Next:
         """Greet, or wait with the greeting and see who can't."""
@@ -131,17 +131,10 @@ class SmtpSession:
         return self._engine.has_input
 
     def receive(self, data: bytes) -> None:
-        """Take input; when it comes after our 250 was written, the client has seen it (decision 0005)."""
-        if self._shown:
-            self._confirm()
+        """Take input."""
         self._engine.receive(data)
         if self._too_early is not None:
             self._too_early.set()
-
-    def _confirm(self) -> None:
-        for digest in self._shown:
-            self._spool.confirm(digest)
-        self._shown.clear()
 
     def receive_eof(self) -> None:
         """The peer will send no more."""
@@ -185,7 +178,7 @@ class SmtpSession:
             if self._content is not None:
                 self._content.fail(reply)
         elif isinstance(event, MessageEnded):
-            self._finish([Decision(reply)] * len(self._reached))
+            self._finish([reply] * len(self._reached))
         else:
             self._answer(reply)
 
@@ -195,11 +188,7 @@ class SmtpSession:
 
     def take_output(self) -> bytes:
         """Return and forget the bytes to write."""
-        output = self._engine.take_output()
-        if self._answered and output:
-            self._shown += self._answered
-            self._answered.clear()
-        return output
+        return self._engine.take_output()
 
     def tls_started(self, tls: TlsInfo) -> None:
         """The handshake is done: who the client said it was is forgotten (RFC 3207 4.2)."""
@@ -219,8 +208,16 @@ class SmtpSession:
         return min(seconds, _CONTENT_TIMEOUT) if self._engine.reads_content else seconds
 
     def shut_down(self, timed_out: bool) -> None:
-        """Say 421: the client was silent, or the service stops."""
-        self._engine.shut_down(replies.TIMED_OUT if timed_out else replies.SHUTTING_DOWN)
+        """Say 421: the client was silent, or the service stops.
+
+        A message that is being stored is answered first. A 421 in the place of its 250 would make the client send it
+        again.
+        """
+        reply = replies.TIMED_OUT if timed_out else replies.SHUTTING_DOWN
+        if self._storing:
+            self._farewell = reply
+        else:
+            self._engine.shut_down(reply)
         if self._too_early is not None:
             self._too_early.set()
 
@@ -280,26 +277,29 @@ class SmtpSession:
         await content.finish()
         if content.failure is not None:
             self._log_refusal("content refused", content.failure)
-            self._finish([Decision(content.failure)] * len(self._reached))
+            self._finish([content.failure] * len(self._reached))
             return
         self._spool.expect_no_more(self)
-        arrival = Arrival(self._client, envelope, self._reached, content, (*self._shown, *self._answered))
+        self._storing = True
+        arrival = Arrival(self._client, envelope, self._reached, content)
         if self._lmtp:
             self._finish(await self._acceptance.accept_each(arrival, self._policy))
         else:
             self._finish([await self._acceptance.accept(arrival, self._policy)])
 
-    def _finish(self, decisions: list[Decision]) -> None:
+    def _finish(self, answers: list[Reply]) -> None:
         """Answer the end of a message: LMTP by one reply a recipient, SMTP by one for all."""
         self._drop_content()
+        self._storing = False
         if not self._engine.asks:
-            return  # shut down meanwhile: the client hears 421, sends again, and is recognised
+            return  # shut down before it was stored
         self._spool.expect(self)  # whoever has sent one message may go on at once
-        self._answered += {decision.digest for decision in decisions if decision.digest}
         if self._lmtp:
-            self._engine.answer_each([decision.reply for decision in decisions])
+            self._engine.answer_each(answers)
         else:
-            self._engine.answer(decisions[0].reply)
+            self._engine.answer(answers[0])
+        if self._farewell is not None:
+            self._engine.shut_down(self._farewell)
 
     async def _refused(self, event: MessageRefused) -> None:
         self._drop_content()
@@ -320,10 +320,6 @@ class SmtpSession:
     async def _closed(self, event: Closed) -> None:
         self._drop_content()
         self._spool.expect_no_more(self)
-        if event.reason == "quit":  # its octets may have come with the message's: QUIT all the same ends what it saw
-            self._shown += self._answered
-            self._answered.clear()
-            self._confirm()
 
     # Logging in.
 

@@ -63,7 +63,6 @@ class NewMessage(msgspec.Struct, frozen=True):
     body: Body
     message_id: str | None = None  # the Message-ID header field, for `waypost trace`
     account: str | None = None
-    digest: str | None = None  # of envelope and content: recognises a retransmission (decision 0005)
     deliveries: tuple[MailboxDelivery, ...] = ()
     entries: tuple[NewEntry, ...] = ()
     events: tuple[Event, ...] = ()
@@ -103,17 +102,12 @@ class Spool(Protocol):
         """None will come from this source, or it is accepted in this very turn of the loop; any number of calls."""
         ...
 
-    async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> TraceId:
+    async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> None:
         """Store bytes, envelope, entries, mailbox rows and events in one group commit, with the `reports` (success
-        DSNs of RFC 3461) that its delivery causes; they are left out when the message is a retransmission.
+        DSNs of RFC 3461) that its delivery causes.
 
-        Returns when all is durable: the message's trace id, or that of the first copy when the same digest was
-        accepted before and never confirmed. Raises `StorageFull` or `StorageError`: then nothing is stored.
+        Returns when all is durable. Raises `StorageFull` or `StorageError`: then nothing is stored.
         """
-        ...
-
-    def confirm(self, digest: str) -> None:
-        """The client has shown that it saw our 250: the same octets again are a new message."""
         ...
 
     async def open(self, trace: TraceId, place: object = None) -> StoredMessage:

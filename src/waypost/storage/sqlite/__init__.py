@@ -84,14 +84,13 @@ class SqliteStorage:
         await self._housekeeping.sweep()
         await self._housekeeping.seal_abandoned()  # it may need the space that this gave back
         await self._housekeeping.remove_empty()
-        await self._spool.expire_unconfirmed(now - _DAY)
         while await self._journal.expire(now - journal_age, limit=_AT_ONCE) >= _AT_ONCE:
             continue
         await self._housekeeping.compact(smallest=smallest)  # last: it needs space for a while
 
     async def close(self) -> None:
         """Commit what waits, then close everything."""
-        await self._spool.close()
+        self._spool.close()
         await self._writer.close()
         self._reading.close()
         os.close(self._number)

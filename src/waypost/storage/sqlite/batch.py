@@ -68,15 +68,6 @@ INSERT INTO journal (message, time, events) SELECT value->>0, value->>1, value->
 _INSERT_NAMES = """
 INSERT OR IGNORE INTO message_name (message_id, message) SELECT value->>0, value->>1 FROM json_each(?)"""
 
-_INSERT_UNCONFIRMED = """
-INSERT OR REPLACE INTO unconfirmed (digest, message, time)
-SELECT value->>0, value->>1, value->>2 FROM json_each(?)"""
-
-_DELETE_CONFIRMED = "DELETE FROM unconfirmed WHERE digest IN (SELECT value FROM json_each(?))"
-
-_FIND_UNCONFIRMED = """
-SELECT digest, message FROM unconfirmed WHERE digest IN (SELECT value FROM json_each(?))"""
-
 _UPDATE_ENTRIES = """
 UPDATE entry SET recipients = new.value->>1, next_attempt = new.value->>2, waited = new.value->>3,
        attempts = new.value->>4, last_attempt = new.value->>5, last_error = new.value->>6,
@@ -113,37 +104,22 @@ class Batch:
         self.connection = connection
         self.stored: list[NewMessage] = []
         self._locations = locations
-        self._known: dict[str, int] = {}
         self._messages: list[list[Any]] = []
         self._entries: list[list[Any]] = []
         self._wakes: dict[str, Micros] = {}
         self._deliveries: list[list[Any]] = []
         self._journal: list[list[Any]] = []
         self._names: list[list[Any]] = []
-        self._unconfirmed: list[list[Any]] = []
         self._updates: list[list[Any]] = []
         self._deletes: list[int] = []
         self._refs: dict[int, int] = {}
         self._segments: dict[int, _Growth] = {}
 
-    def recognise(self, messages: Sequence[NewMessage], confirmed: Sequence[str]) -> None:
-        """Forget confirmed digests; then look up which messages we have that were never confirmed.
-
-        The octets of all of them are in segments by now, needed or not.
-        """
+    def octets_of(self, messages: Sequence[NewMessage]) -> None:
+        """Count the octets of these messages to their segments, where they are by now, needed or not."""
         for message in messages:
             location = self._locations[id(message)]
             self.grow(location.segment, size=location.offset + location.length)
-        if confirmed:
-            self.connection.execute(_DELETE_CONFIRMED, (_json(list(confirmed)),)).fetchall()
-        digests = [message.digest for message in messages if message.digest]
-        if digests:
-            self._known = dict(self.connection.execute(_FIND_UNCONFIRMED, (_json(digests),)).fetchall())
-
-    def first_copy(self, message: NewMessage) -> TraceId | None:
-        """Return the trace id of the copy that is stored already, if there is one."""
-        found = self._known.get(message.digest) if message.digest else None
-        return None if found is None else TraceId(found)
 
     def has_entry(self, entry: int) -> bool:
         """True when a queue entry is there, and no operation of this batch takes it away."""
@@ -165,8 +141,6 @@ class Batch:
         self.events(list(message.events))
         if message.message_id:
             self._names.append([message.message_id, message.trace])
-        if message.digest:
-            self._unconfirmed.append([message.digest, message.trace, message.received_at])
 
     def _message(self, message: NewMessage) -> None:
         location = self._locations[id(message)]
@@ -265,14 +239,12 @@ class Batch:
             run(_INSERT_JOURNAL, (_json(self._journal),))
         if self._names:
             run(_INSERT_NAMES, (_json(self._names),))
-        if self._unconfirmed:
-            run(_INSERT_UNCONFIRMED, (_json(self._unconfirmed),))
         self._clear()
 
     def _clear(self) -> None:
         for rows in (self._messages, self._entries, self._deliveries, self._journal):
             rows.clear()
-        for more in (self._names, self._unconfirmed, self._updates, self._deletes):
+        for more in (self._names, self._updates, self._deletes):
             more.clear()
         self._wakes.clear()
         self._refs.clear()

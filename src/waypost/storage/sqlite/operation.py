@@ -27,5 +27,4 @@ class Operation:
     messages: Sequence[NewMessage] = ()  # whose octets are written before the transaction
     files: Sequence[ArrivingFile] = ()  # that become segments before the transaction
     incoming: bool = False  # new mail, which leaves some of the disk free for what must go on
-    confirms: Sequence[str] = ()  # digests of messages whose client saw our answer
     patient: bool = False  # while others come one after the other, it waits some milliseconds to share their commit

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from waypost.message.trace import Micros, TraceId, format_trace_id
+from waypost.message.trace import TraceId, format_trace_id
 from waypost.storage.bus import Notice
 from waypost.storage.errors import NotFound, StorageError
 from waypost.storage.spool import NewMessage, StoredMessage
@@ -25,27 +25,20 @@ log = logging.getLogger(__name__)
 
 _SMALL_READ = 128 * 1024  # octets; below it, what the system holds in memory is read without another thread
 _PLACE = "SELECT segment, offset, length, crc, head FROM message WHERE id = ?"
-_EXPIRE_UNCONFIRMED = "DELETE FROM unconfirmed WHERE time < ?"
-_CONFIRM_WITHIN = 0.1  # seconds
-_SECOND_LOOK = 1.0  # seconds
 _LET_GO_EVERY = 10.0  # seconds
 _MOST_DAMAGED = 10_000  # remembered
 
 
 def accepting(message: NewMessage, reports: Sequence[NewMessage] = ()) -> Operation:
-    """Return the operation that accepts a message; its result is the trace id under which the message is stored."""
+    """Return the operation that accepts a message and its reports."""
     messages = (message, *reports)
 
-    def stage(batch: Batch) -> TraceId:
-        first = batch.first_copy(message)
-        if first is not None:  # we have it, and its client never saw our answer
-            return first
+    def stage(batch: Batch) -> None:
         for new in messages:
             batch.message(new)
-        return message.trace
 
-    def notices(trace: TraceId) -> Sequence[Notice]:
-        return [notice for new in messages for notice in notices_of(new)] if trace == message.trace else ()
+    def notices(_: None) -> Sequence[Notice]:
+        return [notice for new in messages for notice in notices_of(new)]
 
     return Operation(stage, notices, messages=messages, incoming=True)
 
@@ -133,8 +126,6 @@ class SqliteSpool:
         self._reader = SegmentReader(self._folder)
         self.damaged: dict[TraceId, str] = {}
         """Messages whose octets are known to be damaged, and how; until the next start."""
-        self._confirmed: list[str] = []
-        self._confirming: asyncio.TimerHandle | None = None
         self._letting_go: asyncio.TimerHandle | None = None
 
     def new_body(self) -> SqliteBody:
@@ -149,33 +140,9 @@ class SqliteSpool:
         """None will come, or it comes in this very turn."""
         self._writer.gathering.expect_no_more(source)
 
-    async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> TraceId:
-        """Store a message and its reports durably; returns the trace id under which it is stored."""
-        self._submit_confirmed()
-        trace: TraceId = await self._writer.write(accepting(message, reports))
-        if trace != message.trace:
-            # It looks like a retransmission. But a client that has our answer may send the same octets again at
-            # once, through another process, before the first one's confirmation is committed: so look again.
-            await asyncio.sleep(_SECOND_LOOK)
-            trace = await self._writer.write(accepting(message, reports))
-        return trace
-
-    def confirm(self, digest: str) -> None:
-        """The client has seen our answer: forget the digest, with the next commit or one soon."""
-        self._confirmed.append(digest)
-        if self._confirming is None:
-            self._confirming = asyncio.get_running_loop().call_later(_CONFIRM_WITHIN, self._submit_confirmed)
-
-    def _submit_confirmed(self) -> asyncio.Future[Any] | None:
-        if self._confirming is not None:
-            self._confirming.cancel()
-            self._confirming = None
-        if not self._confirmed:
-            return None
-        digests, self._confirmed = self._confirmed, []
-        done = self._writer.submit(Operation(lambda batch: None, confirms=digests))
-        done.add_done_callback(_tell_unconfirmed)
-        return done
+    async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> None:
+        """Store a message and its reports durably. Raises `StorageFull` or `StorageError`."""
+        await self._writer.write(accepting(message, reports))
 
     async def octets(self, segment: int, offset: int, length: int) -> bytes:
         """Return octets of a segment, without making the event loop wait for the disk. Raises `OSError`."""
@@ -212,21 +179,8 @@ class SqliteSpool:
             raise NotFound(f"no message {format_trace_id(trace)}")
         return row
 
-    async def expire_unconfirmed(self, before: Micros) -> None:
-        """Forget digests older than `before`: no client tries that long."""
-        await self._writer.call(lambda connection: connection.execute(_EXPIRE_UNCONFIRMED, (before,)).fetchall())
-
-    async def close(self) -> None:
-        """Write what is confirmed; then take no more."""
-        done = self._submit_confirmed()
-        if done is not None:
-            await asyncio.wait([done])
+    def close(self) -> None:
+        """Close the files that are open for reading."""
         if self._letting_go is not None:
             self._letting_go.cancel()
         self._reader.close()
-
-
-def _tell_unconfirmed(done: asyncio.Future[Any]) -> None:
-    # Harmless: only the same octets again would notice, and whoever needs the disk is told of its trouble.
-    if not done.cancelled() and (error := done.exception()) is not None:
-        log.warning("confirmations not written", extra={"fields": {"error": str(error)}})

@@ -190,13 +190,12 @@ class Writer:
     def _transaction(self, group: list[Waiting], locations: Mapping[int, Location]) -> None:  # hot: bench/accept
         batch = Batch(self._connection, locations)
         messages = [message for waiting in group for message in waiting.operation.messages]
-        confirmed = [digest for waiting in group for digest in waiting.operation.confirms]
         with self._turn():
             if self._connection.in_transaction:  # a rollback that failed
                 self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                batch.recognise(messages, confirmed)
+                batch.octets_of(messages)
                 for waiting in group:
                     waiting.result = waiting.operation.stage(batch)
                 batch.flush()
