@@ -8,6 +8,9 @@ from waypost.config.settings import ListenerProtocol
 from waypost.message.received import Hop, received_field
 from waypost.message.trace import TraceId
 from waypost.protocol.session import Peer
+from waypost.protocol.smtp.capabilities import parse_capabilities
+from waypost.protocol.smtp.outgoing import scan
+from waypost.protocol.smtp.transaction import Plan, plan_transaction
 from waypost.storage import Station, StorageFull
 
 
@@ -50,6 +53,18 @@ async def test_a_recipient_outside_ascii_stays_ascii_in_the_trace_where_it_can(h
     talk = await house.reception()
     reply = await talk.message("x@there.test", "carol@exämple.test", parameters="SMTPUTF8")
     assert (await house.stored(trace_of(reply))).isascii()
+
+
+async def test_a_message_in_ascii_for_an_alias_outside_ascii_goes_on_in_ascii(house: House) -> None:
+    await house.alias("аскии@here.test", "ascii@there.test")
+    talk = await house.reception()
+    await talk.message("x@there.test", "аскии@here.test", parameters="SMTPUTF8")
+    (entry,) = await house.queued()
+    stored = await house.stored(entry.trace)
+    assert stored.isascii() and b"with UTF8SMTP\r\n" in stored
+    facts, older = scan(stored), parse_capabilities(["mx.there.test", "8BITMIME"])
+    plan = plan_transaction(entry.envelope, entry.recipients, facts, older, NOW)
+    assert isinstance(plan, Plan) and plan.rcpt == (b"RCPT TO:<ascii@there.test>\r\n",), "no SMTPUTF8 is needed"
 
 
 async def test_the_journal_tells_of_reception_and_delivery(house: House) -> None:

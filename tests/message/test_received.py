@@ -40,6 +40,24 @@ def test_the_field_has_the_form_of_rfc_5321() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("recipient", "clause"),
+    [
+        (Address("bob", "bücher.test"), b"\tfor <bob@xn--bcher-kva.test>; "),
+        (Address("bøb", "here.test"), b"\tid 1k0zxnv3e0000; "),
+        (Address("аскии", "bücher.test"), b"\tid 1k0zxnv3e0000; "),
+        (Address("bob＠x", "here.test"), b"\tid 1k0zxnv3e0000; "),
+    ],
+)
+def test_the_clause_for_is_in_ascii_or_left_out(recipient: Address, clause: bytes) -> None:
+    field = received_field(HOP, TRACE, NOW, recipient)
+    assert (
+        field.isascii()
+        and clause in field.splitlines(keepends=True)[-1]
+        and field.count(b"for <") == clause.count(b"for")
+    )
+
+
 def test_an_ipv6_address_is_a_literal_with_its_tag() -> None:
     assert b"([IPv6:2001:db8::1])" in received_field(Hop("x", "2001:db8::1", "mx", "SMTP"), TRACE, NOW)
 

@@ -16,7 +16,6 @@ from waypost.delivery.resolve import Reached
 from waypost.intake.client import Client
 from waypost.intake.content import Content
 from waypost.intake.policy import Examined, Policy
-from waypost.message.address import Address
 from waypost.message.envelope import BodyType, Envelope
 from waypost.message.headers import HeaderBlock
 from waypost.message.received import Hop, count_received, passed_here, received_field, with_protocol
@@ -203,13 +202,8 @@ class Acceptance:
             tls=client.tls,
             hide_peer=client.account is not None,
         )
-        only = _as_ascii(envelope.recipients[0].address) if len(envelope.recipients) == 1 else None
+        only = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
         return received_field(hop, trace, now, only)
-
-
-def _as_ascii(address: Address) -> Address:
-    """Return an address in the form that puts as little as possible outside ASCII into the header."""
-    return address if address.domain.isascii() else Address(address.local, address.domain_key)
 
 
 def _events(arrival: Arrival, examined: Examined, plan: Plan, trace: TraceId, now: Micros) -> list[Event]:

@@ -54,18 +54,27 @@ def _date_text(seconds: int) -> str:
 
 
 def received_field(hop: Hop, trace: TraceId, now: Micros, recipient: Address | None = None) -> bytes:
-    """Return the field with its line end. `recipient` only where the message has a single one (RFC 5321 4.4)."""
+    """Return the field with its line end, in ASCII. `recipient` only where the message has a single one.
+
+    The clause `for` is optional (RFC 5321 4.4). It is left out for a local part outside ASCII: one of ours may be an
+    alias of an address in ASCII, and a header that is not ASCII would keep the message from servers without SMTPUTF8.
+    """
     helo = _SAFE.sub("?", hop.helo)[:255] or "unknown"
     literal = f"[IPv6:{hop.peer}]" if ":" in hop.peer else f"[{hop.peer}]"
     lines = [f"Received: from {helo}" + ("" if hop.hide_peer else f" ({literal})")]
     tls = f" ({_SAFE.sub(' ', hop.tls)})" if hop.tls else ""
     lines.append(f"\tby {hop.hostname} (Waypost) with {hop.protocol}{tls}")
     last = f"\tid {format_trace_id(trace)}"
-    if recipient is not None:
+    if recipient is not None and recipient.local.isascii():
         lines.append(last)
-        last = f"\tfor <{recipient}>"
+        last = f"\tfor <{_in_ascii(recipient)}>"
     lines.append(f"{last}; {date_text(now)}")
     return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def _in_ascii(address: Address) -> Address:
+    """Return an address with its domain in A-labels."""
+    return address if address.domain.isascii() else Address(address.local, address.domain_key)
 
 
 def count_received(headers: HeaderBlock) -> int:
