@@ -91,7 +91,7 @@ async def test_the_same_message_again_and_again_in_one_packet_is_meant_so(house:
 
 async def test_each_message_has_its_report_of_success(house: House) -> None:
     traces = [
-        trace_of(await (await house.reception()).message("x@there.test", f"<{BOB}> NOTIFY=SUCCESS")) for _ in range(2)
+        trace_of(await (await house.submission(ALICE)).message(ALICE, f"<{BOB}> NOTIFY=SUCCESS")) for _ in range(2)
     ]
     reports = [entry for entry in await house.queued() if entry.envelope.reverse_path is None]
     assert len(reports) == len(set(traces)) == 2

@@ -38,6 +38,21 @@ async def test_a_forged_sender_hears_nothing(here: Live, there: Recorder, recipi
     assert there.heard == []
 
 
+async def test_a_wish_for_reports_of_success_sends_nothing_to_a_forged_sender(here: Live, there: Recorder) -> None:
+    await here.alias("all@here.test", "alice@here.test", "bob@there.test")
+    wire = await here.client()
+    await wire.reply()
+    await wire.say("EHLO x.test", "MAIL FROM:<victim@there.test> RET=FULL BY=3600;NT")
+    for recipient in ("alice@here.test", "all@here.test"):
+        assert (await wire.say(f"RCPT TO:<{recipient}> NOTIFY=SUCCESS,FAILURE")).startswith("250")
+    assert (await wire.content(CONTENT)).startswith("250")
+    await wire.close()
+    await here.idle()
+    assert len(await here.inbox("alice@here.test")) == 1
+    assert len(there.contents) == 1 and there.contents[0].endswith(CONTENT), "the alias's copy, and no report"
+    assert b"SUCCESS" not in there.heard[0]
+
+
 async def test_content_that_is_refused_comes_back_in_the_session_only(here: Live, there: Recorder) -> None:
     wire = await here.client()
     await wire.reply()

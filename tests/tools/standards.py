@@ -57,7 +57,7 @@ RFCS: tuple[tuple[str, tuple[tuple[int, str, str, str], ...]], ...] = (
             (2920, "PIPELINING", FULL, "server and client"),
             (3030, "CHUNKING and BINARYMIME", FULL, "server and client"),
             (3207, "STARTTLS", FULL, "server and client"),
-            (3461, "DSN", FULL, ""),
+            (3461, "DSN", FULL, "offered to submitters; from strangers a wish for success is not granted"),
             (4865, "FUTURERELEASE", FULL, "offered to submitters, up to 30 days; passed on"),
             (4954, "AUTH", FULL, "server and client; the parameter AUTH= is read, not believed, not passed on"),
             (6152, "8BITMIME", FULL, "no conversion to 7 bit: returned where the next hop lacks it"),

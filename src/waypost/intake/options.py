@@ -22,6 +22,7 @@ def server_options(
     return ServerOptions(
         hostname=settings.hostname,
         lmtp=lmtp,
+        dsn=submission,  # a stranger's wish for success reports is not granted: docs/decisions/0017
         submission=submission,
         starttls=settings.tls is not None and protocol in (ListenerProtocol.SMTP, ListenerProtocol.SUBMISSION),
         mechanisms=mechanisms if submission else (),

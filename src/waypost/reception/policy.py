@@ -13,7 +13,7 @@ from waypost.delivery.resolve import AddressBook
 from waypost.intake import Admitted, Client, Examined
 from waypost.intake.policy import admit
 from waypost.message.address import Address, literal_address
-from waypost.message.envelope import Envelope, Recipient
+from waypost.message.envelope import Envelope, Notify, Recipient
 from waypost.message.headers import HeaderBlock, message_id_of
 from waypost.message.trace import Micros, TraceId
 from waypost.protocol.reply import Reply
@@ -54,14 +54,26 @@ class ReceptionPolicy:
         """Take the header as it came (RFC 5321 6.4: a message in transit is not mended).
 
         A deadline (RFC 2852) has done its work: what ends in mailboxes here is delivered at once, and what goes on
-        does so without one, so that no stranger sets the time of a report to whom he names.
+        does so without one, so that no stranger sets the time of a report to whom he names. Nor does anybody hear of
+        success: the reverse-path is a stranger's word, and the report would carry his subject to whom he names.
         """
         if envelope.deliver_by is not None:
             envelope = replace(envelope, deliver_by=None)
+        for recipient in envelope.recipients:
+            if recipient.notify is not None and Notify.SUCCESS in recipient.notify:
+                envelope = envelope.to(tuple(map(_without_success, envelope.recipients)))
+                break
         return Examined(headers.data, envelope, message_id_of(headers))
 
     async def withdraw(self, client: Client, envelope: Envelope, now: Micros) -> None:
         """Nothing was counted."""
+
+
+def _without_success(recipient: Recipient) -> Recipient:
+    """Return the recipient with no wish for a report of success; whoever asked for nothing else hears nothing."""
+    if recipient.notify is None:
+        return recipient
+    return replace(recipient, notify=recipient.notify & ~Notify.SUCCESS)
 
 
 def _is_postmaster_of(client: Client, address: Address) -> bool:

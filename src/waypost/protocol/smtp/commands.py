@@ -126,7 +126,9 @@ def _helo(session: Dialogue, argument: bytes) -> None:
 
 def _capabilities(session: Dialogue) -> tuple[str, ...]:
     options = session.options
-    lines = ["PIPELINING", f"SIZE {options.max_message_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"]
+    lines = ["PIPELINING", f"SIZE {options.max_message_size}", "8BITMIME", "ENHANCEDSTATUSCODES"]
+    if options.dsn:
+        lines.append("DSN")
     lines += ["SMTPUTF8", "CHUNKING", "BINARYMIME", "DELIVERBY 0"]
     lines.append(f"LIMITS MAILMAX={options.max_transactions} RCPTMAX={options.max_recipients}")  # RFC 9422
     if options.submission:

@@ -25,6 +25,7 @@ class ServerOptions:
 
     hostname: str
     lmtp: bool = False
+    dsn: bool = True  # offered; its parameters are read in any case
     submission: bool = False  # FUTURERELEASE, MT-PRIORITY and AUTH are offered
     starttls: bool = False  # offered until TLS is on
     mechanisms: tuple[str, ...] = ()  # AUTH mechanisms, offered over TLS only
