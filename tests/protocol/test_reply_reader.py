@@ -44,7 +44,6 @@ def test_a_reply_is_read_in_the_forms_that_servers_use(line: bytes, expected: Re
         b"650 x\r\n",
         b"250_x\r\n",
         b"\r\n",
-        b"250 x\n",
         b"250 nul \0\r\n",
         b"250-one\r\n251 two\r\n",
         b"250 " + b"x" * MAX_LINE,
@@ -55,6 +54,19 @@ def test_a_reply_is_read_in_the_forms_that_servers_use(line: bytes, expected: Re
 def test_what_is_no_reply_is_refused(line: bytes) -> None:
     with pytest.raises(ReplyError):
         read(line)
+
+
+@pytest.mark.parametrize(
+    ("octets", "expected"),
+    [
+        (b"220 lf.test ESMTP\n", reply(220, None, "lf.test ESMTP")),
+        (b"250-lf.test\n250-SIZE 10\r\n250 DSN\n", reply(250, None, "lf.test", "SIZE 10", "DSN")),
+        (b"250 2.0.0 taken\n", reply(250, "2.0.0", "taken")),
+        (b"250\n", reply(250, None, "")),
+    ],
+)
+def test_lines_that_end_with_lf_alone_are_read(octets: bytes, expected: Reply) -> None:
+    assert read(octets) == [expected]
 
 
 def test_words_can_forge_no_line_of_a_log() -> None:

@@ -78,6 +78,8 @@ class Pop3Client:
         self._events: deque[Pop3ClientEvent] = deque()
         self._output: list[bytes] = []
         self._mechanism: ClientMechanism | None = None
+        self._bare_ends = False  # the server's lines end with LF alone
+        self._ended_with_cr = False
         self._unsent: bytes | None = None  # an initial response that did not fit into its line
         self._handshake = False
         self._over = False
@@ -91,7 +93,7 @@ class Pop3Client:
         if self._handshake:
             self.fail(_INJECTED)
             return
-        self._buffer += data
+        self._buffer += self._with_crlf(data) if self._bare_ends else data
         while self._buffer and not self._over:
             if self._content is not None:
                 self._take_content(self._content)
@@ -102,6 +104,10 @@ class Pop3Client:
             elif not end:
                 return
             else:
+                if not self._bare_ends and not line.endswith(b"\r"):
+                    # A server whose answers end with LF alone ends its messages so, too.
+                    self._bare_ends = True
+                    rest = self._with_crlf(rest)
                 self._buffer = rest
                 self._take_line(line)
 
@@ -202,11 +208,16 @@ class Pop3Client:
             self._content = None
             self._events.append(ContentEnded())
 
+    def _with_crlf(self, data: bytes) -> bytes:
+        """Return data with CRLF for each LF. A CR at the end of a piece and an LF in front of the next are one."""
+        split = self._ended_with_cr and data.startswith(b"\n")
+        self._ended_with_cr = data.endswith(b"\r") if data else self._ended_with_cr
+        whole = data[1:] if split else data
+        whole = whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        return b"\n" + whole if split else whole
+
     def _take_line(self, line: bytes) -> None:
-        if not line.endswith(b"\r"):
-            self.fail("a line of the server does not end with CRLF")
-            return
-        line = line[:-1]
+        line = line.removesuffix(b"\r")
         awaited = self._awaited[0] if self._awaited else None
         if awaited is _Awaited.AUTH and (line == b"+" or line.startswith(b"+ ")):
             self._take_challenge(line[2:])

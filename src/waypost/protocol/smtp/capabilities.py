@@ -41,6 +41,8 @@ def parse_capabilities(lines: Sequence[str]) -> Capabilities:
     offered: dict[str, list[str]] = {}
     for line in lines[1:]:
         words = line.split()
+        if words and words[0][:5].upper() == "AUTH=":  # the form before RFC 2554, which some servers say alone
+            words = ["AUTH", words[0][5:], *words[1:]]
         if words:
             offered.setdefault(words[0].upper(), []).extend(word.upper() for word in words[1:])
     # RFC 9422 section 4: a limit of zero or of nonsense is none.

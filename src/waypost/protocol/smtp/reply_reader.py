@@ -1,7 +1,8 @@
 """Reads replies of an SMTP or LMTP server from bytes (RFC 5321 4.2, RFC 2034): for the client engine only.
 
-Whatever a peer sends, memory stays bounded: a reply that is too long, malformed, or whose lines do not end
-with CRLF raises `ReplyError`, and nothing that follows is read. What is not printable in the words is escaped
+Whatever a peer sends, memory stays bounded: a reply that is too long or malformed raises `ReplyError`, and nothing
+that follows is read. A line may end with LF alone: a reply is found by its code, so that opens no hole, and a message
+whose acceptance is not understood would be sent again and again. What is not printable in the words is escaped
 right here, so that no later reader of logs, journals and reports can be fooled.
 """
 
@@ -66,9 +67,7 @@ class ReplyReader:
         self._size += len(line)
         if len(line) > MAX_LINE:
             raise ReplyError("a line of the reply is too long")
-        if not line.endswith(b"\r\n"):  # RFC 5321 2.3.8
-            raise ReplyError("a line of the reply does not end with CRLF")
-        match = _LINE.match(line[:-2])
+        match = _LINE.match(line[:-2] if line.endswith(b"\r\n") else line[:-1])
         if match is None:
             raise ReplyError("the answer is no SMTP reply")
         code = int(match.group(1))
