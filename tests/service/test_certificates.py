@@ -24,7 +24,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_self_signed_certificate_is_good_for_its_names_for_ten_years(files: tuple[Path, Path]) -> None:
     pair = load_pair(*files, NOW)
-    assert pair == Pair(("mx.example.org", "example.org"), NOW + timedelta(days=3650), True)
+    assert pair == Pair(("mx.example.org", "example.org"), NOW + timedelta(days=3650), True, False)
     certificate = x509.load_pem_x509_certificate(files[0].read_bytes())
     assert certificate.subject.rfc4514_string() == "CN=mx.example.org"
 
@@ -41,6 +41,13 @@ def test_a_chain_may_follow_the_certificate(files: tuple[Path, Path]) -> None:
     assert load_pair(*files, NOW).covers("mx.example.org")
 
 
+def test_a_self_signed_certificate_can_have_an_rsa_key(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert", tmp_path / "key"
+    for path, data in zip((certificate, key), self_signed(["mx.example.org"], NOW, rsa=True), strict=True):
+        path.write_bytes(data)
+    assert load_pair(certificate, key, NOW).rsa
+
+
 @pytest.mark.parametrize(
     ("names", "covered"),
     [
@@ -51,7 +58,7 @@ def test_a_chain_may_follow_the_certificate(files: tuple[Path, Path]) -> None:
     ],
 )
 def test_a_certificate_covers_its_names_and_wildcards(names: tuple[str, ...], covered: bool) -> None:
-    assert Pair(names, NOW, False).covers("mx.example.org") is covered
+    assert Pair(names, NOW, False, False).covers("mx.example.org") is covered
 
 
 def refused(files: tuple[Path, Path], now: datetime = NOW) -> tuple[str, str]:

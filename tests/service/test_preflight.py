@@ -38,7 +38,22 @@ def errors(folder: Path, text: str, now: datetime = NOW) -> list[str]:
 def test_everything_in_its_place_gives_the_certificate(folder: Path) -> None:
     found = look(folder, FEWEST + TLS + ROUTE)
     assert found.certificate is not None and found.certificate.names == ("mx.example.org",)
-    assert len(found.notes) == 1 and "self-signed" in found.notes[0]
+    assert len(found.notes) == 2 and "self-signed" in found.notes[0] and "RSA" in found.notes[1]
+
+
+def test_a_second_pair_is_looked_at_like_the_first(folder: Path) -> None:
+    second = TLS + 'second_certificate = "rsa.pem"\nsecond_key = "rsa-key.pem"\n'
+    assert errors(folder, FEWEST + second) == [
+        'etc/waypost.toml:7: tls.second_certificate = "rsa.pem": etc/rsa.pem can\'t be read: No such file or directory'
+    ]
+    for file, data in zip(("rsa.pem", "rsa-key.pem"), self_signed(["mx.example.org"], NOW, rsa=True), strict=True):
+        (folder / file).write_bytes(data)
+    assert not any("RSA" in note for note in look(folder, FEWEST + second).notes)
+    assert look(folder, FEWEST + second, NOW + timedelta(days=3640)).notes[-1] == (
+        "the second certificate expires soon, on 2036-11-22"
+    )
+    (folder / "rsa-key.pem").write_bytes((folder / "key.pem").read_bytes())
+    assert errors(folder, FEWEST + second)[0].startswith('etc/waypost.toml:8: tls.second_key = "rsa-key.pem": ')
 
 
 def test_without_tls_there_is_no_certificate(folder: Path) -> None:
@@ -86,6 +101,7 @@ def test_what_works_but_may_not_be_meant_is_noted(folder: Path) -> None:
         "the certificate is not for mail.example.org: mail programs will warn their users",
         "the certificate is self-signed: enough for other servers, but mail programs will warn their users",
         "the certificate expires soon, on 2036-11-22",
+        "mail servers that know RSA only get no TLS here: add tls.second_certificate with an RSA key",
         "etc/secret can be read by every user of this machine: chmod 600",
         "192.0.2.77 (outbound.source_addresses) is no address of this machine now",
     ]

@@ -41,6 +41,21 @@ def test_they_reach_a_worker_and_are_not_shown(settings: Settings, tmp_path: Pat
         assert secret not in repr(secrets)
 
 
+def test_a_fault_of_the_second_pair_names_its_file(settings: Settings, tmp_path: Path) -> None:
+    assert settings.tls is not None
+    certificate, key = self_signed(["mx.example.org"], datetime.now(UTC), rsa=True)
+    (tmp_path / "rsa.pem").write_bytes(certificate)
+    (tmp_path / "rsa-key.pem").write_bytes(key)
+    tls = dataclasses.replace(
+        settings.tls, second_certificate=tmp_path / "rsa.pem", second_key=tmp_path / "rsa-key.pem"
+    )
+    secrets = pickle.loads(pickle.dumps(read_secrets(dataclasses.replace(settings, tls=tls))))
+    assert secrets.second_certificate == certificate and "PRIVATE" not in repr(secrets)
+    (tmp_path / "rsa-key.pem").write_bytes((tmp_path / "key.pem").read_bytes())
+    with pytest.raises(SetupProblem, match=r"tls.second_certificate: .*rsa.pem: the key does not belong"):
+        read_secrets(dataclasses.replace(settings, tls=tls))
+
+
 def test_without_tls_there_is_none(settings: Settings) -> None:
     assert read_secrets(dataclasses.replace(settings, tls=None, routes=())).tls() is None
 

@@ -59,6 +59,7 @@ RFCS: tuple[tuple[str, tuple[tuple[int, str, str, str], ...]], ...] = (
             (3207, "STARTTLS", FULL, "server and client"),
             (3461, "DSN", FULL, "offered to submitters; from strangers a wish for success is not granted"),
             (4865, "FUTURERELEASE", FULL, "offered to submitters, up to 30 days; passed on"),
+            (2554, "AUTH, first version", PARTLY, "as a client, the form AUTH= that came before it"),
             (4954, "AUTH", FULL, "server and client; the parameter AUTH= is read, not believed, not passed on"),
             (6152, "8BITMIME", FULL, "no conversion to 7 bit: returned where the next hop lacks it"),
             (6531, "SMTPUTF8", FULL, "server and client"),
@@ -157,7 +158,14 @@ RFCS: tuple[tuple[str, tuple[tuple[int, str, str, str], ...]], ...] = (
     (
         "TLS and names",
         (
-            (7435, "Opportunistic Security", FULL, "TLS where it is offered, with any certificate"),
+            (
+                7435,
+                "Opportunistic Security",
+                FULL,
+                "TLS where it is offered, with any certificate and any suite that is better than none",
+            ),
+            (7919, "Diffie-Hellman groups", PARTLY, "ffdhe2048 on port 25"),
+            (8446, "TLS 1.3", PARTLY, "OpenSSL's; what a server refuses after the handshake is understood"),
             (8996, "No TLS 1.0 and 1.1", FULL, "1.2 at least, on both sides"),
             (5280, "Certificates", PARTLY, "the self-signed one of `init`; OpenSSL checks the others"),
             (9525, "Service identity", FULL, "alternative names alone count, with one wildcard label"),

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import NoReturn
 
 from waypost.config.settings import TlsPolicy
 from waypost.transport.ways import Server, Way
@@ -74,6 +75,8 @@ class MailServer:
         self.tls = tls
         self.implicit = implicit
         self.answers: dict[str, Answer] = dict(answers)
+        self.broken_handshakes: list[str] = []
+        """What becomes of the first handshakes after the 220, in their order: RESET, CLOSE or STALL."""
         self.login: Callable[[str], Callable[[bytes], bytes | str | None]] | None = None
         """Makes, for a mechanism, the exchange: a response in, a challenge or the final reply out."""
         self.visits: list[Visit] = []
@@ -178,10 +181,7 @@ class _Session:
         if answer == CLOSE:
             raise _Gone
         if answer == RESET:
-            self.writer.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
-            raise _Gone
+            self.break_off()
         while answer in (ENDLESS, TRICKLE):
             self.writer.write(b"x" * 65536 if answer == ENDLESS else b"250-still here\r\n")
             await self.writer.drain()
@@ -278,9 +278,23 @@ class _Session:
                 return
             response = base64.b64decode(answer)
 
+    def break_off(self) -> NoReturn:
+        """End the connection by a reset."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        raise _Gone
+
     async def start_tls(self, line: str) -> None:
         if not await self.say("STARTTLS", "220 2.0.0 go", line):
             return
+        if self.server.broken_handshakes:
+            match self.server.broken_handshakes.pop(0):
+                case "reset":
+                    self.break_off()
+                case "stall":
+                    await asyncio.Event().wait()
+                case "close":
+                    raise _Gone
         if self.server.tls is None:  # broken: what comes is no handshake
             await self.reader.read(1)
             self.writer.write(b"I can't do this\r\n")

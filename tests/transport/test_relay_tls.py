@@ -1,18 +1,25 @@
 """TLS on the way out: how far it goes, what is recorded, and what is never sent."""
 
 import asyncio
+import contextlib
+import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 import trustme
-from tests.transport.mail_server import CLOSE, STALL, MailServer
+from tests.transport.mail_server import CLOSE, RESET, STALL, MailServer, Visit
 from tests.transport.relay_world import SHORT, World
 
 from waypost.config.settings import TlsPolicy
 from waypost.queue.carrier import Fate
+from waypost.service.tls import _FFDHE2048
 from waypost.transport import tls_client
+from waypost.transport.broken_tls import BrokenTls
 from waypost.transport.tls_client import TlsClient
 from waypost.transport.ways import Server, Way
 
@@ -86,7 +93,7 @@ async def test_a_refused_starttls_goes_on_in_plain_text(trust: Trust) -> None:
 
 async def test_broken_tls_means_plain_text_on_a_new_connection_and_is_remembered(trust: Trust) -> None:
     clock = [1000.0]
-    world = World(tls=TlsClient(clock=lambda: clock[0]), idle=0.0)
+    world = World(tls=TlsClient(broken=BrokenTls(clock=lambda: clock[0])), idle=0.0)
     async with MailServer(*OFFERS) as server:  # it offers STARTTLS, and has no certificate
         carried = await world.carry(world.entry(), way=server.way())
         assert carried.fates == [Fate.RELAYED] and carried.only.tls is None
@@ -152,6 +159,210 @@ async def test_a_server_that_fails_at_starttls_is_left(trust: Trust, failure: st
         carried = await world.carry(world.entry(), way=server.way())
         await world.close()
     assert carried.fates == [Fate.DEFERRED] and carried.only.whole_destination
+
+
+# -- broken by accident, or for good ---------------------------------------------------------------------------
+
+MUST = "530 5.7.0 Must issue a STARTTLS command first"
+
+
+def demands_tls(visit: Visit, line: str) -> str:
+    return "250 2.1.0 ok" if visit.tls else MUST
+
+
+@pytest.mark.parametrize("accident", [RESET, CLOSE, STALL])
+async def test_one_broken_handshake_is_an_accident_and_tls_is_tried_again(trust: Trust, accident: str) -> None:
+    world = World(tls=trust.client, timeouts=SHORT)
+    async with MailServer(*OFFERS, tls=trust.right, MAIL=demands_tls) as server:
+        server.broken_handshakes = [accident]
+        carried = await world.carry(world.entry(), way=server.way())
+        await world.close()
+    assert carried.fates == [Fate.RELAYED] and carried.only.tls == "TLSv1.3 unverified"
+    assert not any("MAIL" in line for visit in server.visits if visit.tls is None for line in visit.lines)
+
+
+@pytest.mark.parametrize("accident", [RESET, CLOSE])
+async def test_plain_text_comes_only_after_repeated_failures_in_several_attempts(trust: Trust, accident: str) -> None:
+    world = World(tls=trust.client, idle=0.0)
+    async with MailServer(*OFFERS, tls=trust.right) as server:
+        server.broken_handshakes = [accident] * 3
+        first = await world.carry(world.entry(), way=server.way())
+        assert first.fates == [Fate.DEFERRED] and first.only.results[0].status == "4.7.5"
+        assert not server.taken and len(server.visits) == 2, "TLS twice, and no plain text"
+        second = await world.carry(world.entry(), way=server.way())
+        assert second.fates == [Fate.RELAYED] and second.only.tls is None
+        await world.close()
+
+
+async def test_connections_that_break_at_the_same_time_are_one_accident() -> None:
+    clock = [0.0]
+    broken = BrokenTls(clock=lambda: clock[0])
+    server = Server("mx.test", ip_address("192.0.2.1"), 25)
+    clock[0] = 5.0
+    for _ in range(10):
+        broken.failed(server, began=1.0, lasting=False)
+    assert server not in broken
+    broken.failed(server, began=6.0, lasting=False)
+    clock[0] = 8.0
+    broken.failed(server, began=7.0, lasting=False)
+    assert server in broken
+
+
+async def test_a_handshake_that_succeeds_ends_the_count(trust: Trust) -> None:
+    world = World(tls=trust.client, idle=0.0)
+    async with MailServer(*OFFERS, tls=trust.right) as server:
+        for _ in range(4):
+            server.broken_handshakes = [RESET]
+            carried = await world.carry(world.entry(), way=server.way())
+            assert carried.fates == [Fate.RELAYED] and carried.only.tls == "TLSv1.3 unverified"
+        await world.close()
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        MUST,
+        "530 must",
+        "550 5.7.10 Encryption needed",
+        "554 5.7.1 You must use TLS to send to this domain",
+        "550 SSL is required",
+        "538 5.7.11 Encryption required for requested authentication mechanism",
+    ],
+)
+async def test_a_refusal_that_asks_for_the_tls_that_was_not_used_is_temporary(
+    trust: Trust, stage: str, refusal: str
+) -> None:
+    world = World(tls=trust.client, idle=0.0)
+    clean = "354 go" if stage == "DATA" else "250 2.1.0 ok"
+    answers = {stage: lambda visit, line: clean if visit.tls else refusal}
+    async with MailServer(*OFFERS, tls=trust.right, **answers) as server:
+        trust.client.broken.failed(server.place(), began=0.0, lasting=True)
+        first = await world.carry(world.entry(), way=server.way())
+        assert first.fates == [Fate.DEFERRED] and first.words[0].startswith(refusal[:3])
+        assert first.only.results[0].status.startswith("4.")
+        second = await world.carry(world.entry(), way=server.way())
+        await world.close()
+    assert second.fates == [Fate.RELAYED] and second.only.tls == "TLSv1.3 unverified", "the memory has ended"
+
+
+async def test_tls_that_is_not_available_for_the_moment_returns_no_mail_of_a_server_that_demands_it(
+    trust: Trust,
+) -> None:
+    world = World(tls=trust.client, idle=0.0)
+    async with MailServer(*OFFERS, tls=trust.right, MAIL=demands_tls) as server:
+        server.answers["STARTTLS"] = "454 4.7.0 TLS not available due to temporary reason"
+        first = await world.carry(world.entry(), way=server.way())
+        assert first.fates == [Fate.DEFERRED]
+        del server.answers["STARTTLS"]
+        second = await world.carry(world.entry(), way=server.way())
+        await world.close()
+    assert second.fates == [Fate.RELAYED] and second.only.tls == "TLSv1.3 unverified"
+
+
+async def test_a_refusal_that_has_nothing_to_do_with_tls_stays_permanent(trust: Trust) -> None:
+    world = World(tls=trust.client)
+    async with MailServer(*OFFERS, STARTTLS="454 4.7.0 not now", RCPT="550 5.1.1 no such user") as server:
+        carried = await world.carry(world.entry(), way=server.way())
+        await world.close()
+    assert carried.fates == [Fate.FAILED]
+
+
+async def test_a_server_that_never_offered_tls_and_demands_a_login_returns_the_mail(trust: Trust) -> None:
+    world = World(tls=trust.client)
+    async with MailServer("PIPELINING", MAIL="530 5.7.0 Authentication required") as server:
+        carried = await world.carry(world.entry(), way=server.way())
+        await world.close()
+    assert carried.fates == [Fate.FAILED]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_server_that_wants_a_client_certificate_gets_plain_text(
+    authorities: tuple[trustme.CA, trustme.CA], version: ssl.TLSVersion
+) -> None:
+    context = server_context(authorities[0], "mx.test")
+    context.verify_mode = ssl.CERT_REQUIRED
+    authorities[0].configure_trust(context)
+    context.minimum_version = context.maximum_version = version
+    world = World(idle=0.0)
+    with alerting_server(context) as place:
+        carried = await world.carry(world.entry(), way=Way((place,)))
+        await world.close()
+    assert carried.fates == [Fate.RELAYED] and carried.only.tls is None
+
+
+@contextlib.contextmanager
+def alerting_server(context: ssl.SSLContext) -> Iterator[Server]:
+    """A server on plain sockets, where OpenSSL itself sends the alert; asyncio closes without it.
+
+    It serves two connections: what becomes of the second shows whether plain text is used.
+    """
+    answers = {b"EHLO": b"250-mx.test\r\n250 STARTTLS\r\n", b"DATA": b"354 go\r\n", b"STAR": b"220 go\r\n"}
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def session(connection: socket.socket) -> None:
+        lines = connection.makefile("rb")
+        connection.sendall(b"220 hi\r\n")
+        content = False
+        for line in lines:
+            content = content and line != b".\r\n"
+            if not content:
+                connection.sendall(answers.get(line[:4].upper(), b"250 ok\r\n"))
+                content = line.startswith(b"DATA")
+            if line.startswith(b"STARTTLS"):
+                context.wrap_socket(connection, server_side=True).recv(1)
+            if line.startswith(b"QUIT"):
+                return
+
+    def serve() -> None:
+        for _ in range(2):
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                session(connection)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with listening:
+        yield Server("mx.test", ip_address("127.0.0.1"), listening.getsockname()[1])
+        thread.join(30)
+
+
+async def test_a_connection_that_ends_between_the_handshake_and_the_second_ehlo_counts_as_broken_tls(
+    trust: Trust,
+) -> None:
+    world = World(tls=trust.client, idle=0.0)
+
+    def ends_in_tls(visit: Visit, line: str) -> str:
+        return CLOSE if visit.tls else "250-mx.test\r\n250 STARTTLS"
+
+    async with MailServer(*OFFERS, tls=trust.right, EHLO=ends_in_tls) as server:
+        first = await world.carry(world.entry(), way=server.way())
+        assert first.fates == [Fate.DEFERRED] and first.only.results[0].status == "4.7.5"
+        second = await world.carry(world.entry(), way=server.way())
+        await world.close()
+    assert second.fates == [Fate.RELAYED] and second.only.tls is None
+
+
+@pytest.mark.parametrize(
+    "suite",
+    ["ECDHE-RSA-AES128-SHA", "DHE-RSA-AES128-GCM-SHA256", "AES128-GCM-SHA256", "AES128-SHA", "AES256-SHA256"],
+)
+async def test_what_is_better_than_plain_text_is_taken(
+    authorities: tuple[trustme.CA, trustme.CA], suite: str, tmp_path: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = authorities[0].issue_cert("mx.test", key_type=trustme.KeyType.RSA)
+    certificate.configure_cert(context)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{suite}:@SECLEVEL=0")
+    parameters = tmp_path / "dh.pem"
+    parameters.write_bytes(_FFDHE2048)
+    context.load_dh_params(parameters)
+    world = World(idle=0.0)
+    async with MailServer(*OFFERS, tls=context) as server:
+        carried = await world.carry(world.entry(), way=server.way())
+        await world.close()
+    assert carried.only.tls == "TLSv1.2 unverified"
 
 
 # -- required --------------------------------------------------------------------------------------------------
@@ -244,12 +455,36 @@ async def test_many_messages_go_over_tls(trust: Trust) -> None:
 
 
 def test_the_memory_of_broken_servers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("waypost.transport.tls_client._MOST_BROKEN", 3)
-    client = TlsClient(clock=lambda: 0.0)
+    monkeypatch.setattr("waypost.transport.broken_tls._MOST", 3)
+    broken = BrokenTls(clock=lambda: 0.0)
     servers = [Server(None, ip_address(f"192.0.2.{number}"), 25) for number in range(5)]
     for server in servers:
-        client.remember_broken(server)
-    assert [client.is_broken(server) for server in servers] == [False, False, True, True, True]
+        broken.failed(server, began=0.0, lasting=True)
+    assert [server in broken for server in servers] == [False, False, True, True, True]
+
+
+def test_failures_of_another_day_are_forgotten() -> None:
+    clock = [0.0]
+    broken = BrokenTls(clock=lambda: clock[0])
+    server = Server(None, ip_address("192.0.2.1"), 25)
+    for day in range(5):
+        clock[0] = day * 86_400.0
+        broken.failed(server, began=clock[0], lasting=False)
+        assert server not in broken
+
+
+def test_a_server_that_was_broken_is_tried_once_an_hour() -> None:
+    clock = [0.0]
+    broken = BrokenTls(clock=lambda: clock[0])
+    server = Server(None, ip_address("192.0.2.1"), 25)
+    for second in range(3):
+        clock[0] = float(second)
+        broken.failed(server, began=clock[0], lasting=False)
+    assert server in broken
+    clock[0] += 3600
+    assert server not in broken
+    broken.failed(server, began=clock[0], lasting=False)
+    assert server in broken
 
 
 def test_contexts_are_made_once() -> None:

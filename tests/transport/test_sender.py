@@ -15,6 +15,7 @@ from waypost.protocol.reply import Reply, reply
 from waypost.protocol.smtp.capabilities import Capabilities
 from waypost.protocol.smtp.client_events import RecipientOutcome, TransactionEnded
 from waypost.queue.carrier import AttemptResult, Fate
+from waypost.transport.broken_tls import BrokenTls
 from waypost.transport.connection import Connection
 from waypost.transport.regulator import Signal
 from waypost.transport.sender import Sender, Sent
@@ -38,6 +39,7 @@ class Answering:
     """A connection whose answers are drawn: one list of replies for each transaction, the last one repeats."""
 
     server = PLACE
+    declined_tls = False
     endpoint = PLACE.endpoint
     source = "192.0.2.9"
     tls = None
@@ -61,7 +63,7 @@ def send(server: Answering, count: int) -> AttemptResult:
     world = World()
     # Some addresses occur twice, as a careless submitter gives them.
     entry = world.entry(*(f"user{number // 2}@server.test" for number in range(count)))
-    sender = Sender(spool=cast(Any, world.spool), now=lambda: 0)
+    sender = Sender(spool=cast(Any, world.spool), now=lambda: 0, broken=BrokenTls())
     sent = asyncio.run(sender.send(cast(Connection, server), entry))
     assert isinstance(sent, Sent)
     asked = Counter(str(one.address) for one in entry.recipients)

@@ -57,13 +57,20 @@ def init(directory: Path, domains: tuple[str, ...], hostname: str, force: bool) 
         if config.exists() and not force:
             fail(f"{config} exists already; --force replaces it")
         make_folder(directory / "data")
-        made = _certificate(directory / "tls", hostname, domains)
+        made = [
+            name
+            for name, rsa in (("", False), ("rsa-", True))
+            if _certificate(directory / "tls", name, hostname, domains, rsa=rsa)
+        ]
         _write_configuration(config, hostname, domains)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     click.echo(f"Written: {config}")
     click.echo(f"Made:    {directory / 'data'}")
-    click.echo(f"{'Made:' if made else 'Kept:'}    {directory / 'tls' / 'cert.pem'} and key.pem")
+    for name in ("", "rsa-"):
+        click.echo(
+            f"{'Made:' if name in made else 'Kept:'}    {directory / 'tls' / f'{name}cert.pem'} and {name}key.pem"
+        )
     _next_steps(config, hostname, domains)
 
 
@@ -75,9 +82,9 @@ def _write_configuration(config: Path, hostname: str, domains: tuple[str, ...]) 
     fresh.replace(config)
 
 
-def _certificate(folder: Path, hostname: str, domains: tuple[str, ...]) -> bool:
-    """Make a certificate, unless one is there; returns whether it was made."""
-    certificate, key = folder / "cert.pem", folder / "key.pem"
+def _certificate(folder: Path, name: str, hostname: str, domains: tuple[str, ...], *, rsa: bool) -> bool:
+    """Make a certificate, unless one is there; returns whether it was made. `name` begins the names of its files."""
+    certificate, key = folder / f"{name}cert.pem", folder / f"{name}key.pem"
     if certificate.exists() or key.exists():
         return False
     from datetime import UTC, datetime
@@ -85,7 +92,7 @@ def _certificate(folder: Path, hostname: str, domains: tuple[str, ...]) -> bool:
     from waypost.service.certificates import self_signed
 
     folder.mkdir(exist_ok=True)
-    public, private = self_signed(list(dict.fromkeys((hostname, *domains))), datetime.now(UTC))
+    public, private = self_signed(list(dict.fromkeys((hostname, *domains))), datetime.now(UTC), rsa=rsa)
     descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(private)

@@ -19,6 +19,7 @@ def check(settings: Settings, raw: Mapping[str, Any], places: Places, complaints
     """Report everything that does not go together. `raw` is the document, `places` where its tables stand."""
     _domains(settings, complaints)
     _listeners(settings, places.get(("listener",), []), complaints, has_tls="tls" in raw)
+    _second_pair(settings, complaints)
     _queue(settings.queue, complaints)
     _routes(settings.routes, places.get(("route",), []), complaints)
 
@@ -46,6 +47,16 @@ def _listeners(settings: Settings, places: list[KeyPath], complaints: Complaints
         elif listener.protocol in _WITH_LOGIN:
             what = "nobody can log in without TLS, and there is no certificate; add a table [tls]"
             complaints.about_value((*place, "protocol"), listener.protocol, what)
+
+
+def _second_pair(settings: Settings, complaints: Complaints) -> None:
+    tls = settings.tls
+    if tls is None or (tls.second_certificate is None) == (tls.second_key is None):
+        return
+    here, missing = ("second_certificate", "second_key")
+    if tls.second_certificate is None:
+        here, missing = missing, here
+    complaints.about_key(("tls", here), f"it needs tls.{missing} too; add it, or remove this key")
 
 
 def _queue(queue: Queue, complaints: Complaints) -> None:

@@ -94,6 +94,11 @@ class Tls:
     """PEM file: the certificate, then its chain. Relative to the configuration file."""
     key: Path
     """PEM file: the private key."""
+    second_certificate: Path | None = None
+    """PEM file: a certificate with a key of another kind, RSA beside ECDSA. Mail servers that can't use the first one
+    get it; mail programs always get the first."""
+    second_key: Path | None = None
+    """PEM file: its private key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ address = "0.0.0.0:995"
 [tls]
 certificate = "tls/cert.pem"
 key = "tls/key.pem"
+second_certificate = "tls/rsa-cert.pem"  # for mail servers that know RSA only
+second_key = "tls/rsa-key.pem"
 """
 
 _PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "pop3": 110, "pop3s": 995}

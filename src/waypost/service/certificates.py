@@ -13,6 +13,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -27,6 +29,8 @@ class Pair:
     names: tuple[str, ...]
     not_after: datetime
     self_signed: bool
+    rsa: bool
+    """The key is an RSA key, which every peer can use."""
 
     def covers(self, hostname: str) -> bool:
         """True when the certificate is good for a host name (A-labels), by its name or a wildcard."""
@@ -42,9 +46,14 @@ class CertificateProblem(Exception):
         self.setting = setting
 
 
-def self_signed(names: Sequence[str], now: datetime) -> tuple[bytes, bytes]:
-    """Return the PEM of a certificate for DNS names (A-labels), signed by its own key, and of that ECDSA P-256 key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def self_signed(names: Sequence[str], now: datetime, *, rsa: bool = False) -> tuple[bytes, bytes]:
+    """Return the PEM of a certificate for DNS names (A-labels), signed by its own key, and of that key.
+
+    The key is ECDSA P-256, or RSA of 2048 bits.
+    """
+    key: ec.EllipticCurvePrivateKey | RSAPrivateKey = (
+        generate_rsa_key(65537, 2048) if rsa else ec.generate_private_key(ec.SECP256R1())
+    )
     common = [x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= _LONGEST_COMMON_NAME else []
     subject = x509.Name(common)
     public = key.public_key()
@@ -84,7 +93,9 @@ def load_pair(certificate: Path, key: Path, now: datetime) -> Pair:
             "certificate", f"is valid only from {first.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on; is the clock right?"
         )
     _try_as_server(certificate, key)
-    return Pair(_names(first), first.not_valid_after_utc, first.subject == first.issuer)
+    return Pair(
+        _names(first), first.not_valid_after_utc, first.subject == first.issuer, isinstance(private, RSAPrivateKey)
+    )
 
 
 def _certificate(path: Path) -> x509.Certificate:

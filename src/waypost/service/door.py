@@ -33,6 +33,7 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE = 1.0  # seconds without accepting when the machine has no room
 _QUIET = 1.0  # seconds between two lines about refusals
 IMPLICIT_TLS = frozenset({ListenerProtocol.SUBMISSIONS, ListenerProtocol.POP3S})
+_FROM_SERVERS = frozenset({ListenerProtocol.SMTP, ListenerProtocol.LMTP})
 _POP3 = frozenset({ListenerProtocol.POP3, ListenerProtocol.POP3S})
 
 
@@ -138,6 +139,8 @@ class Door:
     async def _hand_over(self, sock: socket.socket, place: Place, peer: Peer) -> None:
         house = self._house
         tls = house.tls
+        if tls is not None and self._listener.protocol in _FROM_SERVERS:
+            tls = tls.between_servers
         context: ssl.SSLContext | None = None
         if self._listener.protocol in IMPLICIT_TLS:
             if tls is None:

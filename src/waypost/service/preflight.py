@@ -30,23 +30,31 @@ class Preflight:
 
 def preflight(document: Document, now: datetime) -> Preflight:
     """Look at everything that a configuration names. Raises `ConfigErrors` with all that can't work."""
-    pair = _certificate(document, now)
+    pair = _certificate(document, now, "")
+    second = _certificate(document, now, "second_")
     _passwords(document)
     _machine(document)
     if document.complaints:
         raise document.complaints.errors()
-    return Preflight(pair, tuple(_notes(document.settings, pair, now)))
+    return Preflight(pair, tuple(_notes(document.settings, pair, second, now)))
 
 
-def _certificate(document: Document, now: datetime) -> Pair | None:
+def _certificate(document: Document, now: datetime, which: str) -> Pair | None:
+    """Return what the certificate of a pair of settings says; `which` is the prefix of their names."""
     tls = document.settings.tls
-    if tls is None:
+    certificate: Path | None = getattr(tls, which + "certificate", None)
+    key: Path | None = getattr(tls, which + "key", None)
+    if certificate is None or key is None:
         return None
     try:
-        return load_pair(tls.certificate, tls.key, now)
+        return load_pair(certificate, key, now)
     except CertificateProblem as problem:
-        path = tls.certificate if problem.setting == "certificate" else tls.key
-        _about_file(document, ("tls", problem.setting), path, str(problem))
+        _about_file(
+            document,
+            ("tls", which + problem.setting),
+            certificate if problem.setting == "certificate" else key,
+            str(problem),
+        )
         return None
 
 
@@ -89,7 +97,7 @@ def _about_file(document: Document, key: KeyPath, path: Path, words: str) -> Non
     document.complaints.about_value(key, str(written), f"{path} {words}")
 
 
-def _notes(settings: Settings, pair: Pair | None, now: datetime) -> Iterator[str]:
+def _notes(settings: Settings, pair: Pair | None, second: Pair | None, now: datetime) -> Iterator[str]:
     if pair is not None:
         if not pair.covers(settings.hostname):
             yield f"the certificate is not for {settings.hostname}: mail programs will warn their users"
@@ -97,6 +105,10 @@ def _notes(settings: Settings, pair: Pair | None, now: datetime) -> Iterator[str
             yield "the certificate is self-signed: enough for other servers, but mail programs will warn their users"
         if pair.not_after - now < _EXPIRES_SOON:
             yield f"the certificate expires soon, on {pair.not_after:%Y-%m-%d}"
+        if second is not None and second.not_after - now < _EXPIRES_SOON:
+            yield f"the second certificate expires soon, on {second.not_after:%Y-%m-%d}"
+        if not pair.rsa and second is None:
+            yield "mail servers that know RSA only get no TLS here: add tls.second_certificate with an RSA key"
     for route in settings.routes:
         if route.password_file is not None and route.password_file.stat().st_mode & _FOR_OTHERS:
             yield f"{route.password_file} can be read by every user of this machine: chmod 600"

@@ -15,31 +15,37 @@ from waypost.service.tls import ServerTls, TlsProblem
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """PEM octets of certificate and key, None without TLS; the passwords of routes by their files; and what logins of
-    unknown users are answered from, alike in every worker."""
+    """PEM octets of certificate and key, None without TLS, and of the second pair, None without one; the passwords of
+    routes by their files; and what logins of unknown users are answered from, alike in every worker."""
 
     certificate: bytes | None = None
     key: bytes | None = field(default=None, repr=False)
     passwords: Mapping[Path, str] = field(default_factory=dict, repr=False)
     login: bytes | None = field(default=None, repr=False)
+    second_certificate: bytes | None = None
+    second_key: bytes | None = field(default=None, repr=False)
 
     def tls(self) -> ServerTls | None:
         """Return what the TLS listeners use. Raises `TlsProblem`."""
         if self.certificate is None or self.key is None:
             return None
-        return ServerTls.from_pem(self.certificate, self.key)
+        second = None
+        if self.second_certificate is not None and self.second_key is not None:
+            second = (self.second_certificate, self.second_key)
+        return ServerTls.from_pem(self.certificate, self.key, second)
 
 
 def read_secrets(settings: Settings) -> Secrets:
     """Read the files that the configuration names, and try the certificate. Raises `SetupProblem` with every fault.
 
-    An expired certificate is none: mail between servers goes on with it, and `waypost check` complains.
+    An expired certificate is not an error here: mail between servers goes on with it, and `waypost check` complains.
     """
     problems: list[str] = []
-    certificate = key = None
+    pems: dict[str, bytes | None] = {}
     if settings.tls is not None:
-        certificate = _read(settings.tls.certificate, "tls.certificate", problems)
-        key = _read(settings.tls.key, "tls.key", problems)
+        for name in ("certificate", "key", "second_certificate", "second_key"):
+            path = getattr(settings.tls, name)
+            pems[name] = _read(path, f"tls.{name}", problems) if path is not None else None
     passwords: dict[Path, str] = {}
     for route in settings.routes:
         if route.password_file is not None:
@@ -49,14 +55,27 @@ def read_secrets(settings: Settings) -> Secrets:
                 problems.append(f"route.password_file: {route.password_file} can't be read: {error.strerror}")
             except ValueError as error:
                 problems.append(f"route.password_file: {route.password_file} {error}")
-    secrets = Secrets(certificate, key, passwords)
-    try:
-        secrets.tls()
-    except TlsProblem as problem:
-        problems.append(f"tls.certificate: {settings.tls and settings.tls.certificate}: {problem}")
+    secrets = Secrets(passwords=passwords, **pems)
+    _try(settings, secrets, problems)
     if problems:
         raise SetupProblem(*problems)
     return secrets
+
+
+def _try(settings: Settings, secrets: Secrets, problems: list[str]) -> None:
+    """Load each pair by itself, so that the problem names its file."""
+    if settings.tls is None:
+        return
+    pairs = (
+        ("tls.certificate", settings.tls.certificate, secrets.certificate, secrets.key),
+        ("tls.second_certificate", settings.tls.second_certificate, secrets.second_certificate, secrets.second_key),
+    )
+    for name, path, certificate, key in pairs:
+        if certificate is not None and key is not None:
+            try:
+                ServerTls.from_pem(certificate, key)
+            except TlsProblem as problem:
+                problems.append(f"{name}: {path}: {problem}")
 
 
 def _read(path: Path, setting: str, problems: list[str]) -> bytes | None:

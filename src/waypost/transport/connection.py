@@ -25,6 +25,7 @@ from waypost.protocol.smtp.client_events import (
     Welcomed,
 )
 from waypost.protocol.smtp.outgoing import ContentFacts
+from waypost.transport.broken_tls import lasts
 from waypost.transport.tls_client import Secured, secured, tls_words
 from waypost.transport.ways import Server
 from waypost.transport.wire import Wire
@@ -53,7 +54,14 @@ class ServerFailed(Exception):
 
 
 class TlsFailed(ServerFailed):
-    """The handshake failed, or the certificate is not trusted: another session may do without."""
+    """The handshake failed, or the certificate is not trusted: another session may do without.
+
+    `lasting`: another handshake would fail alike.
+    """
+
+    def __init__(self, words: str, status: str, *, lasting: bool) -> None:
+        super().__init__(words, status)
+        self.lasting = lasting
 
 
 class Connection:
@@ -110,11 +118,24 @@ class Connection:
             return
         raise _failure(event, event.reply if isinstance(event, Greeted) else None)
 
-    async def hello(self) -> None:
-        """Say EHLO. Raises `ServerFailed`."""
+    @property
+    def declined_tls(self) -> bool:
+        """True where the server offers TLS that this session does without."""
+        return self.tls is None and self._engine.capabilities.starttls
+
+    async def hello(self, *, after_handshake: bool = False) -> None:
+        """Say EHLO. Raises `ServerFailed`.
+
+        `after_handshake`: a connection that is lost before the answer is a failure of TLS. In TLS 1.3 a server that
+        refuses our side of the handshake says so only after we have finished it (RFC 8446 section 4.4.2.4).
+        """
         self._engine.hello()
         event = await self._wire.event()
         if not isinstance(event, Welcomed):
+            if after_handshake and self._wire.lost:
+                error = self._wire.lost_by
+                words = "the connection was lost after the TLS handshake" if error is None else tls_words(error)
+                raise TlsFailed(words, "4.7.5", lasting=error is not None and lasts(error))
             raise _failure(event, event.reply if isinstance(event, HelloRefused) else None)
         if event.capabilities.mail_max is not None:  # RFC 9422 section 4.1
             self.most = min(self.most, event.capabilities.mail_max)
@@ -135,7 +156,7 @@ class Connection:
         try:
             await self._wire.shake_hands(context, name)
         except (OSError, ValueError) as error:
-            raise TlsFailed(tls_words(error), "4.7.5") from error
+            raise TlsFailed(tls_words(error), "4.7.5", lasting=lasts(error)) from error
         self.secured(verified=verified)
         return None
 
@@ -173,6 +194,10 @@ class Connection:
         return event
 
     # -- the end -------------------------------------------------------------------------------------------
+
+    def retire(self) -> None:
+        """Take no further message."""
+        self.most = 0
 
     def leave(self) -> None:
         """Say QUIT; the connection ends by itself when the server has answered, or soon after."""

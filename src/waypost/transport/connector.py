@@ -21,6 +21,7 @@ from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
 from waypost.protocol.sasl import choose
 from waypost.protocol.smtp.client import ClientOptions, SmtpClient
+from waypost.transport.broken_tls import lasts
 from waypost.transport.connection import Connection, ServerFailed, TlsFailed
 from waypost.transport.pool import Pool
 from waypost.transport.tls_client import TlsClient, tls_words
@@ -29,6 +30,7 @@ from waypost.transport.wire import Timeouts, Wire
 
 log = logging.getLogger(__name__)
 
+_TLS_TRIES = 2  # in one attempt: a second handshake often meets a server that has restarted meanwhile
 _MOST_SERVERS = 10  # of one way; more addresses than that only cost time
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PASSWORD_SENT = frozenset({"PLAIN", "LOGIN"})  # mechanisms that hand the password to the server
@@ -112,21 +114,40 @@ class Connector:
         raise NobodyAnswers(failures, all_asked=way.whole and len(way.servers) <= _MOST_SERVERS)
 
     async def _reach(self, server: Server, way: Way, *, patient: bool) -> Connection | None:
-        modes = self._modes(server, way)
+        if way.tls is TlsPolicy.OPPORTUNISTIC and way.username is None:
+            return await self._reach_opportunistically(server, way, patient=patient)
+        modes = self._modes(way)
         while True:
-            security = modes.pop(0)
             try:
-                return await self._open(server, way, security, patient=patient)
-            except TlsFailed as failure:
+                return await self._open(server, way, modes.pop(0), patient=patient)
+            except TlsFailed:
                 if not modes:
                     raise
-                if modes[0] is _Security.PLAIN:
-                    # Nothing is resumed here, so a second handshake would fare no better than this one.
-                    self._tls.remember_broken(server)
+
+    async def _reach_opportunistically(self, server: Server, way: Way, *, patient: bool) -> Connection | None:
+        """Try TLS up to twice, and plain text where the server's TLS is known to be broken (RFC 7435)."""
+        broken = self._tls.broken
+        for tries_left in range(_TLS_TRIES - 1, -1, -1):
+            if server in broken:
+                break
+            began = broken.clock()
+            try:
+                connection = await self._open(server, way, _Security.ANY, patient=patient)
+            except TlsFailed as failure:
+                broken.failed(server, began=began, lasting=failure.lasting)
+                if server in broken:
                     fields = {"server": str(server), "problem": str(failure)}
                     log.warning("TLS is broken at a server, which gets mail in plain text", extra={"fields": fields})
+                elif not tries_left:
+                    raise
+            else:
+                if connection is not None and connection.tls is not None:
+                    broken.forget(server)
+                return connection
+        return await self._open(server, way, _Security.PLAIN, patient=patient)
 
-    def _modes(self, server: Server, way: Way) -> list[_Security]:
+    @staticmethod
+    def _modes(way: Way) -> list[_Security]:
         match way.tls:
             case TlsPolicy.NONE:
                 return [_Security.PLAIN]
@@ -134,10 +155,8 @@ class Connector:
                 return [_Security.VERIFIED]
             case TlsPolicy.IMPLICIT:
                 return [_Security.IMPLICIT]
-        if way.username is not None:
-            # A login never goes without TLS; with a certificate of the server's own making, only by SCRAM.
-            return [_Security.VERIFIED, _Security.ANY]
-        return [_Security.PLAIN] if self._tls.is_broken(server) else [_Security.ANY, _Security.PLAIN]
+        # A login never goes without TLS; with a certificate of the server's own making, only by SCRAM.
+        return [_Security.VERIFIED, _Security.ANY]
 
     async def _open(self, server: Server, way: Way, security: _Security, *, patient: bool) -> Connection | None:
         source = self._source(server)
@@ -185,10 +204,10 @@ class Connector:
                     ssl_shutdown_timeout=timeouts.farewell if implicit else None,
                 )
         except (ssl.SSLError, ValueError) as error:
-            raise TlsFailed(tls_words(error), "4.7.5") from error
+            raise TlsFailed(tls_words(error), "4.7.5", lasting=lasts(error)) from error
         except OSError as error:
             if implicit and error.errno is None and not isinstance(error, TimeoutError):  # it stood, and TLS did not
-                raise TlsFailed(tls_words(error), "4.7.5") from error
+                raise TlsFailed(tls_words(error), "4.7.5", lasting=False) from error
             if error.errno in _NO_ROOM:
                 words = f"this host has no room for another connection: {os.strerror(error.errno).lower()}"
                 raise ServerFailed(words, "4.3.0", ours=True) from error
@@ -223,7 +242,7 @@ class Connector:
                 )
                 raise ServerFailed(words, "4.7.4")
             return
-        await connection.hello()
+        await connection.hello(after_handshake=True)
 
     @staticmethod
     async def _log_in(connection: Connection, username: str, password: str) -> None:

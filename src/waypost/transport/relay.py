@@ -51,17 +51,18 @@ class Relay(Carrier):
         self._now = now
         self._pace = Pace(ceiling=outbound.max_connections_per_destination)
         self._records: OrderedDict[str, Record] = OrderedDict()
+        tls = tls or TlsClient()
         self._pool = Pool(outbound.max_connections, idle=idle)
         connector = Connector(
             pool=self._pool,
-            tls=tls or TlsClient(),
+            tls=tls,
             hostname=hostname,
             sources=outbound.source_addresses,
             timeouts=timeouts or _timeouts(outbound),
             most_messages=outbound.max_messages_per_connection,
             now=now,
         )
-        sender = Sender(spool=spool, now=now, stream_above=stream_above)
+        sender = Sender(spool=spool, now=now, broken=tls.broken, stream_above=stream_above)
         self._tools = Tools(self._pool, connector, sender, now, linger)
 
     async def carry(self, destination: str, source: EntrySource) -> Parting:

@@ -3,6 +3,7 @@
 A peer's reply is kept as it was said; where no peer spoke, a problem in plain words stands in its place.
 """
 
+import re
 from collections.abc import Sequence
 
 from waypost.message.trace import Micros
@@ -16,6 +17,9 @@ from waypost.transport.ways import NoWay
 
 _MOST_WORDS = 2000  # characters of a reply that are kept, for each recipient
 
+_TLS_WANTED = frozenset({"5.7.10", "5.7.11"})  # of the registry (RFC 5248): encryption needed, or for this login
+_NAMES_TLS = re.compile(r"\b(?:start ?)?(?:tls|ssl)\b|encrypt", re.IGNORECASE)
+
 _TOO_MANY = frozenset({(452, None), (452, "4.5.3"), (552, None), (552, "5.5.3")})
 
 
@@ -25,13 +29,23 @@ def too_many(outcome: RecipientOutcome) -> bool:
     return not outcome.local and (reply.code, reply.enhanced) in _TOO_MANY
 
 
-def result_of(outcome: RecipientOutcome) -> RecipientResult:  # hot: bench/relay
-    """Return the result of one recipient."""
+def insists_on_tls(outcome: RecipientOutcome) -> bool:
+    """True when a server refuses because the session has no TLS (RFC 3207 section 4)."""
+    reply = outcome.reply
+    if outcome.local or not reply.permanent:
+        return False
+    return reply.code == 530 or reply.enhanced in _TLS_WANTED or _NAMES_TLS.search(reply.text) is not None
+
+
+def result_of(outcome: RecipientOutcome, *, declined_tls: bool = False) -> RecipientResult:  # hot: bench/relay
+    """Return the result of one recipient. `declined_tls`: the session does without the TLS that the server offers."""
     reply = outcome.reply
     if reply.positive:
         fate = Fate.RELAYED
     elif reply.temporary or (reply.code == 552 and reply.enhanced == "5.5.3"):
         fate = Fate.DEFERRED  # a 552 for too many recipients is no permanent failure either
+    elif declined_tls and insists_on_tls(outcome):
+        fate = Fate.DEFERRED  # with TLS it is another request (RFC 5321 4.2.1)
     else:
         fate = Fate.FAILED
     if outcome.local:

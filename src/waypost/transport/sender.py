@@ -12,9 +12,10 @@ from waypost.protocol.smtp.client_events import RecipientOutcome
 from waypost.protocol.smtp.outgoing import ContentFacts, ContentScanner
 from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
 from waypost.storage import QueueEntry, Spool, StorageError
+from waypost.transport.broken_tls import BrokenTls
 from waypost.transport.connection import Connection
 from waypost.transport.regulator import Signal
-from waypost.transport.results import attempt_result, result_of, too_many
+from waypost.transport.results import attempt_result, insists_on_tls, result_of, too_many
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,12 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Sender:
-    """Sends entries. `stream_above` is for tests."""
+    """Sends entries. A server that insists on TLS is removed from `broken`. `stream_above` is for tests."""
 
-    def __init__(self, *, spool: Spool, now: Callable[[], Micros], stream_above: int = STREAM_ABOVE) -> None:
+    def __init__(
+        self, *, spool: Spool, now: Callable[[], Micros], broken: BrokenTls, stream_above: int = STREAM_ABOVE
+    ) -> None:
+        self._broken = broken
         self._spool = spool
         self._now = now
         self._stream_above = stream_above
@@ -82,7 +86,11 @@ class Sender:
             log.error("a message that is to be relayed can't be read", extra={"fields": fields})
             trouble = [RecipientResult(one, Fate.DEFERRED, "4.3.0", problem=UNREADABLE) for one in waiting]
             unreadable = True
-        results = [result_of(outcome) for outcome in outcomes]
+        declined_tls = connection.declined_tls
+        results = [result_of(outcome, declined_tls=declined_tls) for outcome in outcomes]
+        if declined_tls and any(map(insists_on_tls, outcomes)):
+            self._broken.forget(connection.server)
+            connection.retire()
         result = attempt_result(
             entry,
             connection,

@@ -1,25 +1,22 @@
-"""TLS on the way out: the contexts, what a handshake reached, and which servers' TLS is broken (RFC 3207, RFC 7435).
+"""TLS on the way out: the contexts, and what a handshake reached (RFC 3207, RFC 7435).
 
 The contexts are made once and carry no sessions: Python's ssl can't tell a ticket that a server refuses from a
 broken handshake, so nothing is ever resumed, and every handshake is a fresh one.
 """
 
 import ssl
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 from cryptography import x509
 
-from waypost.config.settings import IpAddress
 from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.session import TlsInfo
-from waypost.transport.ways import Server
+from waypost.transport.broken_tls import BrokenTls
 
-_BROKEN_FOR = 3600.0  # seconds
-_MOST_BROKEN = 10_000
+# RFC 7435 section 3: with a certificate that nobody checks, whatever is better than plain text will do; RFC 8996
+# forbids TLS 1.0 and 1.1 only. Level 0 admits the short keys and SHA-1 signatures of old servers.
+BETTER_THAN_PLAIN_TEXT = "DEFAULT:!aNULL:!eNULL:@SECLEVEL=0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +33,11 @@ class Secured:
 class TlsClient:
     """The TLS side of all connections of a worker. `verified` is a context for tests; default: the system's CAs."""
 
-    def __init__(self, *, verified: ssl.SSLContext | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, verified: ssl.SSLContext | None = None, broken: BrokenTls | None = None) -> None:
         if verified is not None:
             self.verified = verified
-        self._clock = clock
-        self._broken: OrderedDict[tuple[IpAddress, int], float] = OrderedDict()
+        self.broken = broken or BrokenTls()
+        """The servers whose TLS fails again and again."""
 
     @cached_property
     def verified(self) -> ssl.SSLContext:
@@ -56,26 +53,8 @@ class TlsClient:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(BETTER_THAN_PLAIN_TEXT)
         return context
-
-    def remember_broken(self, server: Server) -> None:
-        """The handshake with this server failed: for an hour, opportunistic TLS is not tried with it."""
-        key = (server.address, server.port)
-        self._broken[key] = self._clock() + _BROKEN_FOR
-        self._broken.move_to_end(key)
-        if len(self._broken) > _MOST_BROKEN:
-            self._broken.popitem(last=False)
-
-    def is_broken(self, server: Server) -> bool:
-        """True while the server's TLS is remembered as broken."""
-        key = (server.address, server.port)
-        until = self._broken.get(key)
-        if until is None:
-            return False
-        if until <= self._clock():
-            del self._broken[key]
-            return False
-        return True
 
 
 def secured(connection: ssl.SSLObject, *, verified: bool) -> Secured:

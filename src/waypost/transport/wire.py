@@ -51,6 +51,8 @@ class Wire(asyncio.Protocol):
         "_timer",
         "_transport",
         "_waiter",
+        "lost",
+        "lost_by",
         "source",
     )
 
@@ -72,6 +74,10 @@ class Wire(asyncio.Protocol):
         self._held: list[bytes] = []
         self._closing = False
         self._gone = False
+        self.lost = False
+        """True when the server ended the connection, or it broke."""
+        self.lost_by: Exception | None = None
+        """What broke it, where the system or TLS says so."""
         self.source = ""
         """Our IP address."""
 
@@ -94,12 +100,14 @@ class Wire(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The server has closed; nothing more can be said."""
+        self.lost = True
         self._engine.receive_eof()
         self._go_on()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
+        self.lost, self.lost_by = True, exc
         self._engine.receive_eof()
         self._finish()
         self._go_on()
