@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import pytest
+from msgspec import structs
 from tests.storage.letters import HEAD, Engine, Letters
 
 from waypost.access.pop3 import LOGIN_TIMEOUT, Pop3Session
 from waypost.login.desk import LoginDesk
 from waypost.login.passwords import make_credentials
+from waypost.protocol.canonical import UNMEASURED
 from waypost.protocol.pop3 import replies
 from waypost.protocol.sasl import choose
 from waypost.protocol.session import Next, Peer, TlsInfo
-from waypost.storage import Account, MailboxMessage, Storage, StorageError, StoredMessage
+from waypost.storage import Account, MailboxDelivery, MailboxMessage, Storage, StorageError, StoredMessage
 
 BOB = "bob@builder.test"
 PASSWORD = "can we fix it?"
@@ -100,16 +103,124 @@ async def test_the_octets_that_arrived_are_the_octets_that_are_read(post: Post) 
     messages = [b"Subject: one\r\n\r\n.\r\n..two\r\n", b"Subject: no end\r\n\r\nlast", b"\r\n\xff\r\n"]
     await post.deliver(*messages)
     client = await post.logged_in()
+    sizes = []
     for number, message in enumerate(messages, 1):
-        whole = FRONT + message
+        whole = FRONT + message if message.endswith(b"\r\n") else FRONT + message + b"\r\n"
+        sizes.append(len(whole))
         answer = await client.send(b"RETR %d\r\n" % number)
-        assert answer.startswith(b"+OK %d octets\r\n" % len(whole))
-        end = b"" if message.endswith(b"\r\n") else b"\r\n"
-        stuffed = (whole + end).replace(b"\r\n.", b"\r\n..")
-        assert answer == b"+OK %d octets\r\n" % len(whole) + stuffed + b".\r\n"
-    sizes = [len(FRONT + message) for message in messages]
+        assert answer == b"+OK %d octets\r\n" % len(whole) + whole.replace(b"\r\n.", b"\r\n..") + b".\r\n"
     assert (await client.lines(b"LIST\r\n"))[1:-1] == [b"%d %d" % pair for pair in enumerate(sizes, 1)]
     assert await client.lines(b"STAT\r\n") == [b"+OK 3 %d" % sum(sizes)]
+
+
+TAKEOVER = (
+    b"From: a@ext.test\r\nSubject: evil\r\n\r\nbefore\n.\n+OK 99 octets\nFrom: boss@one.test\nSubject: forged\n\n"
+    b"forged text\n.\n+OK gone\n+OK gone\n+OK bye\nrest\r\n"
+)
+BINARIES = [
+    TAKEOVER,
+    TAKEOVER.replace(b"\n", b"\r").replace(b"\r\r", b"\r\n"),
+    TAKEOVER.replace(b"before\n.", b"before\r\n.\0").replace(b"text\n.\n", b"text\r\0\n.\0\r\0\n"),
+    *(
+        b"Subject: x\r\n\r\n" + body
+        for body in (b"\0", b"\r", b"\n", b"\0\r", b"a\r\0", b"\n.\r.\n", b"\r\r\n.", b"a\n\0")
+    ),
+    b"Subject: x\r\n\r\n" + b"\r" * 70_000 + b"\n.\n",
+    b"Subject: x\r\n\r\n" + (b"a" * 16383 + b"\r\n.\r\n" + b"b" * 50_000 + b"\0\n.") * 9,
+    b"Subject: no blank line",
+    b"",
+]
+
+
+def unstuffed(answer: bytes) -> tuple[int, bytes]:
+    """Read the answer to RETR as the strictest client does; return the size that it says, and the message."""
+    status, _, rest = answer.partition(b"\r\n")
+    assert rest.endswith(b".\r\n") and b"\0" not in rest
+    assert rest.count(b"\n") == rest.count(b"\r") == rest.count(b"\r\n"), "a line that ends with something else"
+    lines = rest.removesuffix(b".\r\n").split(b"\r\n")
+    assert lines.pop() == b"" and b"." not in lines, "the message would end here"
+    assert all(not line.startswith(b".") or line.startswith(b"..") for line in lines)
+    return int(status.split()[1]), b"".join(line[line.startswith(b".") :] + b"\r\n" for line in lines)
+
+
+async def sizes_of(client: Client) -> list[int]:
+    sizes = [int(line.split()[1]) for line in (await client.lines(b"LIST\r\n"))[1:-1]]
+    assert await client.lines(b"STAT\r\n") == [b"+OK %d %d" % (len(sizes), sum(sizes))]
+    return sizes
+
+
+@pytest.mark.parametrize("utf8", [b"", b"UTF8\r\n"])
+async def test_no_content_can_end_itself_and_every_size_is_that_of_what_is_sent(post: Post, utf8: bytes) -> None:
+    await post.deliver(*BINARIES)
+    client = await post.client()
+    await client.send(utf8 + LOGIN)
+    sizes = await sizes_of(client)
+    for number, message in enumerate(BINARIES, 1):
+        said, sent = unstuffed(await client.send(b"RETR %d\r\n" % number))
+        expected = (FRONT + message).replace(b"\0", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        expected = (
+            expected.replace(b"\n", b"\r\n") if expected.endswith(b"\n") else expected.replace(b"\n", b"\r\n") + b"\r\n"
+        )
+        assert sent == expected
+        assert said == sizes[number - 1] == len(sent), message[:80]
+        assert unstuffed(await client.send(b"TOP %d 1000000\r\n" % number)) == (said, sent)
+        for lines in range(3):
+            top = unstuffed(await client.send(b"TOP %d %d\r\n" % (number, lines)))[1]
+            assert sent.startswith(top.removesuffix(b"\r\n"))
+
+
+SURROGATES = [
+    "From: J\u00f6rg <j\u00f6rg@b\u00fccher.test>\r\nSubject: Gr\u00fc\u00dfe\r\n\r\nK\u00f6rper\r\n",
+    "From: mjl@h\u00e9.example\r\n\r\n",
+    "Subject: caf\u00e9\r\nno blank line, and the t\u00e9xt\r\n",
+    "Subject: caf\u00e9",
+    "X: ascii\r\n\r\nK\u00f6rper",
+    "\r\nno header, \u00e9\r\n",
+    "Subject: " + "\u0430" * 20_000 + "\r\n\r\ntext\r\n",
+    "X: y\r\n" * 5000 + "Subject: \u00e9\r\n\r\n" + ".\u00e9\r\n" * 20_000,
+]
+
+
+@pytest.mark.parametrize("utf8", [b"", b"UTF8\r\n"])
+async def test_every_size_is_that_of_what_is_sent_with_utf8_in_the_header_too(post: Post, utf8: bytes) -> None:
+    messages = [message.encode() for message in SURROGATES] + [b"Subject: \xff\r\n\r\nlatin\r\n"]
+    await post.deliver(*messages)
+    for message in ("Subject: \u00e9\r\n\r\na\n.\n", "X: y\r\n\r\nplain\r\n"):
+        letter = await post.letters.letter(message.encode(), mailboxes=[post.bob.inbox])
+        head = "Return-Path: <>\r\nDelivered-To: <\u00e9@builder.test>\r\n".encode()
+        deliveries = (MailboxDelivery(post.bob.inbox, head),)
+        await post.storage.spool.accept(structs.replace(letter, deliveries=deliveries))
+    client = await post.client()
+    await client.send(utf8 + LOGIN)
+    sizes = await sizes_of(client)
+    assert len(sizes) == len(messages) + 2
+    for number, size in enumerate(sizes, 1):
+        said, sent = unstuffed(await client.send(b"RETR %d\r\n" % number))
+        assert said == size == len(sent)
+        header = sent.partition(b"\r\n\r\n")[0]
+        if not utf8 and number != len(messages):
+            assert header.isascii() or b"\r\n\r\n" not in sent
+        top = unstuffed(await client.send(b"TOP %d 0\r\n" % number))[1]
+        assert sent.startswith(top)
+
+
+async def test_a_body_behind_a_header_without_a_blank_line_keeps_its_letters(post: Post) -> None:
+    await post.deliver("Subject: caf\u00e9\r\n\u044d\u0442\u043e \u0442\u0435\u043a\u0441\u0442\r\n".encode())
+    client = await post.logged_in()
+    answer = await client.send(b"RETR 1\r\n")
+    assert "\u044d\u0442\u043e \u0442\u0435\u043a\u0441\u0442\r\n".encode() in answer and b"Subject: =?utf-8?" in answer
+
+
+async def test_messages_from_before_their_form_was_kept_are_measured_when_they_are_listed(post: Post) -> None:
+    await post.deliver(TAKEOVER, b"Subject: plain\r\n\r\ntext\r\n", "Subject: \u00e9\r\n\r\n".encode())
+    connection = apsw.Connection(str(post.engine.data / "waypost.db"))
+    connection.execute(f"UPDATE message SET growth = iif(growth IS NULL, NULL, {UNMEASURED}), eight_bit_header = 1")
+    connection.close()
+    client = await post.logged_in()
+    sizes = await sizes_of(client)
+    for number, size in enumerate(sizes, 1):
+        said, sent = unstuffed(await client.send(b"RETR %d\r\n" % number))
+        assert said == size == len(sent)
 
 
 async def test_a_large_message_is_streamed_and_its_top_is_read_alone(
@@ -180,7 +291,7 @@ async def test_mail_with_utf8_in_its_header_is_read_as_it_is_after_utf8_and_in_a
     client = await post.logged_in()
     answer = await client.send(b"RETR 1\r\n")
     header, _, text = answer.partition(b"\r\n\r\n")
-    assert header.isascii() and b"\r\nSubject: =?utf-8?B?R3LDvMOfZQ==?=" in header
+    assert header.isascii() and b"\r\nSubject: =?utf-8?b?R3LDvMOfZQ==?=" in header
     assert text == "K\u00f6rper\r\n.\r\n".encode()
     assert (await client.send(b"TOP 1 0\r\n")).isascii()
     assert FRONT + body in await client.send(b"RETR 2\r\n")

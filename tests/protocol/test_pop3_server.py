@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waypost.protocol.pop3 import replies
-from waypost.protocol.pop3 import surrogate as surrogate_module
 from waypost.protocol.pop3.commands import COMMANDS
 from waypost.protocol.pop3.content import DotStuffer, TopCutter
 from waypost.protocol.pop3.events import (
@@ -27,7 +26,7 @@ from waypost.protocol.pop3.events import (
 )
 from waypost.protocol.pop3.maildrop import Maildrop
 from waypost.protocol.pop3.server import Pop3Options, Pop3Server
-from waypost.protocol.pop3.surrogate import needs_surrogate, surrogate
+from waypost.protocol.pop3.surrogate import header_of, surrogate
 
 MECHANISMS = ("SCRAM-SHA-256", "PLAIN")
 MESSAGES = [
@@ -458,9 +457,10 @@ def test_taking_marks_away_looks_at_what_was_marked_alone() -> None:
 
 
 def test_an_ascii_header_and_one_that_is_no_utf8_stay_as_they_are() -> None:
-    assert not needs_surrogate(b"Subject: x")
-    assert not needs_surrogate(b"Subject: caf\xe9")
-    assert needs_surrogate("Subject: caf\u00e9".encode())
+    for header in (b"Subject: x", b"Subject: caf\xe9", b"From: caf\xe9 <a@b>\r\nSubject: x\r\n"):
+        assert surrogate(header) == header
+    mixed = b"Subject: caf\xe9\r\nComments: caf\xc3\xa9\r\n\r\n"  # each field is written by somebody else
+    assert surrogate(mixed) == b"Subject: caf\xe9\r\nComments: =?utf-8?b?Y2Fmw6k=?=\r\n\r\n"
 
 
 def test_a_surrogate_header_says_the_same_in_ascii() -> None:
@@ -483,13 +483,58 @@ def test_a_surrogate_header_says_the_same_in_ascii() -> None:
     assert message["Return-Path"] == "<j?rg@b?cher.test>"
 
 
-def test_a_very_large_header_is_not_read_for_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(values: list[str]) -> list[tuple[str, str]]:
-        raise AssertionError("it takes a second for half a MiB, which any sender could make us spend")
-
-    monkeypatch.setattr(surrogate_module, "getaddresses", refuse)
+def test_a_very_large_header_is_not_read_for_addresses() -> None:
     header = ("From: \u00e9" + "@" * (32 << 10)).encode()
     assert surrogate(header) == b"From: ?" + b"@" * (32 << 10)
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("From: mjl@h\u00e9.example", "From: <mjl@xn--h-bga.example>"),
+        ("From: Mechiel <mjl@h\u00e9.example>", "From: Mechiel <mjl@xn--h-bga.example>"),
+        ('To: "Lukkien, M." <mjl@h\u00e9.example>, a@b', 'To: "Lukkien, M." <mjl@xn--h-bga.example>, a@b'),
+        ("From: mjl@h\u00e9.example (M\u00e9)", "From: =?utf-8?b?TcOp?= <mjl@xn--h-bga.example>"),
+        ("From: J\u00f6rg Schmidt", "From: =?utf-8?q?J=C3=B6rg_Schmidt?= :;"),
+        (
+            "From: \u0418\u0432\u0430\u043d \u0418\u0432\u0430\u043d\u043e\u0432",
+            "From: =?utf-8?b?0JjQstCw0L0g0JjQstCw0L3QvtCy?= :;",
+        ),
+        ("To: a@x, \u00e9@x, b@x", "To: a@x, =?utf-8?b?w6lAeA==?= :;, b@x"),
+        ("To: Friends: a@x, b@h\u00e9.x; c@x", "To: Friends : a@x, <b@xn--h-bga.x>; c@x"),
+        ("To: Fri\u00e9nds: a@x;", "To: =?utf-8?q?Fri=C3=A9nds?= : a@x;"),
+        ("To: Friends: a@x, \u00e9@x;", "To: Friends : a@x;, =?utf-8?b?w6lAeA==?= :;"),
+        ("Return-Path: <mjl@h\u00e9.example>", "Return-Path: <mjl@xn--h-bga.example>"),
+        ("Return-Path: <\u00e9@x>", "Return-Path: <?@x>"),
+        ("Message-ID: <\u00e9@x>", "Message-ID: <?@x>"),
+        ("Received: from a by b for <\u00e9@x>; today", "Received: from a by b; today"),
+        ("X-Mood: gl\u00fccklich", "X-Mood: =?utf-8?q?gl=C3=BCcklich?="),
+        ('Content-Type: a/b; name="\u00e9.txt"; x=y', "Content-Type: a/b; name*=utf-8''%C3%A9.txt; x=y"),
+        (
+            "Content-Disposition: attachment; filename=\u00e9",
+            "Content-Disposition: attachment; filename*=utf-8''%C3%A9",
+        ),
+    ],
+)
+def test_each_kind_of_field_keeps_what_ascii_can_say(field: str, expected: str) -> None:
+    assert surrogate(field.encode()).decode() == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        (b"A: x\r\nB: y\r\n\r\nbody", b"A: x\r\nB: y"),
+        (b"\r\nbody\r\n\r\nmore", b""),
+        (b"A: x\r\n folded\r\nthis is the body\r\n", b"A: x\r\n folded"),
+        (b"A: x\r\nB: y\r\n", b"A: x\r\nB: y"),
+        (b"A: x\r\nB: y", b"A: x\r\nB: y"),
+        (b"A: x\r\nno field\r\nB: y\r\n\r\nbody", b"A: x\r\nno field\r\nB: y"),
+        (b"no field", b""),
+        (b"", b""),
+    ],
+)
+def test_a_header_ends_at_the_blank_line_or_where_the_fields_do(content: bytes, header: bytes) -> None:
+    assert content[: header_of(content)] == header
 
 
 @given(
@@ -497,8 +542,7 @@ def test_a_very_large_header_is_not_read_for_addresses(monkeypatch: pytest.Monke
 )
 def test_no_header_crashes_the_surrogate(parts: list[str]) -> None:
     header = "".join(parts).encode()
-    if needs_surrogate(header):
-        assert surrogate(header).isascii()
+    assert surrogate(header).isascii()
 
 
 @given(st.text())

@@ -8,7 +8,7 @@ import pytest
 
 from waypost.storage import Filter
 from waypost.storage.queue import EntryState
-from waypost.storage.sqlite import batch, journal, listing, maintenance, queue, spool
+from waypost.storage.sqlite import batch, journal, listing, mailboxes, maintenance, queue, spool
 from waypost.storage.sqlite.migrate import DATABASE, migrate
 
 SOMETHING = dict.fromkeys(
@@ -56,6 +56,8 @@ NAMED = {
     "living records": maintenance._LIVING.replace("?", ":x"),
     "move": maintenance._MOVE,
     "old names": journal._DELETE_NAMES,
+    "messages of a mailbox": mailboxes._MESSAGES,
+    "forms of a mailbox": mailboxes._FORMS,
     "place": spool._PLACE.replace("?", ":x"),
 } | {
     f"batch {name}": sql.replace("?", ":rows")

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from waypost.access.pop3_form import SentForms
 from waypost.access.pop3_mailbox import OpenMailbox
 from waypost.login.attempt import LoginAttempt
 from waypost.login.desk import LoginDesk
@@ -37,7 +38,10 @@ LOGIN_TIMEOUT = 60.0
 
 
 class Pop3Session(Session):
-    """One POP3 client. `timeout` is the seconds it may be silent after the login: RFC 1939 3 asks for ten minutes."""
+    """One POP3 client. `timeout` is the seconds it may be silent after the login: RFC 1939 3 asks for ten minutes.
+
+    `forms` are shared with the other sessions of the process; None makes them for this one.
+    """
 
     def __init__(
         self,
@@ -48,9 +52,11 @@ class Pop3Session(Session):
         hostname: str,
         starttls: bool,
         timeout: float = 600.0,
+        forms: SentForms | None = None,
     ) -> None:
         self._desk = desk
         self._mailboxes = mailboxes
+        self._forms = forms or SentForms(mailboxes)
         self._now = now
         self._timeout = timeout
         self._engine = Pop3Server(Pop3Options(hostname, starttls=starttls))
@@ -191,7 +197,7 @@ class Pop3Session(Session):
         """Open the mailbox of an account that is logged in."""
         fields: dict[str, object] = {"account": account.address, "peer": self._peer.address}
         try:
-            mailbox = await OpenMailbox.open(self._mailboxes, account, self._now)
+            mailbox = await OpenMailbox.open(self._mailboxes, self._forms, account, self._now, utf8=self._engine.utf8)
         except Conflict:
             log.info("mailbox in use", extra={"fields": fields})
             self._engine.answer(replies.IN_USE)
@@ -218,7 +224,7 @@ class Pop3Session(Session):
         size = mailbox.maildrop.size(wanted.index)
         begun = False
         try:
-            async for piece in mailbox.pieces(wanted.index, top=top, utf8=engine.utf8):
+            async for piece in mailbox.pieces(wanted.index, top=top):
                 if not begun:
                     engine.begin(size)
                     begun = True

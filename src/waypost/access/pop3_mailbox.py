@@ -3,27 +3,33 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 
+from waypost.access.pop3_form import SentForm, SentForms, beginning, whole_header
 from waypost.message.trace import Micros
+from waypost.protocol.canonical import PLAIN, CanonicalLines
 from waypost.protocol.pop3.maildrop import Maildrop
-from waypost.protocol.pop3.surrogate import needs_surrogate, surrogate
-from waypost.storage import Account, Mailboxes, MailboxLock, StoredMessage
+from waypost.storage import Account, Mailboxes, MailboxLock
 
 log = logging.getLogger(__name__)
 
 _PIECE = 64 * 1024
-_TOP_PIECE = 16 * 1024  # enough for most headers: the rest of a large message is not read
-_MAX_HEADER = 1024 * 1024  # a longer one is sent as it is
 
 
 class OpenMailbox:
     """The INBOX of an account, held against other sessions until `release`."""
 
     def __init__(
-        self, mailboxes: Mailboxes, account: Account, lock: MailboxLock, maildrop: Maildrop, now: Callable[[], Micros]
+        self,
+        mailboxes: Mailboxes,
+        account: Account,
+        lock: MailboxLock,
+        maildrop: Maildrop,
+        forms: dict[int, SentForm],
+        now: Callable[[], Micros],
     ) -> None:
         self._mailboxes = mailboxes
         self._account = account
         self._lock = lock
+        self._forms = forms  # by index, of the few messages that do not go out as they are stored
         self._now = now
         self._opened_at = now()
         self.maildrop = maildrop
@@ -35,33 +41,48 @@ class OpenMailbox:
         """Messages that were removed at QUIT."""
 
     @staticmethod
-    async def open(mailboxes: Mailboxes, account: Account, now: Callable[[], Micros]) -> "OpenMailbox":
-        """Lock the INBOX, then look into it. Raises `Conflict` when another session has it, `StorageError`."""
+    async def open(
+        mailboxes: Mailboxes, forms: SentForms, account: Account, now: Callable[[], Micros], *, utf8: bool
+    ) -> "OpenMailbox":
+        """Lock the INBOX, then look into it. `utf8`: the client takes headers with UTF-8 (RFC 6856 2.1).
+
+        Raises `Conflict` when another session has it, `StorageError`.
+        """
         lock = await mailboxes.lock(account.inbox)
         try:
             inbox = await mailboxes.get(account.id)
             messages = await mailboxes.messages(inbox.id)
+            special = {
+                index: await forms.of(message, utf8=utf8)
+                for index, message in enumerate(messages)
+                if message.form is not PLAIN or message.head
+            }
         except BaseException:
             lock.release()
             raise
-        maildrop = Maildrop(inbox.uidvalidity, ((message.uid, message.size) for message in messages))
-        return OpenMailbox(mailboxes, account, lock, maildrop, now)
+        sizes = [message.size for message in messages]
+        for index, form in special.items():
+            sizes[index] = form.size
+        uids = (message.uid for message in messages)
+        maildrop = Maildrop(inbox.uidvalidity, zip(uids, sizes, strict=True))
+        return OpenMailbox(mailboxes, account, lock, maildrop, special, now)
 
-    async def pieces(self, index: int, *, top: bool, utf8: bool) -> AsyncIterator[bytes]:
-        """Yield the octets of a message; `top`: in small pieces, of which only the first may be wanted.
+    async def pieces(self, index: int, *, top: bool) -> AsyncIterator[bytes]:
+        """Yield the octets of a message as they go to the client: whole lines that end with CRLF, without NUL.
 
-        Without `utf8` a header with UTF-8 is replaced (RFC 6856 2.1). Raises `StorageError`.
+        `top`: in small pieces, of which only the first may be wanted. Raises `StorageError`.
         """
         message = await self._mailboxes.open(self._account.inbox, self.maildrop.uid(index))
-        source = _beginning(message) if top else message.chunks(_PIECE)
+        source = beginning(message) if top else message.chunks(_PIECE)
+        form = self._forms.get(index)
+        if form is not None:
+            source = _converted(source, form)
         opening = b""
         async for piece in source:
             opening += piece
-            if len(opening) < (_TOP_PIECE if top else _PIECE):
-                continue  # a small message is one piece, and one write
-            if utf8 or opening.isascii() or b"\r\n\r\n" in opening or len(opening) >= _MAX_HEADER:
-                break
-        yield opening if utf8 or opening.isascii() else _without_utf8(opening)
+            if len(opening) >= _PIECE or top:
+                break  # a small message is one piece, and one write
+        yield opening
         async for piece in source:
             yield piece
 
@@ -93,18 +114,16 @@ class OpenMailbox:
         log.info("mailbox closed", extra={"fields": fields})
 
 
-async def _beginning(message: StoredMessage) -> AsyncIterator[bytes]:
-    """Yield a message in small pieces, read one by one."""
-    position = 0
-    while position < message.size:
-        piece = await message.read(position, _TOP_PIECE)
-        position += len(piece)
-        yield piece
-
-
-def _without_utf8(opening: bytes) -> bytes:
-    end = opening.find(b"\r\n\r\n")
-    header = opening if end < 0 else opening[:end]
-    if len(header) >= _MAX_HEADER or not needs_surrogate(header):
-        return opening
-    return surrogate(header) + opening[len(header) :]
+async def _converted(source: AsyncIterator[bytes], form: SentForm) -> AsyncIterator[bytes]:
+    lines = CanonicalLines() if form.lines else None
+    opening = b""
+    async for piece in source:
+        opening += piece
+        if not (form.header or form.head) or whole_header(opening):
+            break
+    opening = form.opening(opening)
+    yield lines.convert(opening) if lines else opening
+    async for piece in source:
+        yield lines.convert(piece) if lines else piece
+    if lines:
+        yield lines.finish()

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from waypost.access.pop3 import Pop3Session
+from waypost.access.pop3_form import SentForms
 from waypost.config.settings import SECOND, ListenerProtocol, Settings
 from waypost.delivery.book import address_book
 from waypost.delivery.local import LocalDelivery
@@ -190,9 +191,11 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
             limits=limits,
         )
 
+    forms = SentForms(storage.mailboxes)
+
     def reads(*, starttls: bool) -> Make:
         return lambda: Pop3Session(
-            desk=desk, mailboxes=storage.mailboxes, now=now, hostname=hostname, starttls=starttls
+            desk=desk, mailboxes=storage.mailboxes, now=now, hostname=hostname, starttls=starttls, forms=forms
         )
 
     return {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from waypost.message.trace import Micros, TraceId
+from waypost.protocol.canonical import PLAIN, ContentForm
 from waypost.storage.spool import StoredMessage
 
 
@@ -26,7 +27,11 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class MailboxMessage:
-    """One message in a mailbox, without its bytes. `size` counts the octets a reader gets, head included."""
+    """One message in a mailbox, without its bytes. `size` counts the octets that are stored, head included.
+
+    `form` says what of them not every reader can take. `head` is the head where it holds octets outside ASCII, and
+    empty otherwise.
+    """
 
     mailbox: int
     uid: int
@@ -35,6 +40,8 @@ class MailboxMessage:
     internal_date: Micros
     modseq: int
     flags: frozenset[str]
+    form: ContentForm = PLAIN
+    head: bytes = b""
 
 
 class MailboxLock(Protocol):

@@ -1,19 +1,14 @@
 """Message octets on their way to a POP3 client (RFC 1939 3).  # hot: bench/pop3
 
-Whole chunks are worked on at C speed; no line is ever looked at alone. Dots are doubled behind CRLF only, for only
-CRLF ends a line: a message that came by BINARYMIME, with bare CR, bare LF or NUL in it, goes out octet by octet as
-it came in, and a `.` between bare line ends can't end it for a client that keeps to CRLF.
+Whole chunks are worked on at C speed; no line is ever looked at alone. What comes here are lines that end with CRLF:
+a message that is stored otherwise was converted before (`protocol/canonical.py`).
 """
 
 from waypost.protocol.lines import double_dots
 
 
 class DotStuffer:
-    """Doubles dots at the beginning of lines, and ends the message with CRLF.CRLF.
-
-    A message whose last line has no CRLF gets one here, on the wire only: its size, as STAT and LIST say it, is that
-    of the message.
-    """
+    """Doubles dots at the beginning of lines, and ends the message with CRLF.CRLF."""
 
     __slots__ = ("_matched",)
 

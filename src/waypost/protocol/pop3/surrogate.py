@@ -1,76 +1,112 @@
 """The header that a POP3 client gets which did not say UTF8, of a message with UTF-8 in its header (RFC 6856 2.1).
 
 Such a message must not go out as it is. A refusal would stop a client at this message each time it polls; so it gets
-a header that RFC 5322 allows, in the manner of RFC 6858: text and names become encoded words (RFC 2047), an address
-outside ASCII an empty group with the address in its name (RFC 6854), and what is neither loses the characters. The
-body stays as it is, and so does what is stored: a client that says UTF8 gets every octet. The size in LIST is that
-of the message, not of its surrogate.
+a header that RFC 5322 allows, in the manner of RFC 6857 and RFC 6858: texts and names become encoded words (RFC 2047),
+domains A-labels, parameters are encoded by RFC 2231, and an address whose local part is not ASCII becomes an empty
+group with the address in its name (RFC 6854). What is none of this loses the characters. The body stays as it is, and
+so does what is stored: a client that says UTF8 gets every octet.
 """
 
-import base64
 import re
-from email.utils import getaddresses
+from urllib.parse import quote
+
+from waypost.message.encoded_words import encoded_words, fold
+from waypost.protocol.pop3.surrogate_people import address_in_ascii, people_tokens
 
 _END_OF_FIELD = re.compile(rb"\r\n(?![ \t])")
-_ADDRESSES = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc"})
-_TEXTS = frozenset({"subject", "comments", "content-description"})
-_LARGEST = 32 << 10  # octets of a header that is read for addresses and text: that takes 2 us an octet at worst
-_WORD = 33  # octets of text in one encoded word: with the name of its field it fits into a line of 78
-
-
-def needs_surrogate(header: bytes) -> bool:
-    """True when a header holds UTF-8. Other octets above 127 are no internationalised header, and nobody's to mend."""
-    if header.isascii():
-        return False
-    try:
-        header.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+_FIELD_NAME = re.compile(rb"[!-9;-~]++[ \t]*+:")
+_FOR = re.compile(r"\s++for\s++[^;]*+(?=;)", re.IGNORECASE)
+_QUOTED_PARAMETER = re.compile(r'([!#$%&+.^_`{|}~0-9A-Za-z-]++)=(?:"((?:[^"\\]++|\\.)*+)"|([^\s;"]++))')
+_PEOPLE = frozenset(
+    {"from", "sender", "reply-to", "to", "cc", "bcc", "mail-followup-to", "disposition-notification-to"}
+)
+# Names and identifiers that others compare: an encoded word would be another one.
+_STRUCTURED = frozenset(
+    {
+        *("arc-authentication-results", "arc-message-signature", "arc-seal", "authentication-results"),
+        *("content-id", "content-location", "content-transfer-encoding", "date", "dkim-signature", "in-reply-to"),
+        *("list-archive", "list-help", "list-id", "list-owner", "list-post", "list-subscribe", "list-unsubscribe"),
+        *("message-id", "mime-version", "received", "received-spf", "references"),
+    }
+)
+_LARGEST = 32 << 10  # octets of a header that is read for addresses and text: that takes 1 us an octet at worst
 
 
 def surrogate(header: bytes) -> bytes:
-    """Return an ASCII header for one that `needs_surrogate`; both with or without the empty line at the end.
+    """Return the ASCII header that stands for one with UTF-8; both with or without the empty line at the end.
 
-    Of a very large one, which whoever sent it may have made so, all characters outside ASCII are replaced at once.
+    Fields in other charsets stay as they are. Of a very large header, which whoever sent it may have made so, all
+    characters outside ASCII are replaced at once.
     """
+    if header.isascii():
+        return header
     if len(header) > _LARGEST:
-        return header.decode().encode("ascii", "replace")
-    return b"\r\n".join(field if field.isascii() else _field(field.decode()) for field in _END_OF_FIELD.split(header))
+        return _replaced(header)
+    return b"\r\n".join(field if field.isascii() else _field(field) for field in _END_OF_FIELD.split(header))
 
 
-def _field(field: str) -> bytes:
-    name, colon, value = field.partition(":")
-    kind = name.strip().lower().removeprefix("resent-")
-    if colon and name.isascii() and kind in _ADDRESSES:
-        return f"{name}: {_addresses(' '.join(value.split()))}".encode("ascii")
-    if colon and name.isascii() and kind in _TEXTS:
-        return f"{name}: {_words(' '.join(value.split()))}".encode("ascii")
-    return field.encode("ascii", "replace")
+def header_of(content: bytes) -> int:
+    """Return how many octets of a content are its header: up to the blank line, which is not counted.
+
+    Where there is no blank line, the header ends at the first line that is no field (RFC 5322 2.1).
+    """
+    if content.startswith(b"\r\n"):
+        return 0
+    end = content.find(b"\r\n\r\n")
+    if end >= 0:
+        return end
+    position = 0
+    for field in _END_OF_FIELD.split(content):
+        if not _FIELD_NAME.match(field):
+            return max(0, position - 2)
+        position += len(field) + 2
+    return len(content)
 
 
-def _addresses(value: str) -> str:
+def _replaced(octets: bytes) -> bytes:
     try:
-        pairs = getaddresses([value])
-    except RecursionError:  # so many comments in comments that nobody means them
-        pairs = []
-    return ",\r\n ".join(_address(name, address) for name, address in pairs) if pairs else _address(value, "")
+        return octets.decode().encode("ascii", "replace")
+    except UnicodeDecodeError:
+        return octets
 
 
-def _address(name: str, address: str) -> str:
-    if not address.isascii() or "@" not in address:
-        return f"{_words(f'{name} {address}'.strip())} :;"
-    return f"{_words(name)} <{address}>" if name else f"<{address}>"
+def _field(octets: bytes) -> bytes:
+    try:
+        field = octets.decode()
+    except UnicodeDecodeError:
+        return octets
+    name, colon, value = field.partition(":")
+    written = name.rstrip(" \t")
+    kind = written.lower().removeprefix("resent-")
+    value = " ".join(value.split())
+    if not colon or not written.isascii():
+        return _replaced(octets)
+    if kind in _PEOPLE:
+        return _folded(written, people_tokens(value, len(written) + 2))
+    if kind in ("content-type", "content-disposition"):
+        return _folded(written, _parameters(value).split(" "))
+    if kind in ("return-path", "delivered-to"):
+        address = address_in_ascii(value.strip("<>"))
+        return _replaced(octets) if address is None else _folded(written, [value.replace(value.strip("<>"), address)])
+    if kind in _STRUCTURED:
+        shorter = _FOR.sub("", value) if kind == "received" else value
+        return _folded(written, shorter.split(" ")) if shorter.isascii() else _replaced(octets)
+    return _folded(written, encoded_words(value, len(written) + 2))
 
 
-def _words(text: str) -> str:
-    """Return text as encoded words of RFC 2047, folded between them."""
-    words: list[str] = []
-    part = b""
-    for character in (*text, ""):
-        octets = character.encode("utf-8", "replace")
-        if part and (not octets or len(part) + len(octets) > _WORD):
-            words.append(f"=?utf-8?B?{base64.b64encode(part).decode()}?=")
-            part = b""
-        part += octets
-    return "\r\n ".join(words)
+def _folded(name: str, tokens: list[str]) -> bytes:
+    """Return a field without its line end."""
+    octets = fold(name, tokens)[:-2]
+    return octets if octets.isascii() else _replaced(octets)
+
+
+def _parameters(value: str) -> str:
+    """Return the value of a MIME field with the parameters that need it encoded (RFC 2231 section 4)."""
+
+    def encode(match: re.Match[str]) -> str:
+        if match[0].isascii():
+            return match[0]
+        text = match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
+        return f"{match[1]}*=utf-8''{quote(text, safe='', errors='replace')}"
+
+    return _QUOTED_PARAMETER.sub(encode, value)

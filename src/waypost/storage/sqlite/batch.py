@@ -15,14 +15,15 @@ from waypost.storage.errors import NotFound, StorageError
 from waypost.storage.journal import Event
 from waypost.storage.queue import reverse_path_text
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
-from waypost.storage.sqlite.bodies import SqliteBody
+from waypost.storage.sqlite.bodies import body_of
 from waypost.storage.sqlite.rows import encode, envelope_text, events_text, latin, recipients_text, text
 from waypost.storage.sqlite.segments import Location
 
 _INSERT_MESSAGES = """
-INSERT INTO message (id, segment, offset, length, crc, head, refs, received_at, reverse_path, envelope, account)
+INSERT INTO message (id, segment, offset, length, crc, head, refs, received_at, reverse_path, envelope, account,
+                     growth, eight_bit_header)
 SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
-       value->>9, value->>10
+       value->>9, value->>10, value->>11, value->>12
 FROM json_each(?)"""
 
 _GROW_SEGMENTS = """
@@ -144,7 +145,8 @@ class Batch:
 
     def _message(self, message: NewMessage) -> None:
         location = self._locations[id(message)]
-        spilled = _spilled(message)
+        body = body_of(message)
+        spilled, form = body.spilled, body.meter.form(message.head)
         self._messages.append(
             [
                 message.trace,
@@ -158,6 +160,8 @@ class Batch:
                 reverse_path_text(message.envelope.reverse_path),
                 envelope_text(message.envelope),
                 message.account,
+                form.growth,
+                int(form.eight_bit_header),
             ]
         )
         self.stored.append(message)
@@ -276,10 +280,6 @@ class Batch:
             self.connection.execute(_ADD_REFS, (_json([[k, v] for k, v in self._refs.items()]),))
         if self._segments:
             self._flush_segments()
-
-
-def _spilled(message: NewMessage) -> bool:
-    return isinstance(message.body, SqliteBody) and message.body.spilled
 
 
 def _json(rows: Any) -> str:

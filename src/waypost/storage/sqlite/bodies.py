@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 
 from waypost.message.trace import TraceId
+from waypost.protocol.canonical import FormMeter
+from waypost.storage.spool import NewMessage
 from waypost.storage.sqlite.arriving import ArrivingFile
 from waypost.storage.sqlite.segments import HEADER, Location, record_header
 from waypost.storage.sqlite.space import Space
@@ -18,7 +20,19 @@ _WRITE_SIZE = 256 * 1024
 class SqliteBody:
     """A body of this engine. The writer takes `parts` or, when it spilled, the `file`."""
 
-    __slots__ = ("_buffered", "_crc", "_discarded", "_folder", "_lent", "_space", "_threshold", "file", "parts", "size")
+    __slots__ = (
+        "_buffered",
+        "_crc",
+        "_discarded",
+        "_folder",
+        "_lent",
+        "_space",
+        "_threshold",
+        "file",
+        "meter",
+        "parts",
+        "size",
+    )
 
     def __init__(self, folder: Path, threshold: int, space: Space) -> None:
         self._folder = folder
@@ -28,6 +42,8 @@ class SqliteBody:
         self._buffered = 0
         self._lent = 0
         self._discarded = False
+        self.meter = FormMeter()
+        """What the octets are like, for readers that can't take any."""
         self.parts: list[bytes] = []
         self.file: ArrivingFile | None = None
         self.size = 0
@@ -40,6 +56,7 @@ class SqliteBody:
     async def write(self, data: bytes) -> None:
         """Append octets. Raises `StorageFull`, `StorageError`: then only `discard` is left to do."""
         self.parts.append(data)
+        self.meter.feed(data)
         self.size += len(data)
         self._buffered += len(data)
         if self.size > self._threshold and self._buffered >= min(_WRITE_SIZE, self._threshold):
@@ -94,3 +111,11 @@ class SqliteBody:
             self.parts = []
         if self.file is not None:
             self.file.close()
+
+
+def body_of(message: NewMessage) -> SqliteBody:
+    """Return the body of a message, which must come from this engine's spool."""
+    body = message.body
+    if not isinstance(body, SqliteBody):
+        raise TypeError("a body comes from this engine's own spool")
+    return body

@@ -8,6 +8,7 @@ from typing import Any
 import apsw
 
 from waypost.message.trace import Micros, TraceId
+from waypost.protocol.canonical import PLAIN, UNMEASURED, ContentForm
 from waypost.storage.bus import Notice
 from waypost.storage.errors import Conflict, Damaged, NotFound
 from waypost.storage.mailboxes import Mailbox, MailboxMessage
@@ -22,7 +23,16 @@ from waypost.storage.sqlite.writer import Writer
 log = logging.getLogger(__name__)
 
 _MAILBOX = "SELECT id, account, name, uidvalidity, uidnext, highest_modseq FROM mailbox "
-_MESSAGE = "SELECT mailbox, uid, message, size, internal_date, modseq, CAST(flags AS BLOB) FROM mailbox_message "
+_MESSAGES = """
+SELECT mailbox, uid, message, size, internal_date, modseq, CAST(flags AS BLOB),
+       CASE WHEN length(CAST(head AS BLOB)) <> length(head) THEN CAST(head AS BLOB) END
+FROM mailbox_message WHERE mailbox = :mailbox ORDER BY uid"""
+# Few messages have a form of their own, and the partial index knows them.
+_FORMS = """
+SELECT mailbox_message.uid, form.growth, form.eight_bit_header
+FROM mailbox_message CROSS JOIN message AS form INDEXED BY message_form
+WHERE mailbox_message.mailbox = :mailbox AND form.id = mailbox_message.message
+  AND (form.growth IS NOT NULL OR form.eight_bit_header)"""
 
 
 def new_mailbox(connection: apsw.Connection, account: int, name: str, now: Micros) -> int:
@@ -114,10 +124,22 @@ class SqliteMailboxes:
 
     async def messages(self, mailbox: int) -> list[MailboxMessage]:
         """Return all messages, by UID."""
-        rows = self._reading.rows(_MESSAGE + "WHERE mailbox = ? ORDER BY uid", (mailbox,))
+        key = {"mailbox": mailbox}
+        rows = self._reading.rows(_MESSAGES, key)
+        forms = {uid: _form(growth, header) for uid, growth, header in self._reading.rows(_FORMS, key)}
         return [
-            MailboxMessage(box, uid, TraceId(message), size, date, modseq, _flags(flags, box, uid))
-            for box, uid, message, size, date, modseq, flags in rows
+            MailboxMessage(
+                box,
+                uid,
+                TraceId(message),
+                size,
+                date,
+                modseq,
+                _flags(flags, box, uid),
+                forms.get(uid, PLAIN),
+                b"" if head is None else head.decode("utf-8", "replace").encode("latin-1", "replace"),
+            )
+            for box, uid, message, size, date, modseq, flags, head in rows
         ]
 
     async def open(self, mailbox: int, uid: int) -> StoredMessage:
@@ -169,6 +191,11 @@ def _flags(value: bytes, mailbox: int, uid: int) -> frozenset[str]:
         fields = {"mailbox": mailbox, "uid": uid, "problem": str(error)}
         log.error("mailbox row damaged", extra={"fields": fields})
         return frozenset()
+
+
+def _form(growth: object, header: object) -> ContentForm:
+    """What a damaged row says of a message is measured anew."""
+    return ContentForm(growth if growth is None or isinstance(growth, int) else UNMEASURED, header != 0)
 
 
 def _json(values: Sequence[Any]) -> str:

@@ -12,7 +12,7 @@ from waypost.storage.errors import StorageError, StorageFull
 from waypost.storage.folders import sync_folder
 from waypost.storage.spool import NewMessage
 from waypost.storage.sqlite.arriving import ArrivingFile
-from waypost.storage.sqlite.bodies import SqliteBody
+from waypost.storage.sqlite.bodies import body_of
 from waypost.storage.sqlite.copies import Copies
 from waypost.storage.sqlite.numbering import Numbering
 from waypost.storage.sqlite.operation import Operation
@@ -36,14 +36,6 @@ class Written:
     def fail(self, operation: Operation, error: BaseException) -> None:
         """An operation failed; the first reason stays."""
         self.errors.setdefault(id(operation), error)
-
-
-def body_of(message: NewMessage) -> SqliteBody:
-    """Return the body of a message, which must come from this engine's spool."""
-    body = message.body
-    if not isinstance(body, SqliteBody):
-        raise TypeError("a body comes from this engine's own spool")
-    return body
 
 
 class Octets:

@@ -20,13 +20,14 @@ import apsw
 from waypost.storage.bus import Notice
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.bodies import body_of
 from waypost.storage.sqlite.checkpoint import Checkpointer
 from waypost.storage.sqlite.connection import connect, translate
 from waypost.storage.sqlite.copies import Copies
 from waypost.storage.sqlite.gathering import Gathering, Waiting
 from waypost.storage.sqlite.migrate import DATABASE
 from waypost.storage.sqlite.numbering import Numbering
-from waypost.storage.sqlite.octets import Octets, body_of
+from waypost.storage.sqlite.octets import Octets
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.segments import Location
 from waypost.storage.sqlite.space import Space
