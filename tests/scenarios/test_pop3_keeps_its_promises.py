@@ -123,3 +123,72 @@ async def test_names_of_messages_outlive_restarts_and_are_never_used_again(host:
     poll(host, BOB, BOB_PASSWORD, delete=True)
     await asyncio.to_thread(deliver, host, "ten")
     assert not set(names(host)) & set(before)
+
+
+TAKEOVER = (
+    b"From: a@ext.test\r\nSubject: evil\r\n\r\nbefore\n.\n+OK 99 octets\nFrom: boss@builder.test\nSubject: forged\n\n"
+    b"forged text\n.\n+OK gone\n+OK gone\n+OK bye\nrest"
+)
+
+
+def deliver_binary(host: Host, *contents: bytes) -> None:
+    """Send contents by BDAT with BODY=BINARYMIME (RFC 3030), which frees them of lines."""
+    with smtplib.SMTP(host.address, 25, timeout=20) as session:
+        session.ehlo("elsewhere.test")
+        for content in contents:
+            assert session.docmd("MAIL", "FROM:<x@elsewhere.test> BODY=BINARYMIME")[0] == 250
+            assert session.docmd("RCPT", f"TO:<{BOB}>")[0] == 250
+            session.send(b"BDAT %d LAST\r\n" % len(content) + content)
+            assert session.getreply()[0] == 250
+
+
+def saved(folder: Path) -> bytes:
+    """Return all messages that were saved in a folder, one behind the other."""
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("*.eml")))
+
+
+@pytest.mark.parametrize("program", ["mpop", "fetchmail", "poplib", "waypost"])
+async def test_a_binary_message_takes_over_no_session(host: Host, tmp_path: Path, program: str) -> None:
+    poll(host, BOB, BOB_PASSWORD, delete=True)
+    contents = [
+        TAKEOVER,
+        TAKEOVER.replace(b"\n", b"\r").replace(b"\r\r", b"\r\n", 3),
+        TAKEOVER.replace(b"fore", b"fo\0re"),
+    ]
+    deliver_binary(host, *contents)
+    deliver(host, "the next one")
+    out = tmp_path / "read"
+    if program == "mpop":
+        rc = tmp_path / "mpoprc"
+        rc.write_text(
+            f"defaults\ntls on\ntls_certcheck off\naccount default\nhost {host.address}\nport 110\n"
+            f'tls_starttls on\nauth plain\nuser {BOB}\npassword "{BOB_PASSWORD}"\n'
+            f"delivery mbox {out}\nuidls_file {tmp_path / 'uidls'}\n"
+        )
+        rc.chmod(0o600)
+        await run("mpop", "-C", str(rc))
+    elif program == "fetchmail":
+        rc = tmp_path / "fetchmailrc"
+        rc.write_text(
+            f'poll {host.address} protocol pop3 port 995 user "{BOB}" password "{BOB_PASSWORD}" ssl\n'
+            f'  no sslcertck fetchall mda "cat >> {out}"\n'
+        )
+        rc.chmod(0o600)
+        await run("env", f"FETCHMAILHOME={tmp_path}", "fetchmail", "-f", str(rc), "--pidfile", str(tmp_path / "pid"))
+    elif program == "poplib":
+        out.write_bytes(b"".join(poll(host, BOB, BOB_PASSWORD, delete=True)))
+    else:
+        url = f"pop3s://{BOB}@{host.address}"
+        await host.client("fetch", url, "save", "all", str(tmp_path), "--insecure", password=BOB_PASSWORD)
+        await host.client("fetch", url, "delete", "all", "--yes", "--insecure", password=BOB_PASSWORD)
+        out.write_bytes(saved(tmp_path))
+    read = out.read_bytes()
+    assert b"\0" not in read and b"Subject: the next one" in read and read.count(b"hello") == 1
+    assert (
+        read.count(b"Subject: evil")
+        == read.count(b"forged text")
+        == 3
+        == read.count(b"rest\r\n") + read.count(b"rest\n")
+    )
+    assert read.count(b"Return-Path: <x@elsewhere.test>") + read.count(b"From x@elsewhere.test") >= 4
+    assert poll(host, BOB, BOB_PASSWORD) == []
