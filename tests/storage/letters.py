@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from waypost.message.address import Address
-from waypost.message.envelope import Envelope, Recipient
+from waypost.message.envelope import BodyType, Envelope, Recipient
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
 from waypost.storage import (
     Account,
@@ -102,6 +102,7 @@ class Letters:
         mailboxes: Sequence[int] = (),
         sender: str | None = "alice@wonderland.test",
         head: bytes = HEAD,
+        body_type: BodyType = BodyType.SEVEN_BIT,
         **more: Any,
     ) -> NewMessage:
         """Return a message for recipients elsewhere (`bob@builder.test`) and for mailboxes here."""
@@ -116,7 +117,7 @@ class Letters:
         return NewMessage(
             trace=trace,
             received_at=self.clock(),
-            envelope=Envelope(Address.parse(sender) if sender else None),
+            envelope=Envelope(Address.parse(sender) if sender else None, body=body_type),
             head=head,
             body=body,
             deliveries=tuple(MailboxDelivery(box, b"Return-Path: <>\r\n") for box in mailboxes),

@@ -1,7 +1,6 @@
 """Schema changes: numbered, tried on a copy first, undone by a snapshot, never under a running process."""
 
 import asyncio
-import sys
 from pathlib import Path
 
 import apsw
@@ -9,6 +8,8 @@ import pytest
 from tests.storage.faults import failing
 from tests.storage.letters import HEAD, START, Engine, Letters, stored
 
+from waypost.message.envelope import BodyType
+from waypost.protocol.canonical import UNMEASURED, ContentForm
 from waypost.storage import StorageError
 from waypost.storage.sqlite import preparation
 from waypost.storage.sqlite.migrate import DATABASE, Step, migrate, migrations, pending
@@ -106,19 +107,30 @@ async def test_processes_that_start_together_agree_on_one_migration(engine: Engi
     assert len(engine.opened) == 4
 
 
-async def test_a_data_directory_of_the_first_schema_goes_on_without_the_digests_of_messages(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Schema 2: nothing is taken for a retransmission any more, and what was stored before is read as before."""
-    module, first = sys.modules[migrate.__module__], migrations()[:1]
-    with monkeypatch.context() as before:
-        before.setattr(module, "migrations", lambda: first)
-        letters = Letters((await engine.open()).storage, engine.clock)
-        bob = await letters.account()
-        octets = [b"small", bytes(range(256)) * 1024]
-        traces = [await letters.post(one, to=["carol@elsewhere.test"], mailboxes=[bob.inbox]) for one in octets]
-        await engine.close()
+BACK_TO_THE_FIRST = """
+DROP INDEX message_form;
+ALTER TABLE message DROP COLUMN growth;
+ALTER TABLE message DROP COLUMN eight_bit_header;
+CREATE TABLE unconfirmed (digest TEXT PRIMARY KEY, message INTEGER NOT NULL, time INTEGER NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+async def test_a_data_directory_of_the_first_schema_goes_on_without_the_digests_of_messages(engine: Engine) -> None:
+    """Schema 2: nothing is taken for a retransmission any more, and what was stored before is read as before.
+
+    Schema 3: of what was stored before, the form of binary messages and of all headers is not known.
+    """
+    letters = Letters((await engine.open()).storage, engine.clock)
+    bob = await letters.account()
+    octets = [b"small", bytes(range(256)) * 1024]
+    traces = [
+        await letters.post(one, to=["carol@elsewhere.test"], mailboxes=[bob.inbox], body_type=kind)
+        for one, kind in zip(octets, (BodyType.SEVEN_BIT, BodyType.BINARY), strict=True)
+    ]
+    await engine.close()
     with apsw.Connection(str(engine.data / DATABASE)) as database:
+        database.execute(BACK_TO_THE_FIRST).fetchall()
         for number, trace in enumerate(traces):
             database.execute("INSERT INTO unconfirmed VALUES (?, ?, ?)", (f"{number:032x}", trace, START)).fetchall()
     database.close()
@@ -128,6 +140,8 @@ async def test_a_data_directory_of_the_first_schema_goes_on_without_the_digests_
     for trace, one in zip(traces, octets, strict=True):
         assert await stored(storage.spool, trace) == HEAD + one
     assert [entry.trace for entry in await storage.queue.due("elsewhere.test", now=START, limit=9)] == traces
-    assert [row.trace for row in await storage.mailboxes.messages(bob.inbox)] == traces
+    rows = await storage.mailboxes.messages(bob.inbox)
+    assert [row.trace for row in rows] == traces
+    assert [row.form for row in rows] == [ContentForm(None, True), ContentForm(UNMEASURED, True)]
     snapshot = engine.data / "snapshots" / "schema-0001.db"
     assert ask(snapshot, "SELECT count(*) FROM unconfirmed") == 2 and ask(snapshot, "SELECT count(*) FROM message") == 2
