@@ -24,12 +24,12 @@ class Closed:
         print(f"loaded too late: {name}", file=sys.stderr)
         raise PermissionError(name)
 
-def become(data, before=frame._become_owner):
+def become(data, before=frame.become_owner):
     before(data)
     if not isinstance(sys.meta_path[0], Closed):
         sys.meta_path.insert(0, Closed())
 
-frame._become_owner = become
+frame.become_owner = become
 main()
 """
 

@@ -4,8 +4,11 @@ import asyncio
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 from tests.storage.letters import HEAD, Engine, Letters, files_in, finished, stored
 
@@ -13,6 +16,7 @@ from waypost.message.trace import TraceId
 from waypost.storage import Filter, StorageError
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite.arriving import ArrivingFile
+from waypost.storage.sqlite.keeping import keeping
 
 BOB = "bob@builder.test"
 LARGE = bytes(range(256)) * 1024
@@ -163,7 +167,6 @@ async def test_leftovers_of_a_crash_are_swept_and_arriving_messages_are_not(
 ) -> None:
     folder = engine.data / "segments"
     (folder / "arriving-1-1").write_bytes(b"half a message")
-    (folder / "000000004711.seg").write_bytes(b"never committed")
     (folder / "README").write_bytes(b"not ours")
     message = await letters.letter(LARGE, to=[BOB])
     arriving = ArrivingFile(folder)
@@ -177,20 +180,53 @@ async def test_leftovers_of_a_crash_are_swept_and_arriving_messages_are_not(
     assert (folder / "README").exists()
 
 
-async def test_numbers_go_on_behind_every_file_there_is(engine: Engine) -> None:
-    """After a snapshot was put back, the database knows nothing of later segments."""
+async def test_a_segment_that_the_database_never_knew_is_put_aside_and_said_and_never_removed(
+    engine: Engine, opened: SqliteStorage, letters: Letters, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = engine.data / "segments"
-    folder.mkdir(parents=True)
-    for number in (1, 50):
-        (folder / f"{number:012}.seg").write_bytes(b"of the time after the snapshot")
-    opened = await engine.open()
-    letters = Letters(opened.storage, engine.clock)
+    strange = {f"{number:012}.seg": b"of another time, %d" % number for number in (1, 50)}
+    for name, octets in strange.items():
+        (folder / name).write_bytes(octets)
     traces = {await post(letters, octets): octets for octets in (b"x", LARGE)}
     assert files_in(engine.data)[1:] == ["000000000050.seg", "000000000051.seg", "000000000052.seg"]
-    await opened.maintain()
+    for _ in range(2):
+        await opened.maintain()
     assert files_in(engine.data) == ["000000000051.seg", "000000000052.seg"]
+    assert {path.name: path.read_bytes() for path in (engine.data / "lost").rglob("*.seg")} == strange
+    assert [record.message for record in caplog.records].count("segment put aside") == 2
     for trace, octets in traces.items():
         assert await stored(letters.storage.spool, trace) == HEAD + octets
+
+
+async def test_a_removed_segment_is_known_until_its_file_is_durably_gone(
+    engine: Engine, opened: SqliteStorage, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no power loss leaves a file without a row, which nobody may remove."""
+    await post(letters, LARGE)
+    await finish(letters, set())
+    seen: list[tuple[list[str], int]] = []
+    call = opened._writer.call
+
+    async def look(function: Callable[[apsw.Connection], object], *more: Any) -> object:
+        seen.append((files_in(engine.data), len(opened._reading.rows("SELECT id FROM segment"))))
+        return await call(function, *more)
+
+    monkeypatch.setattr(opened._writer, "call", look)
+    await opened._housekeeping.remove_empty()
+    assert seen == [([], 1)]
+    assert opened._reading.rows("SELECT id FROM segment") == []
+
+
+async def test_while_a_backup_copies_no_segment_is_removed(
+    engine: Engine, opened: SqliteStorage, letters: Letters
+) -> None:
+    await post(letters, LARGE)
+    await finish(letters, set())
+    with keeping(engine.data):
+        await opened.maintain()
+        assert len(files_in(engine.data)) == 1
+    await opened.maintain()
+    assert files_in(engine.data) == []
 
 
 async def test_housekeeping_beside_steady_traffic_loses_nothing(

@@ -108,6 +108,7 @@ async def test_processes_that_start_together_agree_on_one_migration(engine: Engi
 
 
 BACK_TO_THE_FIRST = """
+DROP TABLE life;
 DROP INDEX message_form;
 ALTER TABLE message DROP COLUMN growth;
 ALTER TABLE message DROP COLUMN eight_bit_header;
@@ -129,6 +130,7 @@ async def test_a_data_directory_of_the_first_schema_goes_on_without_the_digests_
         for one, kind in zip(octets, (BodyType.SEVEN_BIT, BodyType.BINARY), strict=True)
     ]
     await engine.close()
+    (engine.data / "life").unlink()
     with apsw.Connection(str(engine.data / DATABASE)) as database:
         database.execute(BACK_TO_THE_FIRST).fetchall()
         for number, trace in enumerate(traces):

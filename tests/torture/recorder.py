@@ -137,7 +137,7 @@ class Recorder:
             "fdatasync": lambda fd: self._os_sync("fdatasync", fd),
             "rename": self._os_rename,
             "replace": _refuse("replace"),
-            "link": _refuse("link"),
+            "link": self._os_link,
             "unlink": self._os_unlink,
             "remove": _refuse("remove"),
             "mkdir": self._os_mkdir,
@@ -201,6 +201,13 @@ class Recorder:
                 node = self._nodes.pop(_text(old))
                 self._nodes[_text(new)] = node
                 self.steps.append(Rename(folder, name, new_name, node))
+
+    def _os_link(self, old: Any, new: Any, **named: Any) -> None:
+        """A second name is recorded as a copy, which can only lose more."""
+        with self.lock:
+            self._real["link"](old, new, **named)
+            if self.is_ours(new):
+                self.steps.append(Write(self.link(new), 0, Path(new).read_bytes()))
 
     def _os_unlink(self, path: Any, **named: Any) -> None:
         with self.lock:

@@ -101,7 +101,7 @@ def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitabl
     from waypost.storage import Conflict, NotFound, StorageError
 
     _load_program()
-    _become_owner(settings.data)
+    become_owner(settings.data)
     try:
         return asyncio.run(_with_storage(settings, work))
     except (Conflict, NotFound) as error:
@@ -153,7 +153,7 @@ async def _join(bus: UnixBus) -> None:
         fail(f"can't tell the service of changes: {error}")
 
 
-def _become_owner(data: Path) -> None:
+def become_owner(data: Path) -> None:
     """As root, become the user that owns the data directory; nothing happens otherwise, or before it exists."""
     if os.geteuid() != 0 or not data.exists():
         return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from waypost.cli.accepting import accept
 from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, printable, run_with_storage
 from waypost.cli.progress import progress
 
@@ -63,6 +64,9 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
         click.echo(f"{checker.messages} messages, {checker.octets} octets read: {len(wrong) or 'no'} {words}.")
     if wrong:
         raise SystemExit(1)
+
+
+storage.add_command(accept)
 
 
 def _json_of(checker: Checker, problems: list[Problem]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from waypost.storage.sqlite.journal import SqliteJournal
 from waypost.storage.sqlite.locks import Numbers
 from waypost.storage.sqlite.mailboxes import SqliteMailboxes
 from waypost.storage.sqlite.maintenance import Housekeeping
+from waypost.storage.sqlite.mark import Mark
 from waypost.storage.sqlite.migrate import DATABASE, migrate
 from waypost.storage.sqlite.preparation import prepare
 from waypost.storage.sqlite.queue import SqliteQueue
@@ -53,7 +54,8 @@ class SqliteStorage:
         self._reading = reading
         self._spool = SqliteSpool(writer, reading, data, threshold, space)
         self._journal = SqliteJournal(writer, reading)
-        self._housekeeping = Housekeeping(writer, reading, data)
+        self._housekeeping = Housekeeping(writer, reading, data, now)
+        self._mark = Mark(writer, reading, data)
         self.storage = Storage(
             spool=self._spool,
             queue=SqliteQueue(writer, reading, Numbers(data / "locks")),
@@ -87,10 +89,12 @@ class SqliteStorage:
         while await self._journal.expire(now - journal_age, limit=_AT_ONCE) >= _AT_ONCE:
             continue
         await self._housekeeping.compact(smallest=smallest)  # last: it needs space for a while
+        await self._mark.advance()
 
     async def close(self) -> None:
         """Commit what waits, then close everything."""
         self._spool.close()
+        await self._mark.leave()
         await self._writer.close()
         self._reading.close()
         os.close(self._number)
@@ -114,7 +118,7 @@ async def open_storage(
     """
     loop = asyncio.get_running_loop()
     try:
-        in_use = await loop.run_in_executor(None, prepare, data)
+        in_use = await loop.run_in_executor(None, prepare, data, now())
         try:
             reading = Reading(connect_reading(data / DATABASE))
             # SQLite makes the name of its log durable only when the connection that made the file is the first to sync

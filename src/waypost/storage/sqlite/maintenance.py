@@ -8,14 +8,18 @@ import asyncio
 import contextlib
 import logging
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apsw
 
-from waypost.message.trace import TraceId, format_trace_id
+from waypost.message.trace import Micros, TraceId, format_trace_id
+from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.arriving import ARRIVING, ArrivingFile
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.copies import restore
+from waypost.storage.sqlite.keeping import removing
+from waypost.storage.sqlite.lost import lost_folder, put_aside
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.reader import SegmentReader
 from waypost.storage.sqlite.reading import Reading
@@ -32,10 +36,10 @@ from waypost.storage.sqlite.writer import Writer
 
 log = logging.getLogger(__name__)
 
-_EMPTY = "SELECT id FROM segment WHERE sealed = 1 AND live <= 0 LIMIT 1"
-_FORGET_EMPTY = """
-DELETE FROM segment WHERE id IN (SELECT id FROM segment WHERE sealed = 1 AND live <= 0 LIMIT 1000)
-AND NOT EXISTS (SELECT 1 FROM message WHERE message.segment = segment.id) RETURNING id"""
+_EMPTY_ONES = """
+SELECT id, size FROM segment WHERE sealed = 1 AND live <= 0
+AND NOT EXISTS (SELECT 1 FROM message WHERE message.segment = segment.id) LIMIT 1000"""
+_FORGET = "DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))"
 _HALF_DEAD = """
 SELECT id, size, live FROM segment INDEXED BY segment_half_dead
 WHERE sealed = 1 AND live > 0 AND size > live * 2 AND size > :smallest
@@ -55,9 +59,12 @@ _Moved = tuple[int, int, int]  # trace, old offset, new offset
 class Housekeeping:
     """Gives space back: empty segments are removed, half-empty ones are copied and then removed."""
 
-    def __init__(self, writer: Writer, reading: Reading, data: Path) -> None:
+    def __init__(self, writer: Writer, reading: Reading, data: Path, now: Callable[[], Micros]) -> None:
         self._writer = writer
         self._reading = reading
+        self._now = now
+        self._data = data
+        self._lost: Path | None = None  # where this process puts segments aside
         self._folder = data / "segments"
         self._damaged: set[int] = set()
 
@@ -82,24 +89,42 @@ class Housekeeping:
         return await self._writer.call(seal) if unsealed(self._reading) else 0
 
     async def remove_empty(self) -> int:
-        """Remove sealed segments that no row needs; returns how many."""
+        """Remove sealed segments that no row needs; returns how many. A backup that runs may still need them.
 
-        def forget(connection: apsw.Connection) -> list[int]:
-            return [segment for (segment,) in connection.execute(_FORGET_EMPTY).fetchall()]
-
+        The file goes first, and its row when that is durable: a file without a row was never ours (`lost.py`).
+        """
+        loop = asyncio.get_running_loop()
         removed = 0
-        while self._reading.value(_EMPTY) is not None:
-            gone = await self._writer.call(forget)
-            for segment in gone:  # the rows went first: a crash between leaves a file, which `sweep` removes
-                with contextlib.suppress(FileNotFoundError):
-                    segment_path(self._folder, segment).unlink()
-            removed += len(gone)
-            if not gone:  # its count is wrong, and a message needs it: `storage check` says so
-                break
+        with removing(self._data) as allowed:
+            while allowed:
+                found = self._reading.rows(_EMPTY_ONES)
+                if not found:
+                    break
+                await loop.run_in_executor(None, self._remove, found)
+                await self._forget([segment for segment, _ in found])
+                removed += len(found)
         return removed
+
+    async def _forget(self, segments: Sequence[int]) -> None:
+        gone = text(list(segments))
+        await self._writer.call(lambda connection: connection.execute(_FORGET, (gone,)).fetchall())
+
+    def _remove(self, segments: Sequence[tuple[int, int]]) -> None:
+        """Remove files durably; one that is not as it was left holds what others wrote, and is put aside."""
+        for segment, size in segments:
+            path = segment_path(self._folder, segment)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size == size:
+                    path.unlink()
+                else:
+                    self._put_aside(path, "a segment is not of the size with which it was closed")
+        sync_folder(self._folder)
 
     async def compact(self, *, smallest: int = 1 << 20) -> int:
         """Copy what still lives out of segments that are more than half dead; returns the octets given back."""
+        with removing(self._data) as allowed:
+            if not allowed:  # a backup runs: what is copied now would only take more room
+                return 0
         given_back = 0
         values = {"smallest": smallest, "damaged": text(sorted(self._damaged))}
         for segment, size, live in self._reading.rows(_HALF_DEAD, values):
@@ -153,20 +178,30 @@ class Housekeeping:
             reader.close()
 
     async def sweep(self) -> int:
-        """Remove files that no row knows and no process writes: leftovers of a crash; returns how many."""
+        """Remove half messages that a crash left, and put segments aside that no row knows; returns how many."""
         loop = asyncio.get_running_loop()
         paths = await loop.run_in_executor(None, lambda: list(self._folder.iterdir()))
         # Asked after the listing: a segment's row is there before its file has its name.
         known = {segment for (segment,) in self._reading.rows("SELECT id FROM segment")}
-        removed = 0
+        gone = 0
         for path in paths:
             number = segment_number(path)
-            leftover = path.name.startswith(ARRIVING) if number is None else number not in known
-            if leftover and number is not None and self._needed(number):
-                continue  # its row was lost, not its messages: `storage check` says so
-            if leftover and remove_abandoned(path):
-                removed += 1
-        return removed
+            if number is None:
+                gone += path.name.startswith(ARRIVING) and remove_abandoned(path)
+            elif number not in known and not self._needed(number) and abandoned(path):
+                # Were its messages needed, only its row would be lost: `storage check` says so.
+                self._put_aside(path, "the database does not know this segment: it may hold mail of another time")
+                gone += 1
+        return gone
+
+    def _put_aside(self, path: Path, why: str) -> None:
+        """Move a file to `lost/`, where nothing is ever removed."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._lost is None:
+                self._lost = lost_folder(self._data, "unknown", self._now())
+            fields = {"segment": path.name, "reason": why, "now": str(put_aside(path, self._lost))}
+            sync_folder(self._lost)
+            log.critical("segment put aside", extra={"fields": fields})
 
     def _needed(self, segment: int) -> bool:
         return self._reading.value("SELECT 1 FROM message WHERE segment = ? LIMIT 1", (segment,)) is not None

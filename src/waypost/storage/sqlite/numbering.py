@@ -11,6 +11,13 @@ from waypost.storage.sqlite.segments import segment_number, segment_path
 Turn = Callable[[], AbstractContextManager[None]]
 """Holds the lock that the writers of all processes take in turn."""
 
+_LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'segment'"
+_SKIP = (
+    "INSERT INTO sqlite_sequence (name, seq) SELECT 'segment', 0 "
+    "WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'segment')",
+    "UPDATE sqlite_sequence SET seq = max(seq, :largest) WHERE name = 'segment'",
+)
+
 
 class Numbering:
     """Gives numbers to the segments of one process, in its writer's thread."""
@@ -27,15 +34,19 @@ class Numbering:
         Housekeeping of another process can't take them for abandoned meanwhile: it works with the same lock.
         """
         with self._turn():
-            numbers = self._insert(count)
-            if any(segment_path(self._folder, number).exists() for number in numbers):
-                # A snapshot was put back: the database has forgotten the numbers of later segments.
+            last = int(self._connection.execute(_LAST).get or 0)
+            if any(segment_path(self._folder, last + more).exists() for more in range(1, count + 1)):
+                # Files of another time, which get no row: what has one is ours to remove (`lost.py`).
                 largest = max(filter(None, map(segment_number, self._folder.iterdir())))
-                self._connection.execute(
-                    "UPDATE sqlite_sequence SET seq = ? WHERE name = 'segment'", (largest,)
-                ).fetchall()
-                numbers = self._insert(count)
+                self._skip_to(largest)
+            numbers = self._insert(count)
             place(numbers)
+
+    def _skip_to(self, largest: int) -> None:
+        """Let the next number be larger than this one."""
+        with self._connection:
+            for statement in _SKIP:
+                self._connection.execute(statement, {"largest": largest}).fetchall()
 
     def _insert(self, count: int) -> list[int]:
         rows = self._connection.execute(

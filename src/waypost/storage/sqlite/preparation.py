@@ -1,4 +1,5 @@
-"""Before a process opens the storage: its folders, its schema, and octets that a power loss left in the database alone.
+"""Before a process opens the storage: its folders, its schema, whether its parts belong together (`taking_up.py`), and
+octets that a power loss left in the database alone.
 
 Nobody may use it with another schema meanwhile.
 """
@@ -11,31 +12,39 @@ from pathlib import Path
 
 import apsw
 
+from waypost.message.trace import Micros
 from waypost.storage.errors import StorageError
 from waypost.storage.files import try_lock
 from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite.connection import connect
 from waypost.storage.sqlite.copies import restore
 from waypost.storage.sqlite.migrate import DATABASE, migrate, pending
+from waypost.storage.sqlite.taking_up import Unfit, accept, refuse_foreign, refuse_unfit, take_up
 
 log = logging.getLogger(__name__)
 
 FOLDERS = ("segments", "locks")
 
 
-def prepare(data: Path) -> int:
+def prepare(data: Path, now: Micros, *, accepted: bool = False) -> int:
     """Make the storage under `data` ready to be opened; returns the descriptor of the lock that says it is in use.
 
-    The caller holds it open as long as it uses the storage, and syncs `data` before it writes. Raises `StorageError`,
-    `OSError`, `apsw.Error`.
+    The caller holds it open as long as it uses the storage, and syncs `data` before it writes. `accepted`: go on with
+    what is there, though its parts do not fit. Raises `StorageError`, `OSError`, `apsw.Error`.
     """
+    refuse_foreign(data)
     _make_folders(data)
     one_at_a_time = os.open(data / "migrate.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     in_use = os.open(data / "in-use.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
         alone = try_lock(in_use)
-        if pending(data):
+        if alone:
+            if accepted:
+                accept(data, now)
+            else:
+                refuse_unfit(data)
+        if _pending(data):
             if not alone:
                 raise StorageError(
                     f"{data / DATABASE}: its schema must be changed for this version, and a running process uses it: "
@@ -46,7 +55,7 @@ def prepare(data: Path) -> int:
             with contextlib.suppress(PermissionError):  # then it was made, and its name synced, by another user
                 sync_folder(data.parent)
         if alone:
-            _restore(data)
+            _take_up(data, now, accepted)
         fcntl.flock(in_use, fcntl.LOCK_SH)
     except BaseException:
         os.close(in_use)
@@ -56,14 +65,29 @@ def prepare(data: Path) -> int:
     return in_use
 
 
-def _restore(data: Path) -> None:
-    """Write octets back that may have been lost with the power. Where others use the storage, that was done."""
+def _pending(data: Path) -> bool:
+    try:
+        return bool(pending(data))
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise Unfit(
+            f"{data / DATABASE} is damaged ({error}): `waypost restore DIR` brings a backup back, and `waypost storage "
+            "recover DIR` whatever can be read"
+        ) from error
+
+
+def _take_up(data: Path, now: Micros, accepted: bool) -> None:
+    """Look whether the parts fit, and write octets back that may have been lost with the power.
+
+    Where others use the storage, that was done.
+    """
     connection = connect(data / DATABASE)
     try:
-        with connection:
-            restore(connection, data / "segments")
-    except (apsw.Error, StorageError) as error:  # a full disk must not keep anybody from making room on it
-        log.error("octets not written back; they stay in the database", extra={"fields": {"error": str(error)}})
+        take_up(data, connection, now, accepted=accepted)
+        try:
+            with connection:
+                restore(connection, data / "segments")
+        except (apsw.Error, StorageError) as error:  # a full disk must not keep anybody from making room on it
+            log.error("octets not written back; they stay in the database", extra={"fields": {"error": str(error)}})
     finally:
         connection.close()
 

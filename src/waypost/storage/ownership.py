@@ -1,0 +1,44 @@
+"""Whether this process may use what is in a data directory; if not, whose it is and which command mends it."""
+
+import os
+import pwd
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def forbidden(paths: Iterable[Path]) -> Path | None:
+    """Return the first of these paths that is there and that this process can't read and write; None when all are."""
+    for path in paths:
+        try:
+            if not path.exists():
+                continue
+            wanted = os.R_OK | (os.X_OK if path.is_dir() else 0)
+            if not os.statvfs(path).f_flag & os.ST_RDONLY:  # the disk's fault, which is told as such
+                wanted |= os.W_OK
+            if not os.access(path, wanted, effective_ids=True):
+                return path
+        except PermissionError:
+            return path
+    return None
+
+
+def whose(path: Path, data: Path) -> str:
+    """Say to whom a path in a data directory belongs, who we are, and what mends that."""
+    me = user_name(os.geteuid())
+    try:
+        owner = path.stat()
+    except OSError as error:
+        return f"{path}: {os.strerror(error.errno or 0)}; this process is {me}: chown -R {me}: {shlex.quote(str(data))}"
+    return (
+        f"{path} belongs to {user_name(owner.st_uid)} (mode {owner.st_mode & 0o777:03o}), and this process is {me}, "
+        f"which can't use it: chown -R {me}: {shlex.quote(str(data))}"
+    )
+
+
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number of one without a name."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)

@@ -1,0 +1,62 @@
+"""What a restore changes in the database, so that nobody takes what comes now for what was given since the backup.
+
+Numbers jump past all that may have been given: UIDs and MODSEQs of mailboxes (RFC 9051 section 2.3.1.1, RFC 7162
+section 3.1.1), UIDVALIDITY of mailboxes to come, segments. Every message gets the new MODSEQ, so that clients correct
+flags that are of the lost time. Leases are forgotten. The queue is held: some of it may have left since.
+"""
+
+import apsw
+
+from waypost.message.trace import Micros
+from waypost.storage.journal import Station
+from waypost.storage.sqlite.life import Life, write_row
+
+JUMP = 1 << 20
+"""By how much numbers jump at a restore: more than a mailbox gets between a backup and the restore."""
+
+HELD = "held since a restore: it may have left after the backup"
+"""What `last_error` of an entry says; `waypost queue release --error "held since a restore"` lets them go."""
+
+_LARGEST_UID = (1 << 32) - 1
+
+# A mailbox near the end of its numbers takes half of what is left.
+_MAILBOXES = f"""
+UPDATE mailbox SET uidnext = uidnext + min(:jump, ({_LARGEST_UID} - uidnext) / 2),
+                   highest_modseq = highest_modseq + :jump"""
+_MESSAGES = """
+UPDATE mailbox_message SET modseq = mailbox.highest_modseq FROM mailbox WHERE mailbox.id = mailbox_message.mailbox"""
+_COUNTERS = "UPDATE counter SET value = value + :jump"
+_SEGMENTS = "UPDATE sqlite_sequence SET seq = max(seq + :jump, :largest) WHERE name = 'segment'"
+_FIRST_SEGMENT = """
+INSERT INTO sqlite_sequence (name, seq) SELECT 'segment', max(:jump, :largest)
+WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'segment')"""
+_DESTINATIONS = "UPDATE destination SET wake = NULL, not_before = 0, owner = -1, lease_until = 0"
+_TOLD = f"""
+INSERT INTO journal (message, time, events)
+SELECT message, :now,
+       json_array(json_array(:now, '{Station.HELD.value}', json_object('action', 'held', 'problem', :why)))
+FROM entry WHERE state = 0"""
+_HOLD = """
+UPDATE entry SET state = 1,
+                 last_error = :why || CASE WHEN last_error IS NULL THEN '' ELSE '; before: ' || last_error END
+WHERE state = 0"""
+
+
+def renew(connection: apsw.Connection, life: Life, *, restores: int, largest: int, now: Micros) -> int:
+    """Begin a new life of the storage in this database, in a transaction of the caller; returns how many entries of
+    the queue are held now.
+
+    `restores` is how often the storage was restored since this database was written, this time included; `largest` is
+    the largest number of a segment that is known. Raises `apsw.Error`.
+    """
+    values = {"jump": JUMP * restores, "largest": largest, "now": now, "why": HELD}
+    for statement in (_FIRST_SEGMENT, _SEGMENTS, _COUNTERS, _MAILBOXES, _MESSAGES, _DESTINATIONS, _TOLD):
+        _run(connection, statement, values)
+    _run(connection, _HOLD, values)
+    held = int(connection.changes())
+    write_row(connection, life)
+    return held
+
+
+def _run(connection: apsw.Connection, statement: str, values: dict[str, object]) -> None:
+    connection.execute(statement, values).fetchall()
