@@ -123,6 +123,21 @@ def test_where_no_connection_stood_none_is_told_of(config: Path, run: Run) -> No
     assert "mx.builder.test [192.0.2.1:25]: no mail server answered" in output
 
 
+def test_what_is_wrong_with_the_way_is_told_though_it_was_used(config: Path, run: Run) -> None:
+    async def relayed(letters: Letters) -> TraceId:
+        trace = await letters.post(to=[BOB])
+        (entry,) = await letters.due("builder.test")
+        note = "the MX 192.0.2.1 is an IP address and no name (RFC 1035 section 3.3.9)"
+        details = {"address": "192.0.2.1:25", "recipients": [BOB], "reply": "250 2.0.0 Taken", "note": note}
+        await letters.storage.queue.settle(
+            [finished(entry, events=(Event(trace, letters.clock(), Station.RELAYED, details),))]
+        )
+        return trace
+
+    output = run("trace", format_trace_id(in_storage(config, relayed))).stdout
+    assert "250 2.0.0 Taken; the MX 192.0.2.1 is an IP address and no name" in output
+
+
 def test_words_of_a_peer_cannot_steer_the_terminal(run: Run, message: TraceId) -> None:
     output = run("trace", format_trace_id(message)).stdout
     assert "\x1b" not in output and "\x07" not in output

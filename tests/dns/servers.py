@@ -35,12 +35,20 @@ class ScriptedServer:
         return LOOPBACK, self.port
 
     async def __aenter__(self) -> "ScriptedServer":
-        self._stream = await asyncio.start_server(self._serve, str(LOOPBACK), self.port)
-        self.port = self._stream.sockets[0].getsockname()[1]
-        self._datagrams, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Datagrams(self), local_addr=(str(LOOPBACK), self.port)
-        )
-        return self
+        wanted = self.port
+        while True:
+            self._stream = await asyncio.start_server(self._serve, str(LOOPBACK), wanted)
+            self.port = self._stream.sockets[0].getsockname()[1]
+            try:
+                self._datagrams, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                    lambda: _Datagrams(self), local_addr=(str(LOOPBACK), self.port)
+                )
+            except OSError:
+                self._stream.close()
+                if wanted:
+                    raise
+                continue  # somebody has that port for UDP: another one
+            return self
 
     async def __aexit__(self, *_: object) -> None:
         self._datagrams.close()

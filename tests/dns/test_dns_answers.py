@@ -4,21 +4,21 @@ from typing import Any, TypeVar
 
 import dns.flags
 import dns.message
-import dns.name
 import dns.rcode
 import pytest
 from tests.dns.servers import SOA, answer
 
-from waypost.dns.answers import AAAA, MAX_NEGATIVE_TTL, MX, TXT, A, BadAnswer, Kind, Step, read_answer, text_of
+from waypost.dns.answers import AAAA, MAX_NEGATIVE_TTL, MX, TXT, A, BadAnswer, Kind, Step, read_answer
+from waypost.dns.names import name_of, text_of
 from waypost.dns.resolver import Mx
+from waypost.dns.wire import Message
 
 T = TypeVar("T")
 
 
 def read(kind: Kind[T], *records: str, name: str = "a.test", **options: Any) -> Step[T]:
-    query = dns.message.make_query(name, kind.rdtype)
-    message = dns.message.from_wire(answer(query, *records, **options).to_wire())
-    return read_answer(message, dns.name.from_text(name), kind)
+    query = dns.message.make_query(name, kind.type.name)
+    return read_answer(Message(answer(query, *records, **options).to_wire()), name_of(name), kind)
 
 
 def test_records_of_each_kind_become_values() -> None:
@@ -93,7 +93,7 @@ def test_a_referral_is_no_answer_because_it_would_look_like_absence() -> None:
     message = answer(query, authority=("test. 60 IN NS ns.test.",))
     message.flags &= ~dns.flags.RA
     with pytest.raises(BadAnswer, match="no recursive"):
-        read_answer(message, dns.name.from_text("a.test"), MX)
+        read_answer(Message(message.to_wire()), name_of("a.test"), MX)
 
 
 def test_records_of_other_names_and_kinds_are_not_taken() -> None:

@@ -185,7 +185,8 @@ NOWHERE = zone({})
         (by_kind(nothing, servfail), DnsTemporary),
         (by_kind(servfail, servfail), DnsTemporary),
         (by_kind(NOWHERE, NOWHERE), NoSuchDomain),
-        (by_kind(servfail, NOWHERE), NoSuchDomain),
+        (by_kind(servfail, NOWHERE), DnsTemporary),
+        (by_kind(NOWHERE, nothing), []),
     ],
 )
 async def test_one_kind_of_address_is_enough(

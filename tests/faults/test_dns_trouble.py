@@ -18,6 +18,8 @@ from tests.faults.office import ALICE, Office
 from tests.transport.mail_server import MailServer
 
 from waypost.config.settings import SECOND, Dns
+from waypost.message.trace import parse_trace_id
+from waypost.storage import Station
 
 CAROL = "carol@there.test"
 TRUTH = zone(
@@ -175,6 +177,56 @@ async def test_trouble_with_the_addresses_alone_is_no_reason_to_return_mail(offi
         await house.drained()
         found = await ledger.audit(house, there)
     assert found.relayed.total() == 1
+
+
+async def test_a_server_that_denies_the_whole_name_when_asked_for_aaaa_returns_no_mail(
+    office: OpenOffice, ledger: Ledger
+) -> None:
+    """RFC 4074 section 4.2, while A fails for the moment."""
+
+    def half(query: dns.message.Message) -> Replies:
+        match query.question[0].rdtype.name:
+            case "AAAA":
+                return [answer(query, rcode=dns.rcode.NXDOMAIN, authority=(SOA,))]
+            case "A":
+                return [answer(query, rcode=dns.rcode.SERVFAIL)]
+        return TRUTH(query)
+
+    async with MailServer("PIPELINING") as there, ScriptedServer(half) as names:
+        house = await send_to_carol(office, ledger, names.place, there.port)
+        assert "the name server gave no answer: A of mx.there.test" in await reason(house)
+        names.udp = TRUTH
+        await house.drained()
+        found = await ledger.audit(house, there)
+    assert found.relayed.total() == 1 and not found.returned
+
+
+async def test_a_name_server_that_drops_edns_keeps_no_mail_back(office: OpenOffice, ledger: Ledger) -> None:
+    def old(query: dns.message.Message) -> Replies:
+        return [] if query.edns >= 0 else TRUTH(query)
+
+    async with MailServer("PIPELINING") as there, ScriptedServer(old) as names:
+        house = await send_to_carol(office, ledger, names.place, there.port)
+        await house.drained()
+        found = await ledger.audit(house, there)
+    assert found.relayed.total() == 1 and [query.edns >= 0 for query in names.queries].count(True) == 1
+
+
+async def test_an_mx_that_is_an_address_is_delivered_to_and_the_journal_says_so(
+    office: OpenOffice, ledger: Ledger
+) -> None:
+    names_it = zone({"there.test MX": ["there.test. 60 IN MX 10 127.0.0.1."]})
+    async with MailServer("PIPELINING") as there, ScriptedServer(names_it) as names:
+        house = await office(
+            dns=Dns((names.place,), timeout=SECOND), outbound={"port": there.port, "allow_private_addresses": True}
+        )
+        caller = await Caller.submission(house.port("submissions"), ALICE)
+        reply = await ledger.post(caller, ALICE, CAROL)
+        await house.drained()
+        await ledger.audit(house, there)
+        events = await house.storage.journal.of(parse_trace_id(reply.split()[-1]))
+    [relayed] = [event for event in events if event.station is Station.RELAYED]
+    assert relayed.details["note"] == "the MX 127.0.0.1 is an IP address and no name (RFC 1035 section 3.3.9)"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import dns.name
-import dns.rdatatype
+from tests.dns.bombs import BOMBS
 from tests.fuzz.examples import (
     CONFIGURATION,
     HEADER,
@@ -28,6 +27,8 @@ from waypost.client.reading import read_message, summarize
 from waypost.config.load import ConfigErrors, parse
 from waypost.dns.answers import AAAA, MX, TXT, A, BadAnswer, read_answer
 from waypost.dns.exchange import Query, read_reply
+from waypost.dns.names import name_of
+from waypost.dns.wire import MOST_RECORDS, MOST_STEPS, Type
 from waypost.login.claim import Claim
 from waypost.message.address import Address, AddressError, parse_path
 from waypost.message.address_list import AddressListError, mailboxes_of
@@ -189,8 +190,8 @@ def report(data: bytes) -> None:
 
 def answers(data: bytes) -> None:
     """An answer of a name server, of any kind, or none."""
-    name = dns.name.from_text("there.test")
-    query = Query.of(name, dns.rdatatype.MX, 7)
+    name = name_of("there.test")
+    query = Query.of(name, Type.MX, 7)
     try:
         message = read_reply(query, data)
     except BadAnswer as error:
@@ -204,7 +205,8 @@ def answers(data: bytes) -> None:
         except BadAnswer as error:
             assert len(str(error)) < 1000
             continue
-        assert step.ttl >= 0 and step.aliases <= 8
+        assert step.ttl >= 0 and step.aliases <= 8 and len(step.records) <= MOST_RECORDS
+        assert message.steps <= MOST_STEPS + 4  # one more for each time that it was refused
         for record in step.records:
             assert str(record).isascii()
 
@@ -310,6 +312,7 @@ TARGETS = (
             wire(rcode=3, authority="test. SOA a. b. 1 2 3 4 5"),
             wire(authority="there.test. NS a.test.", flags=0x8000),
             wire(flags=0x8380),
+            *(b"\0\7" + octets[2:].replace(b"\4bomb\4test\0", b"\5there\4test\0", 1) for octets in BOMBS.values()),
         ),
         one(answers),
         (b"\xc0\x0c", b"\xc0\x00", b"\x00\x0f\x00\x01", b"\x00\x05\x00\x01", b"\x3f" + b"a" * 63, b"\x00\x07\x81\x80"),

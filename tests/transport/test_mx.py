@@ -15,6 +15,8 @@ from waypost.transport.mx import (
     Exchanger,
     Terms,
     interleaved,
+    literal_exchanger,
+    literal_host,
     literal_server,
     servers,
     usable,
@@ -73,10 +75,30 @@ def test_a_null_mx_among_others_is_ignored() -> None:
 
 
 def test_records_that_name_no_host_are_ignored() -> None:
-    bad = [Mx(0, "192.0.2.1"), Mx(1, "2001:db8::1"), Mx(2, "a..test"), Mx(3, ".test")]
+    bad = [Mx(2, "a..test"), Mx(3, ".test")]
     assert usable(DOMAIN, [*bad, Mx(9, "a.test")], keep) == [Mx(9, "a.test")]
     status, permanent, words = failure(lambda: usable(DOMAIN, bad, keep))
-    assert (status, permanent) == ("5.4.4", True) and "192.0.2.1" in words
+    assert (status, permanent) == ("5.4.4", True) and "a..test" in words
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "[192.0.2.1]", "2001:db8::1", "[2001:db8::1]", "[IPv6:2001:db8::1]"])
+def test_an_address_in_the_place_of_a_host_is_kept_in_its_order(text: str) -> None:
+    records = [Mx(20, text), Mx(10, "a.test")]
+    assert [mx.host for mx in usable(DOMAIN, records, keep)] == ["a.test", text]
+    assert str(literal_host(text)) in text
+
+
+@pytest.mark.parametrize(
+    "text", ["1.2.3", "192.0.2.256", "0x7f.1", "127.1", "192.0.2.01", "192.0.2.1.test", "[a]", "::g"]
+)
+def test_what_only_looks_like_an_address_is_a_name(text: str) -> None:
+    assert literal_host(text) is None
+    assert usable(DOMAIN, [Mx(10, text)], keep) == [Mx(10, text)]
+
+
+def test_a_host_that_is_named_twice_is_asked_once() -> None:
+    records = [Mx(30, "a.test"), Mx(10, "a.test"), Mx(20, "b.test")]
+    assert usable(DOMAIN, records, keep) == [Mx(10, "a.test"), Mx(20, "b.test")]
 
 
 def test_a_domain_with_very_many_mx_is_cut_at_the_worst() -> None:
@@ -141,6 +163,49 @@ def test_a_domain_with_neither_mx_nor_address_takes_no_mail() -> None:
 def test_mail_servers_without_any_address_are_permanent() -> None:
     status, permanent, words = failure(lambda: names(host("a.test", 1), Exchanger("b.test", 2, NoSuchDomain("no"))))
     assert (status, permanent) == ("5.4.4", True) and "a.test, b.test" in words
+
+
+def test_what_was_not_looked_at_may_be_a_way_another_time() -> None:
+    for exchangers in ([host("a.test", 10)], [Exchanger("a.test", 10, NoSuchDomain("no"))], [host("a.test", 1, "::1")]):
+        status, permanent, words = failure(
+            lambda exchangers=exchangers: servers(DOMAIN, exchangers, terms(), keep, complete=False)  # type: ignore[misc]
+        )
+        assert (status, permanent) == ("4.4.4", False) and "more mail servers than are looked at" in words
+    ours = host("us.test", 10, "1.2.3.4")
+    assert failure(lambda: servers(DOMAIN, [ours], terms(), keep, complete=False))[:2] == ("4.4.6", False)
+
+
+def test_private_addresses_are_the_verdict_only_when_all_addresses_are_known() -> None:
+    half = Exchanger("a.test", 10, (ip_address("fd00::1"),), complete=False)
+    assert failure(lambda: names(half))[:2] == ("4.4.3", False)
+
+
+# -- addresses in the place of names --------------------------------------------------------------------------
+
+
+def address_mx(text: str, preference: int = 10) -> Exchanger:
+    return literal_exchanger(Mx(preference, text), ip_address(text))
+
+
+def test_a_public_address_in_the_place_of_a_name_is_used_and_that_is_said() -> None:
+    [server] = servers(DOMAIN, [address_mx("1.1.1.1")], terms(), keep)
+    assert (server.name, str(server)) == (None, "1.1.1.1:25")
+    assert server.note == "the MX 1.1.1.1 is an IP address and no name (RFC 1035 section 3.3.9)"
+
+
+def test_it_takes_its_turn_by_its_preference() -> None:
+    exchangers = [host("a.test", 10, "1.1.1.1"), address_mx("1.1.1.2", 20), host("b.test", 30, "1.1.1.3")]
+    assert names(*exchangers) == ["a.test 1.1.1.1:25", "1.1.1.2:25", "b.test 1.1.1.3:25"]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "0.0.0.0", "::1", "fd00::1"])
+def test_a_private_address_in_the_place_of_a_name_leads_nowhere(text: str) -> None:
+    status, permanent, words = failure(lambda: names(address_mx(text)))
+    assert (status, permanent) == ("5.4.4", True) and "private or reserved" in words
+
+
+def test_our_own_address_in_the_place_of_a_name_is_a_loop() -> None:
+    assert failure(lambda: names(address_mx("1.2.3.4"), at=terms("1.2.3.4")))[:2] == ("5.4.6", True)
 
 
 # -- ourselves ------------------------------------------------------------------------------------------------

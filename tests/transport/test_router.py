@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from waypost.config.settings import Outbound, Route, TlsPolicy
-from waypost.dns import Answer, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver, StubResolver
+from waypost.dns import Answer, Budget, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver, StubResolver
 from waypost.lab.names import NameServer
 from waypost.transport.router import Router
 from waypost.transport.ways import NoWay, Way
@@ -24,14 +24,14 @@ class Names(Resolver):
         self._hosts = hosts
         self.asked: list[str] = []
 
-    async def mx(self, domain: str) -> Answer[Mx]:
+    async def mx(self, domain: str, budget: Budget | None = None) -> Answer[Mx]:
         return self._answer(domain, self._mx)
 
-    async def addresses(self, host: str) -> Answer[IpAddress]:
+    async def addresses(self, host: str, budget: Budget | None = None) -> Answer[IpAddress]:
         answer: Answer[str] = self._answer(host, self._hosts)
         return Answer(host, tuple(map(ip_address, answer.records)), False, 60)
 
-    async def txt(self, name: str) -> Answer[bytes]:
+    async def txt(self, name: str, budget: Budget | None = None) -> Answer[bytes]:
         raise AssertionError("the router asks for no TXT")
 
     def _answer(self, name: str, table: Mapping[str, Any]) -> Answer[Any]:
@@ -50,6 +50,7 @@ NAMES = {
     "null.test": [Mx(0, "")],
     "inside.test": [Mx(10, "inside.test")],
     "xn--bcher-kva.test": [Mx(10, "mx1.example.test")],
+    "numbers.test": [Mx(10, "1.1.1.7")],
 }
 HOSTS = {
     "mx1.example.test": ["1.1.1.1"],
@@ -99,6 +100,27 @@ async def test_names_are_asked_for_in_their_key_form() -> None:
 
 async def test_without_mx_the_domain_is_its_own_server() -> None:
     assert shown(await router().way("plain.test")) == ["plain.test 1.1.1.3:25"]
+
+
+async def test_an_mx_that_is_an_address_is_gone_to_without_asking_for_it() -> None:
+    names = Names(NAMES, HOSTS)
+    [server] = (await router(names=names).way("numbers.test")).servers
+    assert (str(server), names.asked) == ("1.1.1.7:25", ["numbers.test"])
+    assert server.note is not None and "1.1.1.7" in server.note
+
+
+async def test_a_domain_that_looks_like_an_address_is_none() -> None:
+    names = Names({"1.1.1.7": []}, {"1.1.1.7": []})
+    with pytest.raises(NoWay) as caught:
+        await router(names=names).way("1.1.1.7")
+    assert (caught.value.status, names.asked) == ("5.1.2", ["1.1.1.7", "1.1.1.7"])
+
+
+async def test_a_domain_with_more_servers_than_are_looked_at_is_tried_again() -> None:
+    names = Names({"x.test": [Mx(n, f"mx{n}.test") for n in range(21)]}, {})
+    with pytest.raises(NoWay) as caught:
+        await router(names=names).way("x.test")
+    assert (caught.value.status, caught.value.permanent) == ("4.4.4", False)
 
 
 async def test_laboratories_use_another_port_and_private_networks() -> None:

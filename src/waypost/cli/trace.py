@@ -160,9 +160,9 @@ def _words(event: Event) -> str:
         case "attempt":
             next_attempt = details.get("next_attempt")
             then = f"; next attempt {local_time(next_attempt)}" if next_attempt else ""
-            return f"{to}: {_server(details)}{_said(details)}{then}"
+            return f"{to}: {_server(details)}{_said(details)}{_note(details)}{then}"
         case "relayed":
-            return f"{to}: {_server(details)}{_said(details)}"
+            return f"{to}: {_server(details)}{_said(details)}{_note(details)}"
         case "delivered":
             return f"{to} in the mailbox of {details['mailbox']}" if details.get("mailbox") else to
         case "delayed":
@@ -201,6 +201,10 @@ def _server(details: dict[str, Any]) -> str:
 
 def _said(details: dict[str, Any]) -> str:
     return str(details.get("reply") or details.get("problem") or details.get("status") or "")
+
+
+def _note(details: dict[str, Any]) -> str:
+    return f"; {details['note']}" if details.get("note") else ""
 
 
 def _report(details: dict[str, Any]) -> str:

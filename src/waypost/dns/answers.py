@@ -1,22 +1,17 @@
 """Reads an answer of a name server: the records behind its CNAMEs, or that there are none (RFC 1034, RFC 2308).
 
-Pure: a parsed message in, one `Step` out. An answer that can't be used, or that admits a failure, is `BadAnswer`.
+Pure: a message in, one `Step` out. An answer that can't be used, or that admits a failure, is `BadAnswer`.
 """
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Generic, TypeVar
 
-import dns.flags
-import dns.message
-import dns.name
-import dns.rcode
-import dns.rdataclass
-import dns.rdatatype
-import dns.rrset
-
+from waypost.dns.names import Name, is_below, text_of
 from waypost.dns.resolver import IpAddress, Mx
+from waypost.dns.wire import AA, AD, NOERROR, NXDOMAIN, RA, Malformed, Message, Record, Type, rcode_text
 
 T = TypeVar("T")
 
@@ -27,6 +22,9 @@ MAX_TTL = 86_400
 MAX_NEGATIVE_TTL = 3_600
 """Seconds for which "there is none" is kept at most (RFC 2308 section 5 suggests one to three hours)."""
 
+_NUMBER = struct.Struct("!H")
+_SOA_TAIL = struct.Struct("!IIIII")  # serial, refresh, retry, expire, minimum
+
 
 class BadAnswer(Exception):
     """The server answered, and the answer is of no use; the message says why. Another server may know better."""
@@ -34,13 +32,14 @@ class BadAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """A record type, and how one record of it becomes a value of ours."""
+    """A record type, how one record of it becomes a value of ours, and the octets of memory that the value takes."""
 
-    rdtype: dns.rdatatype.RdataType
-    read: Callable[[Any], T]
+    type: Type
+    read: Callable[[Message, Record], T]
+    weight: Callable[[T], int]
 
     def __str__(self) -> str:
-        return self.rdtype.name
+        return self.type.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,89 +47,122 @@ class Step(Generic[T]):
     """What one answer says.
 
     `name` is where its CNAMEs end, `aliases` their number. `exists` is False for NXDOMAIN; `whole` is False
-    when the answer stops at a CNAME, so that `name` must be asked for. `ttl` is in seconds, 0: don't keep.
+    when the answer stops at a CNAME, so that `name` must be asked for. `ttl` is in seconds, 0: don't keep. `complete`
+    is False when there are more records than were read.
     """
 
-    name: dns.name.Name
+    name: Name
     records: tuple[T, ...]
     authenticated: bool
     ttl: int
     aliases: int = 0
     exists: bool = True
     whole: bool = True
+    complete: bool = True
 
 
-def text_of(name: dns.name.Name) -> str:
-    """Return a name as the other rooms know it: lower case, no trailing dot; "" for the root."""
-    return "" if name == dns.name.root else name.to_text(omit_final_dot=True).lower()
+def _mx(message: Message, record: Record) -> Mx:
+    if record.end - record.start < 3:
+        raise Malformed("an MX record is too short")
+    (preference,) = _NUMBER.unpack_from(message.octets, record.start)
+    return Mx(preference, text_of(_whole_name(message, record.start + 2, record)))
 
 
-def _mx(rdata: Any) -> Mx:
-    return Mx(int(rdata.preference), text_of(rdata.exchange))
+def _whole_name(message: Message, at: int, record: Record) -> Name:
+    name, end = message.name(at)
+    if end != record.end:
+        raise Malformed(f"the name in a {Type(record.type).name} record does not end with it")
+    return name
 
 
-def _address4(rdata: Any) -> IpAddress:
-    return IPv4Address(rdata.address)
+def _address4(message: Message, record: Record) -> IpAddress:
+    if record.end - record.start != 4:
+        raise Malformed("an A record has not four octets")
+    return IPv4Address(message.octets[record.start : record.end])
 
 
-def _address6(rdata: Any) -> IpAddress:
-    return IPv6Address(rdata.address)
+def _address6(message: Message, record: Record) -> IpAddress:
+    if record.end - record.start != 16:
+        raise Malformed("an AAAA record has not sixteen octets")
+    return IPv6Address(message.octets[record.start : record.end])
 
 
-def _txt(rdata: Any) -> bytes:
-    return b"".join(rdata.strings)
+def _txt(message: Message, record: Record) -> bytes:
+    strings, at = [], record.start
+    while at < record.end:
+        end = at + 1 + message.octets[at]
+        if end > record.end:
+            raise Malformed("a string runs past its TXT record")
+        strings.append(message.octets[at + 1 : end])
+        at = end
+    if not strings:
+        raise Malformed("a TXT record is empty")
+    return b"".join(strings)
 
 
-MX = Kind(dns.rdatatype.MX, _mx)
-A = Kind(dns.rdatatype.A, _address4)
-AAAA = Kind(dns.rdatatype.AAAA, _address6)
-TXT = Kind(dns.rdatatype.TXT, _txt)
+MX = Kind(Type.MX, _mx, lambda mx: 150 + len(mx.host))
+A = Kind(Type.A, _address4, lambda _: 80)
+AAAA = Kind(Type.AAAA, _address6, lambda _: 100)
+TXT = Kind(Type.TXT, _txt, lambda text: 50 + len(text))
 
 
-def read_answer(message: dns.message.Message, name: dns.name.Name, kind: Kind[T]) -> Step[T]:
+def read_answer(message: Message, name: Name, kind: Kind[T]) -> Step[T]:
     """Return what `message` says about `name`. Raises `BadAnswer`."""
-    rcode = message.rcode()
-    if rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-        raise BadAnswer(f"it says {dns.rcode.to_text(rcode)}")
+    if message.rcode not in (NOERROR, NXDOMAIN):
+        raise BadAnswer(f"it says {rcode_text(message.rcode)}")
     if _is_referral(message):
         raise BadAnswer("it refers to other servers: it is no recursive name server")
-    authenticated = bool(message.flags & dns.flags.AD)
+    try:
+        return _follow(message, name, kind)
+    except Malformed as error:
+        raise BadAnswer(f"its answer can't be read: {error}") from None
+
+
+def _follow(message: Message, name: Name, kind: Kind[T]) -> Step[T]:
+    sets: dict[tuple[Name, int], list[Record]] = {}
+    for record in message.answers:
+        sets.setdefault((record.name, record.type), []).append(record)
     ttl, aliases, seen = MAX_TTL, 0, {name}
-    while (found := _records(message, name, kind.rdtype)) is None:
-        alias = _records(message, name, dns.rdatatype.CNAME)
+    while (found := sets.get((name, kind.type))) is None:
+        alias = sets.get((name, Type.CNAME))
         if alias is None:
-            return _without_records(message, name, authenticated, ttl, aliases)
-        name, ttl, aliases = alias[0].target, min(ttl, alias.ttl), aliases + 1
+            return _without_records(message, name, ttl, aliases)
+        name, ttl, aliases = _whole_name(message, alias[0].start, alias[0]), min(ttl, alias[0].ttl), aliases + 1
         if name in seen:
             raise BadAnswer("its CNAMEs go round in a circle")
         if aliases > MAX_ALIASES:
             raise BadAnswer(f"there are more than {MAX_ALIASES} CNAMEs")
         seen.add(name)
-    records = tuple(kind.read(rdata) for rdata in found)
-    return Step(name, records, authenticated, min(ttl, found.ttl), aliases)
+    # One record twice is one record, and a set has one TTL, the shortest (RFC 2181 section 5).
+    records = tuple(dict.fromkeys(kind.read(message, record) for record in found))
+    ttl = min(ttl, *(record.ttl for record in found))
+    return Step(name, records, bool(message.flags & AD), ttl, aliases, complete=message.complete)
 
 
-def _records(
-    message: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
-) -> dns.rrset.RRset | None:
-    return message.get_rrset(message.answer, name, dns.rdataclass.IN, rdtype)
-
-
-def _without_records(
-    message: dns.message.Message, name: dns.name.Name, authenticated: bool, ttl: int, aliases: int
-) -> Step[Any]:
-    soa = next((found for found in message.authority if found.rdtype == dns.rdatatype.SOA), None)
-    exists = message.rcode() == dns.rcode.NOERROR  # the code is about the last name (RFC 6604 section 3)
-    if exists and aliases and (soa is None or not name.is_subdomain(soa.name)):
+def _without_records(message: Message, name: Name, ttl: int, aliases: int) -> Step[Any]:
+    if not message.complete:
+        raise BadAnswer("it has more records than are read, and none of the first answers the question")
+    authenticated = bool(message.flags & AD)
+    soa = next((record for record in message.authorities if record.type == Type.SOA), None)
+    exists = message.rcode == NOERROR  # the code is about the last name (RFC 6604 section 3)
+    if exists and aliases and (soa is None or not is_below(name, soa.name)):
         return Step(name, (), authenticated, ttl, aliases, whole=False)
     # RFC 2308 section 5: by the SOA; without one, not kept at all.
-    negative = min(soa.ttl, soa[0].minimum, MAX_NEGATIVE_TTL) if soa is not None else 0
+    negative = min(soa.ttl, _minimum(message, soa), MAX_NEGATIVE_TTL) if soa is not None else 0
     return Step(name, (), authenticated, min(ttl, negative), aliases, exists=exists)
 
 
-def _is_referral(message: dns.message.Message) -> bool:
+def _minimum(message: Message, soa: Record) -> int:
+    _, at = message.name(soa.start)
+    _, at = message.name(at)
+    if at + _SOA_TAIL.size != soa.end:
+        raise Malformed("an SOA record has not the length of one")
+    return int(_SOA_TAIL.unpack_from(message.octets, at)[-1])
+
+
+def _is_referral(message: Message) -> bool:
     """RFC 2308 section 2.2: name servers instead of an answer, from a server that does not recurse."""
-    if message.answer or message.flags & (dns.flags.AA | dns.flags.RA) or message.rcode() != dns.rcode.NOERROR:
+    if message.answers or message.flags & (AA | RA) or message.rcode != NOERROR:
         return False
-    kinds = {found.rdtype for found in message.authority}
-    return dns.rdatatype.NS in kinds and dns.rdatatype.SOA not in kinds
+    kinds = {record.type for record in message.authorities}
+    return Type.NS in kinds and Type.SOA not in kinds

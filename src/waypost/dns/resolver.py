@@ -5,7 +5,10 @@ Names are A-labels without a trailing dot. An empty answer (NODATA) is an answer
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from waypost.dns.budget import Budget
 
 IpAddress = IPv4Address | IPv6Address
 T = TypeVar("T")
@@ -23,6 +26,10 @@ class DnsTemporary(DnsError):
     """Time-out, SERVFAIL, REFUSED, or an answer that can't be read: ask again later."""
 
 
+class OverBudget(DnsTemporary):
+    """The piece of work that asks has asked enough; what DNS would say is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mx:
     """One MX record. `host` is "" for the null MX of RFC 7505."""
@@ -34,25 +41,35 @@ class Mx:
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
     """Records of one question. `name` is the canonical name behind CNAMEs; `authenticated` is the AD bit of every
-    step; `ttl` is the seconds for which the answer holds."""
+    step; `ttl` is the seconds for which the answer holds. `complete` is False when there are, or may be, more records:
+    there were more than are read, or one kind of address could not be had this time."""
 
     name: str
     records: tuple[T, ...]
     authenticated: bool
     ttl: int
+    complete: bool = True
 
 
 class Resolver(Protocol):
-    """Asks DNS. Each method raises `NoSuchDomain` or `DnsTemporary`; CNAMEs are followed."""
+    """Asks DNS. Each method raises `NoSuchDomain` or `DnsTemporary`; CNAMEs are followed.
 
-    async def mx(self, domain: str) -> Answer[Mx]:
+    `budget` is that of the work for which is asked; when it is spent, `OverBudget` is raised.
+    """
+
+    async def mx(self, domain: str, budget: "Budget | None" = None) -> Answer[Mx]:
         """Return the MX records in no order that matters; empty when the name has none."""
         ...
 
-    async def addresses(self, host: str) -> Answer[IpAddress]:
-        """Return AAAA and A records. One kind that fails temporarily is no failure while the other has records."""
+    async def addresses(self, host: str, budget: "Budget | None" = None) -> Answer[IpAddress]:
+        """Return AAAA and A records.
+
+        One kind that fails temporarily is no failure while the other has records. Without records, the name does not
+        exist only when both kinds say so: some servers deny the name when they only lack one kind (RFC 4074 section
+        4.2).
+        """
         ...
 
-    async def txt(self, name: str) -> Answer[bytes]:
+    async def txt(self, name: str, budget: "Budget | None" = None) -> Answer[bytes]:
         """Return TXT records, the strings of each joined."""
         ...

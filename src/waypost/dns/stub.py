@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import dns.exception
-import dns.name
-import dns.rdatatype
-
-from waypost.dns.answers import AAAA, MAX_ALIASES, MAX_TTL, MX, TXT, A, BadAnswer, Kind, Step, read_answer, text_of
+from waypost.dns.answers import AAAA, MAX_ALIASES, MAX_TTL, MX, TXT, A, BadAnswer, Kind, Step, read_answer
+from waypost.dns.budget import Budget
 from waypost.dns.cache import Cache
+from waypost.dns.edns import EdnsMemory
 from waypost.dns.exchange import NameServer, NoReply, exchange
-from waypost.dns.resolver import Answer, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver
+from waypost.dns.names import ROOT, Name, name_of, text_of
+from waypost.dns.resolver import Answer, DnsTemporary, IpAddress, Mx, NoSuchDomain, OverBudget, Resolver
+from waypost.dns.wire import Type
 
 T = TypeVar("T")
 
@@ -29,10 +29,9 @@ CAPACITY = 32 * 1024 * 1024
 """What the cache may hold, in octets, roughly."""
 ENTRY_OVERHEAD = 1024
 """Octets that an entry of the cache takes beside its records, roughly."""
-MOST_IN_FLIGHT = 200
+MOST_IN_FLIGHT = 500
 """Questions on the wire at once; each takes a socket."""
 
-_ROUNDS = 2  # a server that stays silent is asked once more
 _PATIENCE = 4  # all servers together get so many times what one gets
 
 
@@ -43,7 +42,7 @@ class _Failure:
     words: str
 
 
-_Key = tuple[dns.name.Name, dns.rdatatype.RdataType]
+_Key = tuple[Name, Type]
 _Outcome = Step[Any] | _Failure
 
 
@@ -67,41 +66,25 @@ class StubResolver(Resolver):
         self._servers = deque(NameServer(address, port) for address, port in servers)
         self._timeout = timeout
         self._new_id = new_id
+        self._edns = EdnsMemory(clock)
         self._cache: Cache[_Key, _Outcome] = Cache(CAPACITY, clock)
         self._flights: dict[_Key, asyncio.Task[_Outcome]] = {}
         self._slots = asyncio.Semaphore(MOST_IN_FLIGHT)
         self._closed = False
 
-    async def mx(self, domain: str) -> Answer[Mx]:
+    async def mx(self, domain: str, budget: Budget | None = None) -> Answer[Mx]:
         """See `Resolver.mx`."""
-        return await self._resolve(domain, MX)
+        return await self._resolve(domain, MX, budget)
 
-    async def txt(self, name: str) -> Answer[bytes]:
+    async def txt(self, name: str, budget: Budget | None = None) -> Answer[bytes]:
         """See `Resolver.txt`."""
-        return await self._resolve(name, TXT)
+        return await self._resolve(name, TXT, budget)
 
-    async def addresses(self, host: str) -> Answer[IpAddress]:
+    async def addresses(self, host: str, budget: Budget | None = None) -> Answer[IpAddress]:
         """See `Resolver.addresses`: AAAA and A are asked at the same time."""
-        results = await asyncio.gather(self._resolve(host, AAAA), self._resolve(host, A), return_exceptions=True)
-        answers = []
-        for result in results:
-            if isinstance(result, Answer):
-                answers.append(result)
-            elif not isinstance(result, NoSuchDomain | DnsTemporary):
-                raise result
-        records = tuple(record for answer in answers for record in answer.records)
-        if not records:
-            # A name that does not exist has no records of any kind (RFC 8020), whatever became of the other question.
-            for kind in (NoSuchDomain, DnsTemporary):
-                for result in results:
-                    if isinstance(result, kind):
-                        raise result
-        return Answer(
-            answers[-1].name,
-            records,
-            all(answer.authenticated for answer in answers),
-            min(answer.ttl for answer in answers),
-        )
+        kinds: tuple[Kind[IpAddress], ...] = (AAAA, A)
+        asked = (self._resolve(host, kind, budget) for kind in kinds)
+        return _both(await asyncio.gather(*asked, return_exceptions=True))
 
     async def close(self) -> None:
         """Give up the questions on the wire; whoever waits for them gets `DnsTemporary`, as does who asks later."""
@@ -114,11 +97,14 @@ class StubResolver(Resolver):
 
     # -- one question, through all its CNAMEs -------------------------------------------------------------
 
-    async def _resolve(self, asked: str, kind: Kind[T]) -> Answer[T]:
+    async def _resolve(self, asked: str, kind: Kind[T], budget: Budget | None) -> Answer[T]:
         name = _parse(asked)
         seen, aliases, authenticated, ttl = {name}, 0, True, MAX_TTL
         while True:
-            step = await self._step(name, kind)
+            try:
+                step = await self._step(name, kind, budget)
+            except OverBudget as error:
+                raise OverBudget(f"{kind} of {asked}: {error}") from None
             if isinstance(step, _Failure):
                 raise DnsTemporary(f"{kind} of {asked}: {step.words}")
             authenticated &= step.authenticated
@@ -127,20 +113,39 @@ class StubResolver(Resolver):
             if not step.exists:
                 raise NoSuchDomain(f"{kind} of {asked}: the name {text_of(step.name)} does not exist")
             if step.whole:
-                return Answer(text_of(step.name), step.records, authenticated, ttl)
+                return Answer(text_of(step.name), step.records, authenticated, ttl, step.complete)
             name = step.name
             if name in seen or aliases > MAX_ALIASES:
                 raise DnsTemporary(f"{kind} of {asked}: its CNAMEs go round in a circle, or are too many")
             seen.add(name)
 
-    async def _step(self, name: dns.name.Name, kind: Kind[T]) -> Step[T] | _Failure:
+    async def _step(self, name: Name, kind: Kind[T], budget: Budget | None) -> Step[T] | _Failure:
+        known = self._known((name, kind.type))
+        if known is not None:
+            return known
+        if budget is None:
+            return await self._ask(name, kind)
+        async with budget:
+            known = self._known((name, kind.type))  # somebody may have asked meanwhile
+            if known is not None:
+                return known
+            try:
+                async with asyncio.timeout(budget.seconds_left):
+                    return await self._ask(name, kind)
+            except TimeoutError:
+                raise OverBudget("the time for all questions of one piece of work is over") from None
+
+    def _known(self, key: _Key) -> _Outcome | None:
         if self._closed:
             return _Failure("the resolver is closed")
-        key = name, kind.rdtype
         known = self._cache.get(key)
-        if known is not None:
-            outcome, left = known
-            return outcome if isinstance(outcome, _Failure) else replace(outcome, ttl=int(left))
+        if known is None:
+            return None
+        outcome, left = known
+        return outcome if isinstance(outcome, _Failure) else replace(outcome, ttl=int(left))
+
+    async def _ask(self, name: Name, kind: Kind[T]) -> Step[T] | _Failure:
+        key = name, kind.type
         flight = self._flights.get(key)
         if flight is None:
             flight = asyncio.create_task(self._fly(key, kind))
@@ -162,40 +167,89 @@ class StubResolver(Resolver):
         limit = self._timeout * _PATIENCE
         try:
             async with asyncio.timeout(limit):
-                outcome, size = await self._ask_servers(key[0], kind)
+                outcome = await self._ask_servers(key[0], kind)
         except TimeoutError:
-            outcome, size = _Failure(f"no answer within {limit:g} s"), 0
-        seconds = FAILURE_TTL if isinstance(outcome, _Failure) else outcome.ttl
-        self._cache.put(key, outcome, seconds, ENTRY_OVERHEAD + size)
+            outcome = _Failure(f"no answer within {limit:g} s")
+        if isinstance(outcome, _Failure):
+            self._cache.put(key, outcome, FAILURE_TTL, ENTRY_OVERHEAD)
+        else:
+            # By what it takes here: compression makes a few octets on the wire a hundred times as many.
+            self._cache.put(key, outcome, outcome.ttl, ENTRY_OVERHEAD + sum(map(kind.weight, outcome.records)))
         return outcome
 
-    async def _ask_servers(self, name: dns.name.Name, kind: Kind[Any]) -> tuple[_Outcome, int]:
-        """Return the first answer of use and its size in octets, or the failure."""
+    async def _ask_servers(self, name: Name, kind: Kind[Any]) -> _Outcome:
+        """Return the first answer of use, or the failure.
+
+        First each server is asked with EDNS; those that were silent are asked once more without it, since some drop
+        what they don't know.
+        """
         waiting = list(self._servers)
         words = ""
-        for _ in range(_ROUNDS):
+        for edns in (True, False):
+            # However many are silent, one may take its full time for the question without EDNS.
+            patience = (
+                min(self._timeout, self._timeout * (_PATIENCE - 1) / len(self._servers)) if edns else self._timeout
+            )
             for server in tuple(waiting):
                 try:
-                    message = await exchange(name, kind.rdtype, server, patience=self._timeout, new_id=self._new_id)
-                    return read_answer(message, name, kind), len(message.wire or b"")
+                    return await self._ask_server(server, name, kind, edns=edns, patience=patience)
                 except NoReply as error:
                     self._demote(server)
                     words = f"{server}: {error}"
                 except BadAnswer as error:
                     waiting.remove(server)  # it would only say so again (RFC 9520 section 3.1)
                     words = f"{server}: {error}"
-        return _Failure(words), 0
+        return _Failure(words)
+
+    async def _ask_server(
+        self, server: NameServer, name: Name, kind: Kind[T], *, edns: bool, patience: float
+    ) -> Step[T]:
+        """Return what one server says, asked without EDNS where it is known to need that. Raises as `exchange`."""
+        edns = edns and self._edns.useful(server)
+        message = await exchange(name, kind.type, server, patience=patience, new_id=self._new_id, edns=edns)
+        step = read_answer(message, name, kind)
+        self._edns.heard(server, message)
+        return step
 
     def _demote(self, server: NameServer) -> None:
         if self._servers[0] == server:  # else another question moved it already
             self._servers.rotate(-1)
 
 
-def _parse(text: str) -> dns.name.Name:
+def _both(results: Sequence[Answer[IpAddress] | BaseException]) -> Answer[IpAddress]:
+    """Return the addresses of both kinds that were had. Raises `DnsTemporary`, or `NoSuchDomain` when both say so.
+
+    One kind of "there is no such name" says nothing of the other kind: it comes from servers that don't know AAAA and
+    deny the whole name (RFC 4074 section 4.2), though RFC 8020 reads it otherwise.
+    """
+    answers, troubles = [], []
+    for result in results:
+        if isinstance(result, Answer):
+            answers.append(result)
+        elif isinstance(result, NoSuchDomain | DnsTemporary):
+            troubles.append(result)
+        else:
+            raise result
+    records = tuple(record for answer in answers for record in answer.records)
+    temporary = next((trouble for trouble in troubles if isinstance(trouble, DnsTemporary)), None)
+    if not records and temporary is not None:
+        raise temporary
+    if not answers:
+        raise troubles[-1]
+    return Answer(
+        answers[-1].name,
+        records,
+        all(answer.authenticated for answer in answers),
+        min(answer.ttl for answer in answers),
+        temporary is None and all(answer.complete for answer in answers),
+    )
+
+
+def _parse(text: str) -> Name:
     try:
-        name = dns.name.from_text(text.encode("ascii"))
-    except (dns.exception.DNSException, UnicodeError):
-        name = dns.name.root
-    if name == dns.name.root:  # the root has no mail, no hosts, and no other name for it may slip through
+        name = name_of(text)
+    except ValueError:  # UnicodeError is one
+        name = ROOT
+    if name == ROOT:  # the root has no mail, no hosts, and no other name for it may slip through
         raise NoSuchDomain(f"{text!r} can't be a name in DNS")
     return name

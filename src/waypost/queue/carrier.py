@@ -49,7 +49,8 @@ class AttemptResult(msgspec.Struct, frozen=True):
     `dsn_passed_on`: the next hop offers DSN and got the parameters, so success is its business to report.
     `deadline_passed_on`: the same for DELIVERBY. `whole_destination`: the failure was of the destination (nobody
     answered), not of this message; when the carrier then leaves, the queue counts it for all due entries, untried.
-    `deliveries` and `forwards` are written in the same commit (entries of a hosted domain).
+    `deliveries` and `forwards` are written in the same commit (entries of a hosted domain). `note` says what is wrong
+    with the way to the server, though it was used.
     """
 
     entry: QueueEntry
@@ -65,6 +66,7 @@ class AttemptResult(msgspec.Struct, frozen=True):
     whole_destination: bool = False
     deliveries: tuple[MailboxDelivery, ...] = ()
     forwards: tuple[NewEntry, ...] = ()
+    note: str | None = None
 
 
 class EntrySource(Protocol):

@@ -291,13 +291,14 @@ def _alike(results: Iterable[RecipientResult]) -> list[list[RecipientResult]]:
 
 
 def _where(result: AttemptResult) -> dict[str, Any]:
-    return {
+    where = {
         "destination": result.entry.destination,
         "host": result.host,
         "address": result.address,
         "source": result.source,
         "tls": result.tls,
     }
+    return where if result.note is None else {**where, "note": result.note}
 
 
 def _why(same: Sequence[RecipientResult]) -> dict[str, Any]:

@@ -12,9 +12,6 @@ from waypost.storage.sqlite.migrate import migrations
 MODULES = (
     "asyncio.sslproto",
     "concurrent.futures.thread",
-    "dns.asyncresolver",
-    *(f"dns.rdtypes.ANY.{kind}" for kind in ("CNAME", "DNAME", "MX", "NS", "OPT", "PTR", "SOA", "TXT")),
-    *(f"dns.rdtypes.IN.{kind}" for kind in ("A", "AAAA", "SRV")),
     *(f"encodings.{name}" for name in ("ascii", "idna", "latin_1", "punycode", "utf_8")),
     "encodings.raw_unicode_escape",
     "encodings.unicode_escape",

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, ip_address
 from itertools import zip_longest
 from typing import Any
 
-from waypost.dns import DnsError, DnsTemporary, IpAddress, Mx
+from waypost.dns import Answer, DnsError, DnsTemporary, IpAddress, Mx
 from waypost.transport.public import is_host, is_public, plain
 from waypost.transport.ways import NoWay, Server
 
@@ -26,11 +26,22 @@ Shuffle = Callable[[list[Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Exchanger:
-    """A host that takes mail for a domain, with what DNS said of its addresses: those, or why there are none."""
+    """A host that takes mail for a domain, with what DNS said of its addresses: those, or why there are none.
+
+    `complete` is False when it may have more addresses, which could not be had this time. `note` says what is wrong
+    with its record, though it is used.
+    """
 
     host: str
     preference: int
     addresses: tuple[IpAddress, ...] | DnsError
+    complete: bool = True
+    note: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """True when DNS has said all that there is to say of its addresses."""
+        return self.complete and not isinstance(self.addresses, DnsTemporary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ def usable(domain: str, records: Sequence[Mx], shuffle: Shuffle) -> list[Mx]:
     named = [record for record in records if record.host]
     if not named:
         raise NoWay(f"{domain} takes no mail (its MX is the null MX of RFC 7505)", status="5.1.10", permanent=True)
-    hosts = [record for record in named if _is_name(record.host)]
+    hosts = [record for record in named if literal_host(record.host) or "" not in record.host.split(".")]
     if not hosts:
         raise NoWay(
             f"the MX of {domain} names no host: {', '.join(record.host for record in named[:3])}",
@@ -62,24 +73,47 @@ def usable(domain: str, records: Sequence[Mx], shuffle: Shuffle) -> list[Mx]:
             permanent=True,
         )
     shuffle(hosts)
-    return sorted(hosts, key=lambda record: record.preference)[:MOST_HOSTS]
+    best: dict[str, Mx] = {}
+    for record in sorted(hosts, key=lambda record: record.preference):
+        best.setdefault(record.host, record)
+    return list(best.values())[:MOST_HOSTS]
 
 
-def _is_name(host: str) -> bool:
+def literal_host(host: str) -> IpAddress | None:
+    """Return the IP address that stands in the place of an MX host's name, with or without brackets.
+
+    RFC 1035 section 3.3.9 wants a name there. Thousands of domains have an address, and large senders deliver to it.
+    """
+    text = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        ip_address(host)
+        return ip_address(text[5:] if text[:5].lower() == "ipv6:" else text)
     except ValueError:
-        return "" not in host.split(".")
-    return False  # an address in the place of a name (RFC 1035 3.3.9)
+        return None
 
 
-def servers(domain: str, exchangers: Sequence[Exchanger], terms: Terms, shuffle: Shuffle) -> tuple[Server, ...]:
+def exchanger(record: Mx, answer: Answer[IpAddress] | DnsError) -> Exchanger:
+    """Return the host of a record with what DNS said of its addresses."""
+    if isinstance(answer, DnsError):
+        return Exchanger(record.host, record.preference, answer)
+    return Exchanger(record.host, record.preference, answer.records, answer.complete)
+
+
+def literal_exchanger(record: Mx, address: IpAddress) -> Exchanger:
+    """Return the host of a record that has an IP address in the place of a name."""
+    note = f"the MX {record.host} is an IP address and no name (RFC 1035 section 3.3.9)"
+    return Exchanger(record.host, record.preference, (address,), note=note)
+
+
+def servers(
+    domain: str, exchangers: Sequence[Exchanger], terms: Terms, shuffle: Shuffle, *, complete: bool = True
+) -> tuple[Server, ...]:
     """Return the servers of a domain in the order in which they are tried. Raises `NoWay` when none is left.
 
-    `exchangers` come best first. This host, and all that is not better, is left out: handing a message to an
-    equal would only bring it back (RFC 5321 5.1).
+    `exchangers` come best first; `complete` is False when the domain has more of them. This host, and all that is not
+    better, is left out: handing a message to an equal would only bring it back (RFC 5321 5.1). That there is no way is
+    permanent only when DNS has told all that could be one.
     """
-    better = _better_than_us(domain, exchangers, terms)
+    better = _better_than_us(domain, exchangers, terms, complete)
     refused: list[IpAddress] = []
     chosen: dict[IpAddress, Server] = {}
     later: dict[IpAddress, Server] = {}
@@ -92,12 +126,17 @@ def servers(domain: str, exchangers: Sequence[Exchanger], terms: Terms, shuffle:
         for address in exchanger.addresses:
             (allowed if _allowed(address, terms) else refused).append(plain(address))
         for place, address in enumerate(interleaved(allowed, shuffle)):
-            (chosen if place < share else later).setdefault(address, Server(exchanger.host, address, terms.port))
+            (chosen if place < share else later).setdefault(address, _server(exchanger, address, terms))
     if not chosen:
-        raise _why_none(domain, better, refused)
+        raise _why_none(domain, better, refused, complete)
     for address, server in later.items():
         chosen.setdefault(address, server)
     return tuple(chosen.values())[:MOST_SERVERS]
+
+
+def _server(exchanger: Exchanger, address: IpAddress, terms: Terms) -> Server:
+    name = exchanger.host if exchanger.note is None else None
+    return Server(name, address, terms.port, exchanger.note)
 
 
 def literal_server(address: IpAddress, terms: Terms) -> Server:
@@ -109,13 +148,13 @@ def literal_server(address: IpAddress, terms: Terms) -> Server:
     return Server(None, plain(address), terms.port)
 
 
-def _better_than_us(domain: str, exchangers: Sequence[Exchanger], terms: Terms) -> list[Exchanger]:
+def _better_than_us(domain: str, exchangers: Sequence[Exchanger], terms: Terms, complete: bool) -> list[Exchanger]:
     ours = [exchanger.preference for exchanger in exchangers if _is_us(exchanger, terms)]
     if not ours:
         return list(exchangers)
     better = [exchanger for exchanger in exchangers if exchanger.preference < min(ours)]
     if not better:
-        raise NoWay(f"mail loop: the MX of {domain} points to this host", status="5.4.6", permanent=True)
+        raise _verdict(f"mail loop: the MX of {domain} points to this host", "5.4.6", permanent=complete)
     return better
 
 
@@ -141,25 +180,31 @@ def interleaved(addresses: Iterable[IpAddress], shuffle: Shuffle) -> list[IpAddr
     return [address for pair in zip_longest(*families) for address in pair if address is not None]
 
 
-def _why_none(domain: str, exchangers: Sequence[Exchanger], refused: Sequence[IpAddress]) -> NoWay:
+def _why_none(domain: str, exchangers: Sequence[Exchanger], refused: Sequence[IpAddress], complete: bool) -> NoWay:
     for exchanger in exchangers:
         if isinstance(exchanger.addresses, DnsTemporary):
             return dns_trouble(exchanger.addresses)
+        if not exchanger.complete:
+            return dns_trouble(DnsTemporary(f"{exchanger.host}: not all of its addresses could be had"))
     if refused:
-        return _only_refused(f"the mail servers of {domain}", refused)
+        return _only_refused(f"the mail servers of {domain}", refused, permanent=complete)
     if [exchanger.host for exchanger in exchangers] == [domain]:
-        return NoWay(f"{domain} has neither a mail server (MX) nor an address", status="5.1.2", permanent=True)
+        return _verdict(f"{domain} has neither a mail server (MX) nor an address", "5.1.2", permanent=complete)
     hosts = ", ".join(exchanger.host for exchanger in exchangers[:3])
-    return NoWay(f"no mail server of {domain} has an address ({hosts})", status="5.4.4", permanent=True)
+    return _verdict(f"no mail server of {domain} has an address ({hosts})", "5.4.4", permanent=complete)
 
 
-def _only_refused(whose: str, refused: Sequence[IpAddress]) -> NoWay:
+def _verdict(words: str, status: str, *, permanent: bool) -> NoWay:
+    """A failure that is permanent when nothing is left to ask; else other servers may be seen another time."""
+    if permanent:
+        return NoWay(words, status=status, permanent=True)
+    return NoWay(f"{words}; but it has more mail servers than are looked at", status="4" + status[1:], permanent=False)
+
+
+def _only_refused(whose: str, refused: Sequence[IpAddress], *, permanent: bool = True) -> NoWay:
     shown = ", ".join(str(address) for address in refused[:3])
-    return NoWay(
-        f"{whose}: only addresses of private or reserved networks ({shown}), and this host does not deliver there",
-        status="5.4.4",
-        permanent=True,
-    )
+    words = f"{whose}: only addresses of private or reserved networks ({shown}), and this host does not deliver there"
+    return _verdict(words, "5.4.4", permanent=permanent)
 
 
 def no_such_domain(domain: str) -> NoWay:

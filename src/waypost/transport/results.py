@@ -86,6 +86,7 @@ def attempt_result(
         tls=str(connection.tls) if connection.tls is not None else None,
         dsn_passed_on=dsn,
         deadline_passed_on=deliver_by is not None and connection.capabilities.offers("DELIVERBY"),
+        note=connection.server.note,
     )
 
 
@@ -113,6 +114,7 @@ def nobody_answered(entry: QueueEntry, failure: NobodyAnswers, *, started: Micro
         source=failure.source,
         tls=str(failure.tls) if failure.tls is not None else None,
         whole_destination=True,
+        note=server.note if server is not None else None,
     )
 
 

@@ -6,18 +6,23 @@ Nothing is remembered here: the resolver has the cache. What DNS says about stra
 
 import asyncio
 import random
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
 from waypost.config.settings import Outbound, Route
-from waypost.dns import DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver
+from waypost.dns import Budget, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver
 from waypost.message.address import AddressError, domain_key, literal_address
 from waypost.transport import mx
 from waypost.transport.public import plain
 from waypost.transport.ways import NoWay, Server, Way
 
 _ANY = "*"
+# What the way to one domain may ask of DNS: its MX, and two kinds of address of twenty hosts, with some aliases.
+_QUESTIONS = 60
+_AT_ONCE = 2
+_SECONDS = 60.0
 
 
 class Router:
@@ -37,6 +42,7 @@ class Router:
         own_addresses: Collection[IpAddress],
         passwords: Mapping[Path, str],
         shuffle: mx.Shuffle = random.shuffle,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._routes: dict[str, Route] = {}
         for route in routes:
@@ -47,6 +53,7 @@ class Router:
         self._resolver = resolver
         self._passwords = passwords
         self._shuffle = shuffle
+        self._clock = clock
 
     async def way(self, destination: str) -> Way:
         """Return the way to a destination key of the queue (a domain or an address literal). Raises `NoWay`."""
@@ -77,17 +84,18 @@ class Router:
     # -- the operator's routes ----------------------------------------------------------------------------
 
     async def _along(self, route: Route) -> Way:
-        servers = await self._route_servers(route)
+        servers, whole = await self._route_servers(route)
         password = None
         if route.username is not None:
             password = self._passwords.get(route.password_file) if route.password_file else None
             if password is None:
                 raise _misrouted(route, "it has a username but no password")
-        return Way(servers, route.lmtp, route.tls, route.username, password, shared=True)
+        return Way(servers, route.lmtp, route.tls, route.username, password, whole, shared=True)
 
-    async def _route_servers(self, route: Route) -> tuple[Server, ...]:
+    async def _route_servers(self, route: Route) -> tuple[tuple[Server, ...], bool]:
+        """Return the servers of a route, and whether DNS has named them all."""
         if route.host.startswith("["):
-            return (Server(None, _bracketed(route), route.port),)
+            return (Server(None, _bracketed(route), route.port),), True
         try:
             found = await self._resolver.addresses(route.host)
         except DnsTemporary as error:
@@ -97,28 +105,50 @@ class Router:
         if not found.records:
             raise _misrouted(route, "the host has no address")
         addresses = mx.interleaved(found.records, self._shuffle)
-        return tuple(Server(route.host, address, route.port) for address in addresses)
+        return tuple(Server(route.host, address, route.port) for address in addresses), found.complete
 
     # -- the rest of the world ----------------------------------------------------------------------------
 
     async def _by_mx(self, domain: str) -> Way:
+        budget = Budget(questions=_QUESTIONS, at_once=_AT_ONCE, seconds=_SECONDS, clock=self._clock)
         try:
-            records = (await self._resolver.mx(domain)).records
+            found = await self._resolver.mx(domain, budget)
         except DnsTemporary as error:
             raise mx.dns_trouble(error) from None
         except NoSuchDomain:
-            raise mx.no_such_domain(domain) from None
-        hosts = mx.usable(domain, records, self._shuffle)
-        exchangers = await asyncio.gather(*map(self._exchanger, hosts))
-        whole = not any(isinstance(exchanger.addresses, DnsTemporary) for exchanger in exchangers)
-        return Way(mx.servers(domain, exchangers, self._terms, self._shuffle), whole=whole)
+            return await self._by_address(domain, budget)
+        if not found.records:
+            return await self._by_address(domain, budget, exists=True)
+        hosts = mx.usable(domain, found.records, self._shuffle)
+        asked = (self._exchanger(record, budget) for record in hosts)
+        complete = found.complete and len({record.host for record in found.records}) <= mx.MOST_HOSTS
+        return self._over(domain, await asyncio.gather(*asked), complete=complete)
 
-    async def _exchanger(self, record: Mx) -> mx.Exchanger:
+    async def _by_address(self, domain: str, budget: Budget, *, exists: bool = False) -> Way:
+        """The way to a domain without MX: the domain itself (RFC 5321 section 5.1).
+
+        Servers that deny a name when they only lack the type asked for (RFC 4074 section 4.2) do so for MX, too: that
+        the domain does not exist is believed when all questions say so.
+        """
+        [implicit] = mx.usable(domain, (), self._shuffle)
+        found = await self._addresses(implicit, budget)
+        if not exists and isinstance(found.addresses, NoSuchDomain):
+            raise mx.no_such_domain(domain)
+        return self._over(domain, [found], complete=True)
+
+    def _over(self, domain: str, exchangers: Sequence[mx.Exchanger], *, complete: bool) -> Way:
+        servers = mx.servers(domain, exchangers, self._terms, self._shuffle, complete=complete)
+        return Way(servers, whole=complete and all(exchanger.whole for exchanger in exchangers))
+
+    async def _exchanger(self, record: Mx, budget: Budget) -> mx.Exchanger:
+        address = mx.literal_host(record.host)
+        return await self._addresses(record, budget) if address is None else mx.literal_exchanger(record, address)
+
+    async def _addresses(self, record: Mx, budget: Budget) -> mx.Exchanger:
         try:
-            found = await self._resolver.addresses(record.host)
+            return mx.exchanger(record, await self._resolver.addresses(record.host, budget))
         except DnsError as error:
-            return mx.Exchanger(record.host, record.preference, error)
-        return mx.Exchanger(record.host, record.preference, found.records)
+            return mx.exchanger(record, error)
 
 
 def _pattern_key(pattern: str) -> str:

@@ -7,11 +7,15 @@ from waypost.config.settings import IpAddress, TlsPolicy
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One address to try. `name` is the host's name for TLS and for people; None for an address literal."""
+    """One address to try. `name` is the host's name for TLS and for people; None for an address literal.
+
+    `note` says what is wrong with the way to it, though it is used; it is told with each attempt.
+    """
 
     name: str | None
     address: IpAddress
     port: int
+    note: str | None = None
 
     @property
     def endpoint(self) -> str:
@@ -26,8 +30,8 @@ class Server:
 class Way:
     """The servers of a destination in the order in which they are tried, and how to speak to them.
 
-    `username` and `password` are set for a smart host that wants a login. `whole` is False when DNS gave no addresses
-    this time for some of the servers. `shared`: many destinations go this way, and may share connections.
+    `username` and `password` are set for a smart host that wants a login. `whole` is False when DNS did not name
+    all servers this time. `shared`: many destinations go this way, and may share connections.
     """
 
     servers: tuple[Server, ...]
