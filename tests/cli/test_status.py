@@ -1,16 +1,22 @@
 """`waypost status`: whether the service runs, and how queue, mailboxes, disk and certificate are."""
 
+import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
 from tests.cli.post_office import in_storage
 from tests.storage.letters import Letters
+
+from waypost.cli.times import now
+from waypost.service.state import certificate_facts, process_identity
 
 
 def said(config: Path, pid: int) -> None:
@@ -37,12 +43,13 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def status(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run("status", "--json").stdout)
+    """What a stopped service's host says."""
+    found: dict[str, Any] = json.loads(run("status", "--json", status=3).stdout)
     return found
 
 
 def test_a_host_without_service_is_said_not_to_run(config: Path, run: Run) -> None:
-    output = run("status").stdout
+    output = run("status", status=3).stdout
     assert "service      not running" in output
     assert "The queue is empty." in output
     assert status(run)["running"] is False
@@ -59,7 +66,7 @@ def test_a_service_whose_process_is_gone_does_not_run(config: Path, run: Run) ->
 
 def test_a_running_service_is_described(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:
     said(config, process.pid)
-    found = status(run)
+    found = json.loads(run("status", "--json").stdout)
     assert found["running"] is True and found["service"]["pid"] == process.pid
     output = run("status").stdout
     assert f"version 0.1.0, process {process.pid}, 2 workers" in output
@@ -88,7 +95,7 @@ def test_queue_accounts_and_disk_are_summed_up(config: Path, run: Run) -> None:
     assert found["accounts"]["usage"] > 5000
     assert found["disk"]["segments"] > 5000 and found["disk"]["database"] > 0
     assert 0 < found["disk"]["free"] < found["disk"]["total"]
-    output = run("status").stdout
+    output = run("status", status=3).stdout
     assert "1 entry for 1 destination: 1 due, 0 held" in output
     assert "2, 1 disabled; 4.9 KiB in their mailboxes" in output
 
@@ -96,10 +103,135 @@ def test_queue_accounts_and_disk_are_summed_up(config: Path, run: Run) -> None:
 def test_the_certificate_says_how_long_it_is_valid(config: Path, run: Run) -> None:
     certificate = status(run)["certificate"]
     assert certificate["days"] > 30 and certificate["expires"].endswith("Z")
-    assert f"valid for {certificate['days']} days" in run("status").stdout
+    assert f"valid for {certificate['days']} days" in run("status", status=3).stdout
 
 
 def test_a_certificate_that_cannot_be_read_is_told(config: Path, run: Run) -> None:
     path = Path(status(run)["certificate"]["path"])
     path.write_text("nonsense")
-    assert "it holds no certificate in PEM form" in run("status").stdout
+    assert "it holds no certificate in PEM form" in run("status", status=3).stdout
+
+
+# -- for monitors ----------------------------------------------------------------------------------------------
+
+
+def in_force(config: Path, process: subprocess.Popen[bytes], **more: Any) -> None:
+    """Write what a supervisor writes that runs by the configuration and serves the certificate of today."""
+    said(config, process.pid)
+    path = config.parent / "data/run/service.json"
+    facts = certificate_facts((config.parent / "tls/cert.pem").read_bytes())
+    state = json.loads(path.read_text()) | {
+        "process": process_identity(process.pid),
+        "configuration": {
+            "path": str(config),
+            "sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
+            "since": "2026-11-25T01:07:00Z",
+        },
+        "certificate": {"path": "cert.pem", **facts},
+        "failed_reload": None,
+        "reloads": 0,
+    }
+    path.write_text(json.dumps(state | more))
+    (config.parent / "data/run/waypost.toml").write_bytes(config.read_bytes())
+
+
+def test_all_well_is_one_line_and_exit_status_0(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:
+    in_force(config, process)
+    assert run("status", "--check").stdout == "OK: The queue is empty.\n"
+
+
+def test_a_service_that_does_not_run_is_critical(config: Path, run: Run) -> None:
+    assert run("status", "--check", status=2).stdout.startswith("CRITICAL: the service does not run")
+
+
+def test_a_configuration_with_errors_and_no_service_is_unknown_to_a_monitor(config: Path, run: Run) -> None:
+    config.write_text("nonsense")
+    assert (
+        "nonsense" in run("status", "--check", status=3).output
+        or "not TOML" in run("status", "--check", status=3).output
+    )
+
+
+def test_a_storage_that_does_not_open_is_critical(config: Path, run: Run) -> None:
+    status(run)
+    (config.parent / "data/waypost.db").write_bytes(b"not a database" * 1000)
+    assert run("status", "--check", status=2).stdout == ""
+
+
+def test_a_failed_reload_is_told_until_one_succeeds(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:
+    in_force(config, process, failed_reload={"at": "2026-11-25T02:00:00Z", "problems": ["waypost.toml:3: no"]})
+    words = "the reload at 2026-11-25T02:00:00Z failed: waypost.toml:3: no"
+    assert run("status", "--check", status=1).stdout == f"WARNING: {words}\n"
+    assert f"note         {words}" in run("status").stdout
+
+
+def test_a_configuration_that_changed_and_was_not_reloaded_is_told(
+    config: Path, run: Run, process: subprocess.Popen[bytes]
+) -> None:
+    in_force(config, process)
+    config.write_text(config.read_text() + "# changed\n")
+    assert "the configuration file has changed" in run("status", "--check", status=1).stdout
+    assert json.loads(run("status", "--json").stdout)["configuration_changed"] is True
+
+
+def test_the_certificate_that_is_served_is_shown_and_not_that_of_the_file(
+    config: Path, run: Run, process: subprocess.Popen[bytes]
+) -> None:
+    facts = certificate_facts((config.parent / "tls/cert.pem").read_bytes())
+    soon = (datetime.now(UTC) + timedelta(days=3, hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    in_force(config, process, certificate={"path": "cert.pem", "expires": soon, "sha256": "0" * 64})
+    found = json.loads(run("status", "--json").stdout)
+    assert found["certificate"]["days"] == 3 and found["certificate"]["stale"] is True
+    assert found["severity"] == "warning"
+    assert "holds another certificate than is served" in run("status").stdout
+    expired = {"path": "cert.pem", "expires": "2026-01-01T00:00:00Z", "sha256": facts["sha256"]}
+    in_force(config, process, certificate=expired)
+    assert run("status", "--check", status=2).stdout.startswith("CRITICAL: the certificate expired at 2026-01-01")
+
+
+def test_mail_that_waits_long_and_a_full_disk_are_told(
+    config: Path, run: Run, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_force(config, process)
+
+    async def fill(letters: Letters) -> None:
+        await letters.post(b"x", to=["eve@elsewhere.test"])
+
+    in_storage(config, fill)
+    later = now() + 5 * 3600 * 1_000_000
+    monkeypatch.setattr("waypost.cli.status.now", lambda: later)
+    assert "the oldest entry of the queue waits for" in run("status", "--check", status=1).stdout
+    monkeypatch.setattr(
+        "waypost.cli.status.shutil.disk_usage", lambda path: SimpleNamespace(free=1 << 20, total=1 << 40)
+    )
+    assert run("status", "--check", status=2).stdout.startswith("CRITICAL: only 1 MiB are free on the disk")
+
+
+# -- a file with errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("broken", ['\ndata = "data"\nhostname = "', '\ndata = "data"\nnonsense = 1\n'])
+def test_while_the_file_has_errors_commands_use_what_the_service_runs_by(
+    config: Path, run: Run, process: subprocess.Popen[bytes], broken: str
+) -> None:
+    in_force(config, process)
+    config.write_text(broken)
+    for command in (["status"], ["queue", "list"], ["account", "list"]):
+        result = run(*command)
+        assert "waypost.toml:" in result.stderr
+        assert "by which the service runs since 2026-11-25T01:07:00Z" in result.stderr
+    assert "running for" in run("status").stdout
+
+
+def test_while_the_file_has_errors_and_no_service_runs_commands_refuse(config: Path, run: Run) -> None:
+    config.write_text('data = "data"\nnonsense = 1\n')
+    assert "nonsense" in run("queue", "list", status=1).stderr
+
+
+def test_the_configuration_of_another_file_is_not_used(
+    config: Path, run: Run, process: subprocess.Popen[bytes]
+) -> None:
+    in_force(config, process)
+    other = config.with_name("other.toml")
+    other.write_text('data = "data"\nnonsense = 1\n')
+    assert "nonsense" in run("queue", "list", "--config", str(other), status=1).stderr

@@ -1,6 +1,7 @@
 """The service as a whole: it starts, stops, reloads, survives deaths, and gives up what it does not need."""
 
 import fcntl
+import json
 import os
 import resource
 import signal
@@ -240,6 +241,64 @@ def test_a_reload_for_which_the_machine_has_no_thread_ends_nothing(service: Serv
         pass
     service.signal(signal.SIGHUP)
     wait_for(lambda: service.state["generation"] > 1, "a reload that works")
+
+
+def command(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the program on the service's configuration."""
+    return subprocess.run(
+        [sys.executable, "-m", "waypost", *arguments, "--config", str(service.config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_reload_command_returns_when_the_new_configuration_is_in_force(service: Service) -> None:
+    service.configure(workers=1)
+    service.start()
+    served = service.certificate()
+    service.configure(listeners={"127.0.0.1:0": "smtp", "127.0.0.2:0": "pop3"}, workers=1)
+    before = json.loads(command(service, "status", "--json").stdout)
+    assert before["configuration_changed"] is True and before["certificate"]["stale"] is True
+    done = command(service, "reload")
+    assert done.returncode == 0 and "is in force, 1 worker, smtp 127.0.0.1:" in done.stdout, done.stderr
+    assert len(service.ports()) == 2 and served_certificate(service.port).strip() == served.decode().strip()
+    after = json.loads(command(service, "status", "--json").stdout)
+    assert after["configuration_changed"] is False and after["certificate"]["stale"] is False
+
+
+def test_the_reload_command_fails_when_the_reload_does_and_status_tells_it_until_one_works(service: Service) -> None:
+    service.configure(workers=1)
+    service.start()
+    (service.folder / "tls/key.pem").write_text("no key")
+    failed = command(service, "reload")
+    assert failed.returncode == 1
+    assert "the certificate or its key can't be read" in failed.stderr and "goes on as before" in failed.stderr
+    watched = command(service, "status", "--check")
+    assert watched.returncode == 1 and "the reload at " in watched.stdout
+    assert service.state["certificate"]["expires"] > "2030", "what is served, not what the files hold"
+    service.certificate()
+    assert command(service, "reload").returncode == 0
+    assert command(service, "status", "--check").stdout == "OK: The queue is empty.\n"
+
+
+def test_while_the_file_has_errors_commands_use_the_configuration_in_force(service: Service) -> None:
+    service.configure(workers=1)
+    service.start()
+    service.config.write_text(service.config.read_text() + "[[listener]\n")
+    listed = command(service, "queue", "list")
+    assert listed.returncode == 0, listed.stderr
+    assert "not TOML" in listed.stderr and "by which the service runs since" in listed.stderr
+    assert command(service, "reload").returncode == 1
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    assert command(service, "queue", "list").returncode == 1
+    assert command(service, "reload").returncode == 1
+
+
+def test_the_reload_command_says_that_no_service_runs(service: Service) -> None:
+    done = command(service, "reload")
+    assert done.returncode == 1 and "no service runs on" in done.stderr
 
 
 def test_a_worker_that_is_killed_is_replaced(service: Service) -> None:

@@ -18,7 +18,7 @@ def settings() -> list[tuple[str, str]]:
 def test_it_says_what_the_supervisor_relies_on() -> None:
     unit = dict(settings())
     assert unit["Type"] == "notify", "notify-reload came with systemd 253, and Debian 12 has 252"
-    assert unit["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert unit["ExecReload"] == "/opt/waypost/.venv/bin/waypost reload --config /etc/waypost/waypost.toml"
     assert unit["KillMode"] == "mixed", "the supervisor stops its workers"
     assert unit["ExecStart"].endswith("waypost serve --config /etc/waypost/waypost.toml")
     for capability in ("CAP_NET_BIND_SERVICE", "CAP_SETUID", "CAP_SETGID", "CAP_CHOWN"):

@@ -13,6 +13,7 @@ COMMANDS = {
     "init": "Make a configuration, a data directory and a certificate for a new host.",
     "check": "Check the configuration: every error by file, line and key.",
     "serve": "Run the service.",
+    "reload": "Have the running service read its configuration again.",
     "status": "Show whether the service runs, and what it does.",
     "domain": "List the hosted domains.",
     "account": "Add, list, change and remove accounts.",

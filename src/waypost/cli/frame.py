@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from waypost.config.errors import ConfigErrors
     from waypost.config.settings import Settings
     from waypost.message.trace import Micros
     from waypost.service.bus import UnixBus
@@ -47,12 +48,15 @@ def path_option(command: F) -> F:
 
 
 def config_option(command: F) -> F:
-    """Give a command `--config FILE`; it is called with `settings: Settings`, read from that file."""
+    """Give a command `--config FILE`; it is called with `settings: Settings`, read from that file.
+
+    While the file has errors, the settings are those by which the service runs.
+    """
 
     @path_option
     @functools.wraps(command)
     def with_settings(*args: Any, config: Path | None, **kwargs: Any) -> Any:
-        return command(*args, settings=load_settings(config_file(config)), **kwargs)
+        return command(*args, settings=settings_to_use(config_file(config)), **kwargs)
 
     return with_settings  # type: ignore[return-value]  # the same command with one more option
 
@@ -84,9 +88,33 @@ def load_settings(path: Path) -> Settings:
     try:
         return load(path)
     except ConfigErrors as errors:
-        for error in errors.errors:
-            click.echo(printable(str(error)), err=True)
+        _print_errors(errors)
         raise SystemExit(1) from None
+
+
+def settings_to_use(path: Path) -> Settings:
+    """Read the configuration; where it has errors, print them, and use what the running service uses.
+
+    Exits with 1 when no service runs by this file.
+    """
+    from waypost.cli.running import configuration_in_force
+    from waypost.config.load import ConfigErrors, load
+
+    try:
+        return load(path)
+    except ConfigErrors as errors:
+        _print_errors(errors)
+        found = configuration_in_force(path)
+        if found is None:
+            raise SystemExit(1) from None
+        settings, since = found
+        click.echo(f"waypost: this command uses the configuration by which the service runs since {since}", err=True)
+        return settings
+
+
+def _print_errors(errors: ConfigErrors) -> None:
+    for error in errors.errors:
+        click.echo(printable(str(error)), err=True)
 
 
 def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitable[T]]) -> T:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
-from waypost.cli.frame import config_option, printable
-
-if TYPE_CHECKING:
-    from waypost.config.settings import Settings
+from waypost.cli.frame import config_file, load_settings, path_option, printable
 
 
 @click.command()
-@config_option
-def serve(settings: Settings) -> None:
+@path_option
+def serve(config: Path | None) -> None:
     """Run the service until it is stopped (SIGTERM); SIGHUP loads the configuration again.
 
     The log goes to the standard error stream: for people on a terminal, as JSON lines otherwise. Started as root, it
@@ -29,6 +26,7 @@ def serve(settings: Settings) -> None:
     from waypost.service.problems import SetupProblem
     from waypost.service.supervisor import LogForm, Supervisor
 
+    settings = load_settings(config_file(config))
     terminal = sys.stderr.isatty()
     form = LogForm(json=not terminal, colour=terminal)
     handler = set_up(form.json, colour=form.colour)

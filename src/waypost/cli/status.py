@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import hashlib
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.frame import config_option, json_option, print_json, printable, run_with_storage
+from waypost.cli.concerns import CRITICAL, NAMES, OK, SOON, UNKNOWN, Concern, concerns_of
+from waypost.cli.frame import (
+    config_file,
+    json_option,
+    path_option,
+    print_json,
+    printable,
+    run_with_storage,
+    settings_to_use,
+)
 from waypost.cli.queue.entry_text import json_of_stats
 from waypost.cli.queue.looking import summary
+from waypost.cli.running import service_of
 from waypost.cli.times import iso_time, now, span_text
 
 if TYPE_CHECKING:
@@ -21,24 +33,61 @@ if TYPE_CHECKING:
     from waypost.storage import Account, Bus, QueueStats, Storage
 
 _DAY = 86_400_000_000
-_SOON = 14  # days before a certificate's end that are worth a word
+_NOT_RUNNING = 3  # as `systemctl status` has it
 
 
 @click.command()
-@config_option
+@path_option
 @json_option
-def status(settings: Settings, as_json: bool) -> None:
-    """Show whether the service runs, and what it does."""
+@click.option("--check", is_flag=True, help="For monitors: one line, and an exit status by severity (0, 1, 2 or 3).")
+def status(config: Path | None, as_json: bool, check: bool) -> None:
+    """Show whether the service runs, and what it does.
+
+    The exit status is 3 when it does not run. With --check it is 0 when all is well, 1 for what needs a look, 2 for
+    what needs help now, 3 when nothing can be told.
+    """
+    with _exit_status(UNKNOWN if check else 1):
+        settings = settings_to_use(config_file(config))
+    with _exit_status(CRITICAL if check else 1):
+        found, queue = _look(settings)
+    concerns = concerns_of(found, settings, now())
+    severity = max((concern.severity for concern in concerns), default=OK)
+    if as_json:
+        print_json({"running": found["service"] is not None, **found, **_json_of(severity, concerns)})
+    elif check:
+        click.echo(printable(": ".join([NAMES[severity], "; ".join(each.words for each in concerns) or queue])))
+    else:
+        for name, words in _lines(found, concerns, queue, now()):
+            click.echo(f"{name:<12} {printable(words)}")
+    if check:
+        raise SystemExit(severity)
+    if found["service"] is None:
+        raise SystemExit(_NOT_RUNNING)
+
+
+@contextlib.contextmanager
+def _exit_status(status: int) -> Iterator[None]:
+    """Give a failure, whose words are printed already, the exit status that it has here."""
+    try:
+        yield
+    except SystemExit as failure:
+        raise SystemExit(status if failure.code else 0) from None
+
+
+def _look(settings: Settings) -> tuple[dict[str, Any], str]:
+    """Return what there is to see, and the queue in words."""
     when = now()
 
     async def work(storage: Storage, bus: Bus) -> tuple[QueueStats, list[Account]]:
         return await storage.queue.stats(now=when), await storage.directory.accounts()
 
     # Before the storage is opened: then this process may no longer read the certificate.
-    certificate = None if settings.tls is None else _certificate(settings.tls, when)
+    service = service_of(settings.data)
+    certificate = None if settings.tls is None else _certificate(settings.tls, service, when)
+    changed = _changed(settings.path, service)
     stats, accounts = run_with_storage(settings, work)
     found = {
-        "service": service_of(settings.data),
+        "service": service,
         "queue": json_of_stats(stats),
         "accounts": {
             "count": len(accounts),
@@ -47,31 +96,27 @@ def status(settings: Settings, as_json: bool) -> None:
         },
         "disk": _disk(settings.data),
         "certificate": certificate,
+        "configuration_changed": changed,
     }
-    if as_json:
-        print_json({"running": found["service"] is not None, **found})
-        return
-    for name, words in _lines(found, summary(stats, when), when):
-        click.echo(f"{name:<12} {printable(words)}")
+    return found, summary(stats, when)
 
 
-def service_of(data: Path) -> dict[str, Any] | None:
-    """Return what the running service says of itself; None when none runs."""
-    try:
-        said = json.loads((data / "run" / "service.json").read_text())
-    except (OSError, ValueError):
+def _json_of(severity: int, concerns: Sequence[Concern]) -> dict[str, Any]:
+    return {
+        "severity": NAMES[severity].lower(),
+        "concerns": [{"severity": NAMES[each.severity].lower(), "message": each.words} for each in concerns],
+    }
+
+
+def _changed(path: Path, service: dict[str, Any] | None) -> bool | None:
+    """True when the configuration file is not what the service runs by; None when that can't be told."""
+    in_force = (service or {}).get("configuration")
+    if in_force is None or in_force.get("path") != str(path.absolute()):
         return None
-    return said if isinstance(said, dict) and _alive(said.get("pid")) else None
-
-
-def _alive(pid: object) -> bool:
-    """True when this process lives, and is a Waypost: after a restart of the machine the number may be another's."""
-    if not isinstance(pid, int) or pid <= 0:
-        return False
     try:
-        return b"waypost" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return bool(hashlib.sha256(path.read_bytes()).hexdigest() != in_force.get("sha256"))
     except OSError:
-        return False
+        return None
 
 
 def _disk(data: Path) -> dict[str, int]:
@@ -92,21 +137,33 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _certificate(tls: Tls, when: int) -> dict[str, Any]:
-    """Return when the certificate of the listeners ends, or what is wrong with it."""
-    from cryptography import x509
+def _certificate(tls: Tls, service: dict[str, Any] | None, when: int) -> dict[str, Any]:
+    """Return when the certificate that is served ends; without a service, that of the file, or what is wrong with it.
 
+    `stale` is true when the file holds another one than is served.
+    """
+    from waypost.service.state import certificate_facts
+
+    served = (service or {}).get("certificate")
+    facts: dict[str, Any] = {"path": str(tls.certificate)}
     try:
-        ends = x509.load_pem_x509_certificate(tls.certificate.read_bytes()).not_valid_after_utc
+        in_file = certificate_facts(tls.certificate.read_bytes())
     except OSError as error:
-        return {"path": str(tls.certificate), "problem": os.strerror(error.errno or 0)}
+        in_file = None
+        facts["problem"] = os.strerror(error.errno or 0)
     except ValueError:
-        return {"path": str(tls.certificate), "problem": "it holds no certificate in PEM form"}
-    expires = int(ends.timestamp()) * 1_000_000
-    return {"path": str(tls.certificate), "expires": iso_time(expires), "days": (expires - when) // _DAY}
+        in_file = None
+        facts["problem"] = "it holds no certificate in PEM form"
+    shown = served or in_file
+    if shown is not None:
+        expires = int(datetime.fromisoformat(shown["expires"]).timestamp()) * 1_000_000
+        facts |= {"expires": iso_time(expires), "days": (expires - when) // _DAY}
+    if served is not None and in_file is not None:
+        facts["stale"] = served["sha256"] != in_file["sha256"]
+    return facts
 
 
-def _lines(found: dict[str, Any], queue: str, when: int) -> list[tuple[str, str]]:
+def _lines(found: dict[str, Any], concerns: Sequence[Concern], queue: str, when: int) -> list[tuple[str, str]]:
     from waypost.config.sizes import rounded_size
 
     accounts, disk = found["accounts"], found["disk"]
@@ -125,6 +182,7 @@ def _lines(found: dict[str, Any], queue: str, when: int) -> list[tuple[str, str]
             f"{rounded_size(disk['free'])} of {rounded_size(disk['total'])} free on the disk",
         ),
         ("certificate", _certificate_words(found["certificate"])),
+        *(("note", each.words) for each in concerns if not each.shown),
     ]
 
 
@@ -143,9 +201,9 @@ def _service_words(service: dict[str, Any] | None, when: int) -> str:
 def _certificate_words(certificate: dict[str, Any] | None) -> str:
     if certificate is None:
         return "none: no [tls] in the configuration"
-    if "problem" in certificate:
+    if "days" not in certificate:
         return f"{certificate['path']}: {certificate['problem']}"
     days = certificate["days"]
     if days < 0:
         return f"EXPIRED at {certificate['expires']}"
-    return f"{'ends soon: ' if days < _SOON else ''}valid for {days} days, until {certificate['expires']}"
+    return f"{'ends soon: ' if days < SOON else ''}valid for {days} days, until {certificate['expires']}"

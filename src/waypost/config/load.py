@@ -50,7 +50,7 @@ def parse(data: bytes, path: Path) -> Document:
     folder = path.absolute().parent
     reader = Reader(folder, complaints)
     # Stand-ins for what may be missing, so that the rest is checked too; they never leave this function.
-    stand_ins = {"path": path.absolute(), "hostname": "missing.invalid", "domains": (), "data": folder}
+    stand_ins = {"path": path.absolute(), "hostname": "missing.invalid", "domains": (), "data": folder, "source": data}
     settings = reader.table(Settings, raw, (), stand_ins)
     assert settings is not None, "everything required has a stand-in"
     check(settings, raw, reader.places, complaints)

@@ -22,7 +22,7 @@ _OPENING = """\
 
 One TOML file. `waypost init` writes one; `waypost check` names each error by file, line and key, and what would be
 right. Commands look for it at `--config FILE`, `$WAYPOST_CONFIG`, `./waypost.toml` and `/etc/waypost/waypost.toml`, in
-this order. A running service reads it again on SIGHUP.
+this order. A running service reads it again by `waypost reload`.
 
 ## The fewest keys
 

@@ -283,3 +283,5 @@ class Settings:
     mailbox: Mailbox = field(default_factory=Mailbox)
     service: Service = field(default_factory=Service)
     routes: tuple[Route, ...] = field(default=(), metadata={"key": "route"})
+    source: bytes = field(default=b"", metadata={"key": None}, repr=False, compare=False)
+    """The octets of the file that this was read from."""

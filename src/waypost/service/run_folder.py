@@ -18,6 +18,8 @@ from waypost.service.problems import SetupProblem
 log = logging.getLogger(__name__)
 
 _STATE = "service.json"
+CONFIGURATION = "waypost.toml"
+"""The copy of the configuration in force."""
 _LOCK = "service.lock"
 _MAINTENANCE = "maintenance.lock"
 _SECRET = "login.secret"
@@ -107,22 +109,30 @@ class RunFolder:
 
     def write(self, state: dict[str, Any]) -> None:
         """Write `service.json`; a disk that does not take it is logged and no more."""
-        fresh = f"{_STATE}.new"
+        self._replace(_STATE, json.dumps(state).encode(), 0o644)
+
+    def write_configuration(self, octets: bytes) -> None:
+        """Keep the configuration in force, for commands that meet a broken file; a full disk is logged and no more."""
+        self._replace(CONFIGURATION, octets, 0o600)
+
+    def _replace(self, name: str, octets: bytes, mode: int) -> None:
+        fresh = f"{name}.new"
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(fresh, dir_fd=self._folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(fresh, flags, 0o644, dir_fd=self._folder), "w") as file:
+            with os.fdopen(os.open(fresh, flags, mode, dir_fd=self._folder), "wb") as file:
                 self._own(file.fileno())
-                json.dump(state, file)
-            os.rename(fresh, _STATE, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+                file.write(octets)
+            os.rename(fresh, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except OSError as error:
-            log.warning("state not written", extra={"fields": {"file": str(self._path / _STATE), "error": str(error)}})
+            log.warning("state not written", extra={"fields": {"file": str(self._path / name), "error": str(error)}})
 
     def forget(self) -> None:
-        """Remove `service.json`: nothing runs any more."""
-        with contextlib.suppress(OSError):
-            os.unlink(_STATE, dir_fd=self._folder)
+        """Remove what says that a service runs."""
+        for name in (_STATE, CONFIGURATION):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self._folder)
 
     def _state(self) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):

@@ -24,6 +24,7 @@ from waypost.service.privileges import own_data, raise_file_limit, service_ident
 from waypost.service.problems import SetupProblem
 from waypost.service.run_folder import RunFolder
 from waypost.service.secrets import Secrets, read_secrets
+from waypost.service.state import ServiceState
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Supervisor:
         self._load = load
         self._notifier = notifier
         self._log_form = log_form
-        self._started = datetime.now(UTC)
+        self._state = ServiceState(datetime.now(UTC))
         self._generation = 0
         self._crew: Crew | None = None
         self._retired: list[Crew] = []
@@ -76,6 +77,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._reload = False
         self._watch_signals()
+        self._put_in_force()
         crew = self._crew = self._new_crew(self._settings, self._secrets, self._listeners.bound)
         watchdog = asyncio.create_task(self._content_watchdog())
         try:
@@ -185,6 +187,8 @@ class Supervisor:
             problems = (f"{type(error).__name__}: {error}",)
         for words in problems:
             log.error("reload failed", extra={"fields": {"problem": str(words)}})
+        self._state.reloaded([str(words) for words in problems], datetime.now(UTC))
+        self._write_state()
         if not self._stop.is_set():
             self._notifier.ready(self._status())
 
@@ -208,6 +212,7 @@ class Supervisor:
         change.keep()
         before, self._crew = self._crew, crew
         self._settings, self._secrets = settings, secrets
+        self._put_in_force()
         if before is not None:
             self._retired.append(before)
             before.tell(Word.RETIRE)
@@ -235,6 +240,10 @@ class Supervisor:
 
     # What is told.
 
+    def _put_in_force(self) -> None:
+        self._state.in_force(self._settings, self._secrets, datetime.now(UTC))
+        self._run_folder.write_configuration(self._settings.source)
+
     def _about(self) -> dict[str, Any]:
         return {
             "generation": self._generation,
@@ -244,22 +253,21 @@ class Supervisor:
 
     def _status(self) -> str:
         about = self._about()
-        return f"{about['workers']} workers; {', '.join(about['listeners']) or 'no listeners'}"
+        failed = "; the last reload FAILED" if self._state.failed_reload else ""
+        return f"{about['workers']} workers; {', '.join(about['listeners']) or 'no listeners'}{failed}"
 
     def _write_state(self) -> None:
-        workers = [
-            {"number": process.number, "pid": process.pid}
+        workers = {
+            process.number: process.pid
             for crew in self._crews
             for process in crew.processes
             if process.number is not None
-        ]
+        }
         self._run_folder.write(
             {
-                "pid": os.getpid(),
-                "version": __version__,
-                "started": self._started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                **self._state.as_json(),
                 "generation": self._crew.generation if self._crew else 0,
-                "workers": sorted(workers, key=lambda worker: worker["number"] or 0),
+                "workers": [{"number": number, "pid": pid} for number, pid in sorted(workers.items())],
                 "listeners": [
                     {"protocol": bound.listener.protocol.value, "address": bound.address}
                     for bound in self._listeners.bound

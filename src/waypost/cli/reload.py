@@ -1,0 +1,68 @@
+"""`waypost reload`: have the running service read its configuration again, and say how that went."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from waypost.cli.frame import config_file, fail, load_settings, path_option, printable
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+
+_PATIENCE = 150.0  # seconds; the service itself gives up a reload after 120
+_EVERY = 0.1
+
+
+@click.command()
+@path_option
+def reload(config: Path | None) -> None:
+    """Have the running service read its configuration, certificates and passwords again.
+
+    Returns when the new configuration is in force. When it can't be, each reason is one line, the service goes on as
+    before, and the exit status is 1.
+    """
+    from waypost.cli.running import service_of
+
+    settings = load_settings(config_file(config))
+    before = service_of(settings.data)
+    if before is None:
+        fail(f"no service runs on {settings.data}; start it: waypost serve, or systemctl start waypost")
+    after = _reloaded(settings, before)
+    failed = after.get("failed_reload")
+    if failed:
+        for problem in failed["problems"]:
+            click.echo(printable(str(problem)), err=True)
+        fail("the service was not reloaded; it goes on as before")
+    listening = ", ".join(f"{each['protocol']} {each['address']}" for each in after["listeners"])
+    count = len([worker for worker in after["workers"] if worker["number"] is not None])
+    click.echo(f"Reloaded: {settings.path} is in force, {count} {'worker' if count == 1 else 'workers'}, {listening}")
+
+
+def _reloaded(settings: Settings, before: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a reload; return what the service says when it has ended."""
+    from waypost.cli.running import service_of
+
+    if "reloads" not in before:
+        fail(f"the service is version {before.get('version')}, which does not say how a reload went; restart it")
+    try:
+        os.kill(before["pid"], signal.SIGHUP)
+    except PermissionError:
+        fail(f"process {before['pid']} belongs to another user; run this command as root")
+    except ProcessLookupError:
+        fail("the service has just ended")
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        after = service_of(settings.data)
+        if after is None or after["pid"] != before["pid"]:
+            fail("the service has ended meanwhile; its log says why")
+        if after["reloads"] > before["reloads"]:
+            return after
+        if time.monotonic() > deadline:
+            fail(f"no answer within {_PATIENCE:.0f} s; the log of process {before['pid']} says more")
+        time.sleep(_EVERY)

@@ -1,0 +1,75 @@
+"""The running service, as commands see it: `run/service.json`, and the copy of the configuration in force."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+
+_DATA = re.compile(rb"""^[ \t]*data[ \t]*=[ \t]*(?:"([^"\\\n]+)"|'([^'\n]+)')""", re.MULTILINE)
+
+
+def service_of(data: Path) -> dict[str, Any] | None:
+    """Return what the service that runs on a data directory says of itself; None when none runs."""
+    try:
+        said = json.loads((data / "run" / "service.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return said if isinstance(said, dict) and _alive(said) else None
+
+
+def _alive(said: dict[str, Any]) -> bool:
+    """True when the process that wrote it lives: its number may be another's by now."""
+    pid = said.get("pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    if isinstance(said.get("process"), str):
+        from waypost.service.state import process_identity
+
+        return bool(process_identity(pid) == said["process"])
+    try:  # written by an older version
+        return b"waypost" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def configuration_in_force(path: Path) -> tuple[Settings, str] | None:
+    """Return the settings that the running service uses, and since when, for a file that has errors now.
+
+    None when no service runs by this file, or its copy can't be read.
+    """
+    from waypost.config.errors import ConfigErrors
+    from waypost.config.load import parse
+    from waypost.service.run_folder import CONFIGURATION
+
+    data = _data_directory(path)
+    service = service_of(data) if data is not None else None
+    if data is None or service is None:
+        return None
+    facts = service.get("configuration") or {}
+    if facts.get("path") != str(path.absolute()):
+        return None
+    try:
+        return parse((data / "run" / CONFIGURATION).read_bytes(), path).settings, str(facts.get("since"))
+    except (OSError, ConfigErrors):
+        return None
+
+
+def _data_directory(path: Path) -> Path | None:
+    """Return the data directory that a file with errors names, as far as that can be read."""
+    try:
+        octets = path.read_bytes()
+    except OSError:
+        return None
+    try:
+        named = tomllib.loads(octets.decode()).get("data")
+    except ValueError:
+        found = _DATA.search(octets)
+        named = os.fsdecode(found[1] or found[2]) if found else None
+    return path.absolute().parent / named if isinstance(named, str) and named else None
