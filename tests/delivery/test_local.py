@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.queue.world import ALICE, CONTENT, DAY, START, World, make_world
+from msgspec.structs import replace
+from tests.queue.world import ALICE, CONTENT, DAY, MINUTE, START, World, make_world
 
 from waypost.delivery.local import LocalDelivery
 from waypost.delivery.plan import LOCAL_DESTINATION, Planner
@@ -180,8 +181,14 @@ async def test_a_mailbox_that_is_removed_while_its_message_arrives_returns_it(wo
     racing = Racing(carrier._book, carrier._planner, hostname="mx.wonderland.test", now=world.clock.now)
     world.dispatcher(racing)
     entry = await submit(world, "bob@wonderland.test")
-    await world.queue.done("settle")
-    assert await world.stations(entry.trace) == ["attempt", "returned"]
+    await world.queue.done("release")
+    [waiting] = await world.waiting()
+    assert waiting.next_attempt == START + MINUTE
+    for _ in range(2):
+        await world.clock.somebody_sleeps(30.0)
+        world.clock.advance(30)
+    await world.queue.done("release")
+    assert await world.stations(entry.trace) == ["attempt", "attempt", "returned"]
 
 
 async def test_trouble_with_storage_gives_the_entry_back_and_rests(
@@ -221,3 +228,41 @@ async def test_a_fault_of_ours_in_one_entry_defers_it_and_holds_up_no_other(
         "alice@wonderland.test": (Fate.DELIVERED, "2.1.5"),
     }
     assert [record.message for record in caplog.records if record.exc_info] == ["a delivery failed by a fault of ours"]
+
+
+async def test_an_account_without_inbox_waits_by_the_schedule_and_keeps_nobody_else(world: World) -> None:
+    bob = await account(world, "bob@wonderland.test")
+    eve = await account(world, "eve@wonderland.test")
+    sql = "DELETE FROM mailbox WHERE id = ?"
+    await world.opened._writer.call(lambda connection: connection.execute(sql, (bob.inbox,)).fetchall())
+    world.dispatcher(delivery(world))
+    entry = await submit(world, "bob@wonderland.test", "eve@wonderland.test")
+    report = await world.submit("bob@wonderland.test", envelope=Envelope(None), destination=LOCAL_DESTINATION)
+    await submit(world, "eve@wonderland.test")
+    while len(await mailbox(world, eve)) < 2:
+        await world.queue.done("settle")
+    while any(not waiting.attempts for waiting in await world.waiting()):
+        await world.queue.done("settle")
+    waiting = await world.waiting()
+    assert [one.id for one in waiting] == [entry.id, report]
+    assert {(one.attempts, one.next_attempt) for one in waiting} == {(1, START + MINUTE)}
+    assert all("can't be looked up" in str(one.last_error) for one in waiting)
+    assert [str(one.address) for one in waiting[0].recipients] == ["bob@wonderland.test"]
+
+
+async def test_a_mailbox_that_storage_does_not_find_is_tried_again_by_the_schedule(world: World) -> None:
+    await account(world, "bob@wonderland.test")
+    carrier = delivery(world)
+
+    class Wrong(LocalDelivery):
+        async def deliver(self, entry: QueueEntry) -> AttemptResult:
+            result = await super().deliver(entry)
+            wrong = tuple(replace(one, mailbox=99) for one in result.deliveries)
+            return replace(result, deliveries=wrong)
+
+    world.dispatcher(Wrong(carrier._book, carrier._planner, hostname="mx.wonderland.test", now=world.clock.now))
+    await submit(world, "bob@wonderland.test")
+    await world.queue.done("release")
+    [waiting] = await world.waiting()
+    assert (waiting.attempts, waiting.next_attempt) == (1, START + MINUTE)
+    assert world.queue.counts["settle"] == 2

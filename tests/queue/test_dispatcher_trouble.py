@@ -1,6 +1,7 @@
 """A dispatcher whose disk fails and whose clock is set: nothing is lost, nothing spins, nothing expires."""
 
 import asyncio
+from typing import Any
 
 from tests.queue.world import DAY, MINUTE, SCHEDULE, SECOND, START, ScriptedCarrier, World
 
@@ -129,3 +130,27 @@ async def test_who_retires_gives_its_leases_back_though_the_disk_fails_once(worl
     world.clock.advance(1)
     await stopping
     assert await world.storage.queue.claim_destinations(9, now=world.clock.now(), lease=1, limit=9) == ["builder.test"]
+
+
+async def test_claims_do_not_wait_until_a_huge_queue_is_pulled_back(world: World) -> None:
+    gate = asyncio.Event()
+    real = world.storage.queue.clock_stepped
+
+    async def slow(**arguments: Any) -> int:
+        await gate.wait()
+        return await real(**arguments)
+
+    world.queue.clock_stepped = slow  # type: ignore[attr-defined]
+    carrier = ScriptedCarrier(world.clock)
+    world.dispatcher(carrier, owner=0)
+    await world.submit("bob@builder.test")
+    await carrier.attempts.get()
+    gate.set()
+
+
+async def test_a_queue_that_cannot_be_pulled_back_keeps_no_claim(world: World) -> None:
+    world.queue.faults["clock_stepped"].extend(StorageError("damaged") for _ in range(3))
+    carrier = ScriptedCarrier(world.clock)
+    world.dispatcher(carrier, owner=0)
+    await world.submit("bob@builder.test")
+    await carrier.attempts.get()

@@ -96,13 +96,17 @@ async def test_an_entry_stays_in_flight_until_its_outcome_is_durable(world: Worl
     assert await world.waiting() == []
 
 
-async def test_a_mailbox_that_went_meanwhile_makes_the_entry_due_again(world: World, source: DestinationSource) -> None:
+async def test_an_entry_whose_mailbox_went_meanwhile_is_tried_again_by_the_schedule(
+    world: World, source: DestinationSource
+) -> None:
     await world.submit("bob@builder.test")
     world.queue.faults["settle"].append(NotFound("no such mailbox"))
     entry = await source.take(0)
     assert entry is not None
     await source.report(ScriptedCarrier(world.clock, fate=Fate.DELIVERED).result(entry))
-    assert await source.take(0) == entry
+    assert await source.take(0) is None
+    [waiting] = await world.waiting()
+    assert (waiting.attempts, waiting.next_attempt) == (1, START + MINUTE)
 
 
 async def test_a_closed_source_hands_out_nothing_and_still_takes_reports(

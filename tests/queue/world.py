@@ -227,6 +227,26 @@ class World:
         destination: str | None = None,
     ) -> EntryId:
         """Accept a message with one entry; return the entry's id."""
+        await self.post(
+            *recipients,
+            envelope=envelope,
+            content=content,
+            next_attempt=next_attempt,
+            priority=priority,
+            destination=destination,
+        )
+        return int(self.opened._reading.value("SELECT max(id) FROM entry"))
+
+    async def post(
+        self,
+        *recipients: str | Recipient,
+        envelope: Envelope | None = None,
+        content: bytes = CONTENT,
+        next_attempt: Micros | None = None,
+        priority: int = 0,
+        destination: str | None = None,
+    ) -> TraceId:
+        """Accept a message with one entry; return its trace id."""
         to = tuple(one if isinstance(one, Recipient) else Recipient(Address.parse(one)) for one in recipients)
         body = self.storage.spool.new_body()
         await body.write(content)
@@ -239,7 +259,7 @@ class World:
             )
         )
         body.discard()
-        return (await self.waiting())[-1].id
+        return trace
 
     async def waiting(self) -> list[QueueEntry]:
         """Return all entries, by id."""

@@ -8,7 +8,7 @@ import pytest
 
 from waypost.storage import Filter
 from waypost.storage.queue import EntryState
-from waypost.storage.sqlite import batch, journal, listing, mailboxes, maintenance, queue, spool
+from waypost.storage.sqlite import batch, clock, journal, listing, mailboxes, maintenance, queue, spool, waking
 from waypost.storage.sqlite.migrate import DATABASE, migrate
 
 SOMETHING = dict.fromkeys(
@@ -43,9 +43,13 @@ NAMED = {
     "claim wanted": queue._WANTED,
     "lease": queue._LEASE,
     "renew": queue._RENEW,
-    "give back": queue._GIVE_BACK.replace("?", ":name"),
-    "earliest": queue._EARLIEST,
+    "give back": waking.GIVE_BACK.replace("?", ":name"),
+    "earliest": waking.EARLIEST,
     "due": queue._DUE,
+    "due, from the index": queue._DUE_IDS,
+    "rest": queue._REST.replace("?", ":name"),
+    "late": clock._LOOK,
+    "pull back": clock._PULL,
     "next due": "SELECT min(wake) FROM destination WHERE owner = -1 AND wake IS NOT NULL",
     "ids of a destination": listing._IDS.format(key="destination = :domain"),
     "ids of a message": listing._IDS.format(key="message = :trace"),

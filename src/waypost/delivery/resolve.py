@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from waypost.message.address import Address, AddressError, domain_key
-from waypost.storage import Account, Alias, Directory
+from waypost.storage import Account, Alias, Damaged, Directory
 
 LOCAL_DESTINATION = "[local]"
 """The queue's destination of entries that end in mailboxes here: no domain can have this name."""
@@ -194,6 +194,8 @@ class AddressBook:
     def _meet(account: Account, walk: _Walk, size: int) -> None:
         if account.disabled:
             walk.disabled.append(account.address)
+        elif not account.inbox:
+            raise Damaged(f"account {account.address} has no INBOX: `waypost storage check --repair` makes one")
         elif walk.always or _fits(account, size):
             walk.accounts[account.id] = account
         else:
@@ -231,9 +233,9 @@ class AddressBook:
         """
         known = self._first_accounts.get(domain)
         account = await self._directory.account(known) if known else None
-        if account is not None and not account.disabled:
+        if account is not None and not account.disabled and account.inbox:
             return account
-        accounts = [account for account in await self._directory.accounts() if not account.disabled]
+        accounts = [account for account in await self._directory.accounts() if not account.disabled and account.inbox]
         own = [account for account in accounts if account.address.endswith(domain)] or accounts
         if not own:
             return None

@@ -75,6 +75,7 @@ class Dispatcher:
         self._later: asyncio.Task[None] | None = None  # wakes us when such a time is over
         self._sources: dict[str, DestinationSource] = {}
         self._carries: set[asyncio.Task[None]] = set()
+        self._pulling: set[asyncio.Task[int]] = set()
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -98,9 +99,12 @@ class Dispatcher:
             renewing.cancel()
             await self._give_leases_back()
         finally:
-            for task in (claiming, renewing, stopping, *self._carries, *((self._later,) if self._later else ())):
+            for task in (claiming, renewing, stopping, *self._carries, *self._pulling, *self._laters()):
                 task.cancel()
             self._ended.set()
+
+    def _laters(self) -> "tuple[asyncio.Task[None], ...]":
+        return () if self._later is None else (self._later,)
 
     async def stop(self, grace: float) -> None:
         """Take nothing more; carriers may go on for `grace` seconds. Returns when `run` is about to."""
@@ -132,7 +136,7 @@ class Dispatcher:
         await insist("leases", lambda: self._queue.release_all(self._owner), self._sleep)
         if self._owner == 0:
             # The clock may have been set back while nobody ran; one worker looks for all.
-            await self._pull_back()
+            self._pull_back()
         patience = Patience("claims", self._sleep)
         while True:
             self._woken.clear()
@@ -251,16 +255,26 @@ class Dispatcher:
             # Leases of the living seem to have run out: until each had time to renew them, nobody takes any.
             self._claims_from = self._monotonic() + _RENEW_EVERY
         await self._renew()
-        await self._pull_back()
+        self._pull_back()
 
-    async def _pull_back(self) -> None:
-        await insist(
-            "planned attempts",
-            lambda: self._queue.clock_stepped(
-                now=self._now(), waits=self._schedule.longest_waits, longest_lease=_LEASE * _SECOND
-            ),
-            self._sleep,
+    def _pull_back(self) -> None:
+        """Pull back what a wrong clock planned, beside everything else: claims do not wait for a huge queue."""
+        pulling = asyncio.create_task(
+            insist(
+                "planned attempts",
+                lambda: self._queue.clock_stepped(
+                    now=self._now(), waits=self._schedule.longest_waits, longest_lease=_LEASE * _SECOND
+                ),
+                self._sleep,
+            )
         )
+        self._pulling.add(pulling)
+        pulling.add_done_callback(self._pulled)
+
+    def _pulled(self, pulling: "asyncio.Task[int]") -> None:
+        self._pulling.discard(pulling)
+        if not pulling.cancelled() and (error := pulling.exception()) is not None:
+            log.error("planned attempts not pulled back, by a fault of ours", exc_info=error)
 
     async def _wind_up(self) -> None:
         """Let what is in flight end, within the grace."""

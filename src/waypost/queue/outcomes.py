@@ -138,6 +138,24 @@ def bare_outcome(result: AttemptResult, schedule: Schedule) -> Outcome:
     )
 
 
+def put_off(result: AttemptResult, problem: str) -> AttemptResult:
+    """Return what is left of a result that storage refuses: who was relayed to is done, everybody else tried again.
+
+    Nothing of it is delivered here or goes on from here.
+    """
+    results = tuple(
+        one if one.fate is Fate.RELAYED else RecipientResult(one.recipient, Fate.DEFERRED, "4.3.0", problem=problem)
+        for one in result.results
+    )
+    return replace(result, results=results, deliveries=(), forwards=())
+
+
+def relayed_events(result: AttemptResult, now: Micros) -> Iterator[Event]:
+    """Yield what the journal tells of those whom the next hop took."""
+    result = _without_control_characters(result)
+    return _successes(result, [one for one in result.results if one.fate is Fate.RELAYED], now)
+
+
 async def return_entry(entry: QueueEntry, *, reporter: Reporter, words: str, now: Micros) -> Outcome:
     """Return the outcome of an operator's decision to give an entry up; `words` tell the sender why.
 

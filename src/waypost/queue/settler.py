@@ -7,20 +7,24 @@ which are nearly all there is. Those go to storage together: what comes while so
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from waypost.message.trace import Micros, format_trace_id, iso_time
 from waypost.queue.carrier import AttemptResult
-from waypost.queue.outcomes import bare_outcome, discard, outcome_of, plain_outcome
+from waypost.queue.outcomes import bare_outcome, discard, outcome_of, plain_outcome, put_off, relayed_events
 from waypost.queue.reporter import Reporter
 from waypost.queue.schedule import Schedule
 from waypost.queue.waiting import Sleep, all_or_time, insist
-from waypost.storage import NotFound, Outcome, Queue, Station, StorageError
+from waypost.storage import Damaged, NotFound, Outcome, Queue, Station, StorageError
 
 log = logging.getLogger(__name__)
+
+_REFUSALS = (NotFound, Damaged)
+"""What storage says again each time: waiting does not help."""
 
 _PHRASES = {
     Station.ATTEMPT: "delivery failed",
@@ -112,7 +116,10 @@ class Settler:
     async def _write_together(self, group: list[_Plain]) -> None:
         outcomes = [plain.outcome for plain in group]
         try:
-            await insist("attempts' outcomes", lambda: self._queue.settle(outcomes), self._sleep)
+            await insist("attempts' outcomes", lambda: self._queue.settle(outcomes), self._sleep, but=_REFUSALS)
+        except Damaged as error:
+            await self._write_halves(group, error)
+            return
         except Exception:  # noqa: BLE001  whose fault it is shows when each is tried alone, and is told there
             for plain in group:
                 self._task(self._settle(plain.result, plain.done)).add_done_callback(plain.end)
@@ -121,6 +128,26 @@ class Settler:
             plain.done(True)
             plain.end()
             _tell(plain.outcome)
+
+    async def _write_halves(self, group: list[_Plain], error: Damaged) -> None:
+        """Storage refuses something of a group: write each half, so that what is damaged stands alone."""
+        if len(group) > 1:
+            middle = len(group) // 2
+            await self._write_together(group[:middle])
+            await self._write_together(group[middle:])
+            return
+        (plain,) = group
+        await self._set_aside(plain.outcome, error)
+        plain.done(True)
+        plain.end()
+
+    async def _set_aside(self, outcome: Outcome, error: StorageError) -> None:
+        """What was sent must not be sent again: the entry leaves the road though its outcome is refused."""
+        await insist(
+            "an entry set aside",
+            lambda: self._queue.set_aside(outcome, problem=str(error), now=self._now()),
+            self._sleep,
+        )
 
     async def finish(self, seconds: float) -> None:
         """Wait for what is being settled; what the disk does not take within some seconds is left, and logged."""
@@ -131,16 +158,38 @@ class Settler:
         luck = self._random.random()
         written = False
         try:
-            await insist("an attempt's outcome", lambda: self._write(result, luck), self._sleep)
+            await self._insist(lambda: self._write(result, luck))
             written = True
-        except NotFound as error:
-            # A mailbox or account went while its message was delivered: the entry stays due, and is resolved afresh.
+        except _REFUSALS as error:
+            # A mailbox went while its message was delivered, or a row is damaged.
             log.warning("an attempt came to nothing", extra={"fields": {**_named(result), "error": str(error)}})
+            await self._put_off(result, luck, error)
+            written = True
         except asyncio.CancelledError:
             log.error("an attempt's outcome could not be stored", extra={"fields": _named(result)})
             raise
         finally:
             done(written)
+
+    async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
+        await insist("an attempt's outcome", write, self._sleep, but=_REFUSALS)
+
+    async def _put_off(self, result: AttemptResult, luck: float, error: StorageError) -> None:
+        """Write as much of a refused result as storage takes: whoever is not done with is tried again by the schedule.
+
+        What can't be written either is set aside.
+        """
+        later = put_off(result, "something went wrong on our side")
+        bare = bare_outcome(later, self._schedule)
+        if bare.deferral is not None:
+            for write in (lambda: self._write(later, luck), lambda: self._settle_one(bare)):
+                try:
+                    await self._insist(write)
+                except _REFUSALS as again:
+                    error = again
+                else:
+                    return
+        await self._set_aside(replace(bare, events=tuple(relayed_events(later, self._now()))), error)
 
     async def _write(self, result: AttemptResult, luck: float) -> None:
         try:

@@ -65,13 +65,15 @@ class Patience:
         await self._sleep(pause)
 
 
-async def insist(what: str, work: Callable[[], Awaitable[T]], sleep: Sleep) -> T:
-    """Do work until storage lets it; return its result. `NotFound` is no trouble of the disk: it is raised."""
+async def insist(
+    what: str, work: Callable[[], Awaitable[T]], sleep: Sleep, *, but: tuple[type[StorageError], ...] = (NotFound,)
+) -> T:
+    """Do work until storage lets it; return its result. Errors that waiting does not mend (`but`) are raised."""
     patience = Patience(what, sleep)
     while True:
         try:
             return await work()
-        except NotFound:
+        except but:
             raise
         except StorageError as error:
             await patience.after(error)

@@ -10,7 +10,10 @@ class StorageFull(StorageError):
 
 
 class Damaged(StorageError):
-    """A row does not hold what was written, and can't be read; `waypost storage check` names it."""
+    """A row or a page does not hold what was written: what needs it fails each time, until it is mended.
+
+    `waypost storage check` names it.
+    """
 
 
 class Conflict(StorageError):

@@ -164,6 +164,12 @@ class Queue(Protocol):
         """
         ...
 
+    async def set_aside(self, outcome: Outcome, *, problem: str, now: Micros) -> None:
+        """Let an entry leave the road whose outcome `settle` refuses each time (`Damaged`): removed when nothing but
+        its success was to be written, else held for an operator; the log tells, and the journal where it can.
+        """
+        ...
+
     async def get(self, entry: EntryId) -> QueueEntry:
         """Return one entry. Raises `NotFound`."""
         ...

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from waypost.message.trace import Micros, TraceId
-from waypost.storage.errors import NotFound, StorageError
+from waypost.storage.errors import Damaged, NotFound
 from waypost.storage.journal import Event
 from waypost.storage.queue import reverse_path_text
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
@@ -267,7 +267,7 @@ class Batch:
         self._segments.clear()
         self.connection.execute(_GROW_SEGMENTS, (_json(rows),))
         if self.connection.changes() != len(rows):  # its octets would be swept away
-            raise StorageError("the row of a segment is gone from the database: run `waypost storage check`")
+            raise Damaged("the row of a segment is gone from the database: run `waypost storage check`")
         if sealed:
             self.connection.execute(_SEAL_SEGMENTS, (_json(sealed),))
 

@@ -20,6 +20,7 @@ from waypost.storage.sqlite.consistency import RULES, Rule, breaches, mend
 from waypost.storage.sqlite.migrate import DATABASE
 from waypost.storage.sqlite.reader import SegmentReader
 from waypost.storage.sqlite.reading import Reading
+from waypost.storage.sqlite.rebuild import damaged_tables, rebuild
 from waypost.storage.sqlite.segments import HEADER, MAGIC, abandoned, segment_number
 from waypost.storage.sqlite.values import VALUES, Value, unreadable
 
@@ -28,6 +29,7 @@ _CHUNK = 1 << 20
 
 REPAIR = "waypost storage check --repair"
 RESTORE = "stop the service and restore the database from a backup, or salvage it with sqlite3's .recover"
+DAMAGED = f"`{REPAIR}` mends it where only an index is damaged; if it does not, {RESTORE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,11 @@ class Checker:
     def _table(self, table: str) -> Iterator[Problem]:
         for (words,) in self._reading.rows(f'PRAGMA integrity_check("{table}")'):
             if words != "ok":
-                yield Problem(f"the database: {table}: {words}", RESTORE)
+                yield Problem(f"the database: {table}: {words}", DAMAGED)
 
     def _rule(self, rule: Rule) -> Iterator[Problem]:
         for trace, words in breaches(self._reading, rule):
-            advice = f"`{REPAIR}` mends it" if rule.mend else "remove the account and add it again"
-            yield Problem(words, advice, trace)
+            yield Problem(words, f"`{REPAIR}` mends it", trace)
 
     def _values(self, value: Value) -> Iterator[Problem]:
         for trace, words in unreadable(self._reading, value):
@@ -166,16 +167,21 @@ def _unless_unreadable(what: str, problems: Iterator[Problem]) -> Iterator[Probl
     try:
         yield from problems
     except (StorageError, OSError, TypeError, ValueError, struct.error) as error:  # also a value of another kind
-        yield Problem(f"{what} can't be checked: {error}", RESTORE)
+        yield Problem(f"{what} can't be checked: {error}", DAMAGED)
 
 
 def repair(data: Path) -> None:
-    """Recount what can be counted anew, while the writers of all processes wait. Raises `apsw.Error`, `OSError`."""
+    """Rebuild damaged indexes, and recount what can be counted anew, while the writers of all processes wait.
+
+    What can't be mended is left as it is, and the next check tells of it. Raises `apsw.Error`, `OSError`.
+    """
     lock = os.open(data / "writer.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         connection = connect(data / DATABASE)
         try:
+            damaged = damaged_tables(connection)  # nobody waits for that
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            rebuild(connection, damaged)
             mend(connection)
         finally:
             connection.close()

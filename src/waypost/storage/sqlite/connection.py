@@ -10,6 +10,18 @@ from waypost.storage.sqlite.segments import storage_error
 BUSY_MILLISECONDS = 30_000
 """How long a statement waits for what another process holds."""
 
+REFUSALS = (apsw.CorruptError, apsw.NotADBError, apsw.ConstraintError, apsw.MismatchError)
+"""What SQLite says again each time that the same rows are touched."""
+
+_UNREADABLE = frozenset(
+    {
+        apsw.SQLITE_IOERR_READ,
+        apsw.SQLITE_IOERR_SHORT_READ,
+        apsw.SQLITE_IOERR_DATA,
+        apsw.SQLITE_IOERR_CORRUPTFS,
+    }
+)
+
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",  # a commit is on disk when it returns
@@ -41,6 +53,8 @@ def translate(error: BaseException) -> BaseException:
         return StorageFull(f"the database: {error}")
     if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
         return StorageFull(f"the database's index of its log: {error}")  # no space to make it larger
+    if isinstance(error, REFUSALS) or getattr(error, "extendedresult", 0) in _UNREADABLE:
+        return Damaged(f"the database: {type(error).__name__}: {error}: run `waypost storage check`")
     if isinstance(error, apsw.Error):
         return StorageError(f"the database: {type(error).__name__}: {error}")
     if isinstance(error, OSError):

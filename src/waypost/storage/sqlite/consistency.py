@@ -3,12 +3,18 @@
 Each rule is one statement, so it sees one moment of a database that others write to.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import apsw
 
 from waypost.message.trace import TraceId, format_trace_id
+from waypost.storage.sqlite.aside import hold_what_was_noted
+from waypost.storage.sqlite.connection import REFUSALS
 from waypost.storage.sqlite.reading import Reading
+
+log = logging.getLogger(__name__)
 
 _MOST = 1000  # breaches of one rule that are told one by one
 
@@ -32,9 +38,28 @@ _IN_MAILBOXES = """
 SELECT mailbox.account, sum(size) AS octets FROM mailbox_message JOIN mailbox ON mailbox.id = mailbox_message.mailbox
 GROUP BY mailbox.account"""
 _LIVE = "coalesce((SELECT sum(length) FROM message WHERE message.segment = segment.id), 0)"
+_WITHOUT_INBOX = "inbox NOT IN (SELECT id FROM mailbox)"
 _NO_MESSAGE = "NOT EXISTS (SELECT 1 FROM message WHERE message.id = {table}.message)"
 
 RULES = (
+    # Before the rows of its mail, which would else be of no mailbox.
+    Rule(
+        "account without INBOX",
+        "SELECT address FROM account WHERE inbox NOT IN (SELECT id FROM mailbox)",
+        "account {0} has no INBOX",
+        (
+            "UPDATE account SET inbox = (SELECT id FROM mailbox WHERE account = account.id AND name = 'INBOX') "
+            f"WHERE {_WITHOUT_INBOX} AND EXISTS (SELECT 1 FROM mailbox WHERE account = account.id AND name = 'INBOX')",
+            "INSERT INTO counter (name, value) VALUES ('uidvalidity', unixepoch()) "
+            "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, unixepoch())",
+            "INSERT INTO mailbox (id, account, name, uidvalidity, uidnext, highest_modseq) "
+            "SELECT inbox, id, 'INBOX', (SELECT value FROM counter WHERE name = 'uidvalidity'), "
+            "1 + coalesce((SELECT max(uid) FROM mailbox_message WHERE mailbox = inbox), 0), "
+            "1 + coalesce((SELECT max(modseq) FROM mailbox_message WHERE mailbox = inbox), 0) "
+            f"FROM account WHERE {_WITHOUT_INBOX} AND inbox > 0",
+        ),
+        of_message=False,
+    ),
     Rule(
         "entry without message",
         f"SELECT message, entry.id, destination FROM entry WHERE {_NO_MESSAGE.format(table='entry')}",
@@ -56,7 +81,7 @@ RULES = (
     Rule(
         "references",
         f"SELECT id, message.refs, coalesce(counted.refs, 0) FROM message LEFT JOIN ({_COUNTED}) AS counted "
-        "ON counted.message = message.id WHERE message.refs <> coalesce(counted.refs, 0)",
+        "ON counted.message = message.id WHERE message.refs <> coalesce(counted.refs, 0) OR message.refs <= 0",
         "message {0} counts {1} references, and has {2}",
         (
             "UPDATE message SET refs = coalesce(counted.refs, 0) FROM message AS old "
@@ -104,13 +129,6 @@ RULES = (
         of_message=False,
     ),
     Rule(
-        "account without INBOX",
-        "SELECT address FROM account WHERE inbox NOT IN (SELECT id FROM mailbox)",
-        "account {0} has no INBOX",
-        (),
-        of_message=False,
-    ),
-    Rule(
         "mailbox's next UID",
         "SELECT id, uidnext, max(uid) FROM mailbox JOIN mailbox_message ON mailbox = id GROUP BY id "
         "HAVING max(uid) >= uidnext",
@@ -135,8 +153,15 @@ def breaches(reading: Reading, rule: Rule) -> list[tuple[TraceId | None, str]]:
 
 
 def mend(connection: apsw.Connection) -> None:
-    """Make all rules true again that can be, in one transaction."""
-    with connection:
-        for rule in RULES:
-            for statement in rule.mend:
-                connection.execute(statement).fetchall()
+    """Make all rules true again that can be, each in a transaction; a table that is damaged keeps no other from it."""
+    for rule in RULES:
+        _tried(connection, rule.name, lambda rule=rule: [connection.execute(sql).fetchall() for sql in rule.mend])  # type: ignore[misc]
+    _tried(connection, "entries set aside", lambda: hold_what_was_noted(connection))
+
+
+def _tried(connection: apsw.Connection, name: str, work: Callable[[], object]) -> None:
+    try:
+        with connection:
+            work()
+    except REFUSALS as error:
+        log.error("not mended", extra={"fields": {"rule": name, "error": str(error)}})

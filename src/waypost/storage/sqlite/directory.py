@@ -14,10 +14,12 @@ from waypost.storage.sqlite.rows import text, texts_from
 from waypost.storage.sqlite.writer import Writer
 
 _ACCOUNT = """
-SELECT id, address, argon2, salt, iterations, stored_key, server_key, quota, disabled, created_at, inbox, usage
+SELECT id, address, argon2, salt, iterations, stored_key, server_key, quota, disabled, created_at,
+       (SELECT mailbox.id FROM mailbox WHERE mailbox.id = inbox), usage
 FROM account """
 _FIND = """
-SELECT NULL, id, address, argon2, salt, iterations, stored_key, server_key, quota, disabled, created_at, inbox, usage
+SELECT NULL, id, address, argon2, salt, iterations, stored_key, server_key, quota, disabled, created_at,
+       (SELECT mailbox.id FROM mailbox WHERE mailbox.id = inbox), usage
 FROM account WHERE address = ?1
 UNION ALL
 SELECT targets, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
@@ -30,7 +32,7 @@ _DAY = 24 * _HOUR
 
 def _account(row: tuple[Any, ...]) -> Account:
     number, address, *credentials, quota, disabled, created_at, inbox, usage = row
-    return Account(number, address, Credentials(*credentials), quota, bool(disabled), created_at, inbox, usage)
+    return Account(number, address, Credentials(*credentials), quota, bool(disabled), created_at, inbox or 0, usage)
 
 
 class SqliteDirectory:

@@ -138,12 +138,14 @@ class Listing:
         return int(self._reading.value(f"SELECT count(*) FROM entry {join} WHERE {where}", values))
 
     def stats(self, now: Micros, largest: int) -> QueueStats:
-        """Return the queue in figures, from indexes alone but for one row of each of the largest destinations."""
-        entries, held, due = self._reading.row(_FIGURES, (now,)) or (0, 0, 0)
-        oldest = self._reading.value("SELECT queued_at FROM entry ORDER BY id LIMIT 1")
-        destinations = int(self._reading.value("SELECT count(DISTINCT destination) FROM entry"))
-        rows = self._reading.rows(_LARGEST, (largest,))
-        return QueueStats(entries, held, due, destinations, oldest, [self._destination(*row) for row in rows])
+        """Return the queue in figures of one moment, from indexes and a row of each of the largest destinations."""
+        with self._reading.moment():
+            entries, held, due = self._reading.row(_FIGURES, (now,)) or (0, 0, 0)
+            oldest = self._reading.value("SELECT queued_at FROM entry ORDER BY id LIMIT 1")
+            destinations = int(self._reading.value("SELECT count(DISTINCT destination) FROM entry"))
+            rows = self._reading.rows(_LARGEST, (largest,))
+            found = [self._destination(*row) for row in rows]
+        return QueueStats(entries, held, due, destinations, oldest, found)
 
     def _destination(self, name: str, entries: int, held: int, oldest_id: int) -> DestinationStats:
         """Ids grow with time, so the smallest one is of the entry that waits longest."""

@@ -6,9 +6,8 @@ from typing import Any
 
 import apsw
 
-from waypost.message.trace import Micros, TraceId, format_trace_id
-from waypost.storage.bus import Notice
-from waypost.storage.errors import NotFound
+from waypost.message.trace import Micros, format_trace_id
+from waypost.storage.errors import Damaged, NotFound
 from waypost.storage.journal import Event, Station
 from waypost.storage.queue import (
     EntryId,
@@ -17,12 +16,17 @@ from waypost.storage.queue import (
     QueueEntry,
     QueueStats,
 )
+from waypost.storage.sqlite.aside import NOT_ASIDE, set_aside, set_unreadable_aside
 from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.changes import Changes
+from waypost.storage.sqlite.clock import ClockRepair
+from waypost.storage.sqlite.halving import in_halves
 from waypost.storage.sqlite.listing import COLUMNS, ENTRIES, Listing, entry_from
 from waypost.storage.sqlite.locks import Numbers
 from waypost.storage.sqlite.reading import Reading
-from waypost.storage.sqlite.rows import HOLD_UNTIL, encode
+from waypost.storage.sqlite.rows import encode
 from waypost.storage.sqlite.settle import settlings
+from waypost.storage.sqlite.waking import GIVE_BACK, USED_PRIORITIES, readable, set_wake, set_wakes
 from waypost.storage.sqlite.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -40,52 +44,29 @@ WHERE name IN (SELECT value FROM json_each(:names)) AND wake <= :now AND (owner 
 _LEASE = """
 UPDATE destination SET owner = :owner, lease_until = :until
 WHERE name IN (SELECT value FROM json_each(:names))"""
+_LEASE_FREE = f"{_LEASE} AND wake <= :now AND (owner IN (-1, :owner) OR lease_until < :now) RETURNING name"
 _RENEW = """
 UPDATE destination SET lease_until = :until
 WHERE owner = :owner AND name IN (SELECT value FROM json_each(:names)) RETURNING name"""
 
-# NULL where the envelope is damaged: SQLite would say "malformed JSON", and all others would wait for that one.
-_HELD_UNTIL = f"CASE WHEN json_valid(envelope) THEN envelope->>{HOLD_UNTIL} END"
-_UNHOLD = f"""
-UPDATE entry SET state = 0, next_attempt = max(:now, coalesce(
-    (SELECT {_HELD_UNTIL} FROM message WHERE message.id = entry.message), 0)) {{where}} AND state = 1"""
-_SET_ASIDE = "UPDATE entry SET state = 1, last_error = ? WHERE id = ?"
-_GIVE_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?"
-
-# The priorities that entries of a destination have, the highest first, and NULL at the end.
-_USED_PRIORITIES = """
-WITH RECURSIVE used (priority) AS (
-    SELECT max(priority) FROM entry WHERE destination = :name AND state = 0
-    UNION ALL
-    SELECT (SELECT max(priority) FROM entry
-            WHERE destination = :name AND state = 0 AND priority < used.priority)
-    FROM used WHERE used.priority IS NOT NULL)"""
-# The earliest attempt of a destination: the index gives it for each priority in use.
-_EARLIEST = f"""
-{_USED_PRIORITIES}
-SELECT min((SELECT min(next_attempt) FROM entry
-            WHERE destination = :name AND state = 0 AND priority = used.priority)) FROM used"""
 # What is due, one priority after the other, the highest first, and each in the order of the index: a sort would have to
 # read all that is due for the few that are wanted.
-_DUE = f"""
-{_USED_PRIORITIES}
-SELECT {COLUMNS}
-FROM used CROSS JOIN entry CROSS JOIN message ON message.id = entry.message
+_SET_ASIDE = "UPDATE entry SET state = 1, last_error = ? WHERE id = ?"
+_GIVE_ALL_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE owner = ?"
+_REST = "UPDATE destination SET owner = -1, lease_until = 0, wake = ? WHERE name = ? AND owner = ?"
+_OWNED = "SELECT CAST(name AS BLOB) FROM destination WHERE owner = :owner"
+_NEXT_DUE = "SELECT min(wake) FROM destination WHERE owner = -1 AND wake IS NOT NULL"
+_LOOK_AGAIN = 5_000_000  # microseconds, where that can't be read
+_FROM_USED = f"""
+FROM used CROSS JOIN entry {{join}}
 WHERE destination = :name AND state = 0 AND entry.priority = used.priority AND next_attempt <= :now
-  AND entry.id NOT IN (SELECT value FROM json_each(:exclude))
+  AND entry.id NOT IN (SELECT value FROM json_each(:exclude)) AND {NOT_ASIDE}
 LIMIT :limit"""
-
-
-# After a step of the clock: what is planned too late, but for mail that its sender holds back (RFC 4865).
-_PULL = f"""
-UPDATE entry SET next_attempt = :now + (:waits ->> min(attempts, :last))
-WHERE id >= :first AND id < :end AND state = 0 AND next_attempt > :now + (:waits ->> min(attempts, :last))
-  AND NOT EXISTS
-    (SELECT 1 FROM message WHERE message.id = entry.message AND {_HELD_UNTIL} > :now)
-RETURNING CAST(destination AS BLOB)"""
-_RESTING = "SELECT CAST(name AS BLOB) FROM destination WHERE not_before > :latest"
-_SHORTEN_LEASES = "UPDATE destination SET lease_until = min(lease_until, ?) WHERE owner >= 0"
-_PULLED_AT_ONCE = 10_000
+_DUE = f"""
+{USED_PRIORITIES}
+SELECT {COLUMNS} {_FROM_USED.format(join="CROSS JOIN message ON message.id = entry.message")}"""
+# From the index alone, whatever has become of the rows.
+_DUE_IDS = f"{USED_PRIORITIES} SELECT entry.id {_FROM_USED.format(join='')}"
 _HUNG = 3600 * 1_000_000  # so long after its lease has run out a process that lives is believed to hang
 
 
@@ -97,22 +78,42 @@ class SqliteQueue:
         self._reading = reading
         self._numbers = numbers
         self._listing = Listing(reading)
+        self._changes = Changes(writer)
+        self._clock = ClockRepair(writer, reading)
+        self._told: set[str] = set()  # statements that failed on a damaged page, which is logged once
 
     async def claim_destinations(
         self, owner: int, *, now: Micros, lease: Micros, limit: int, wanted: Sequence[str] = ()
     ) -> list[str]:
-        """Lease due destinations without a live owner, wanted ones first."""
+        """Lease due destinations without a live owner, wanted ones first; what is damaged holds up no other."""
         # Most calls find nothing: ask without the writer's lock first.
         if limit <= 0 or not self._claimable(self._reading, owner, now, 1, wanted):
             return []
 
         def claim(connection: apsw.Connection) -> list[str]:
-            names = _readable(connection, self._claimable(Reading(connection), owner, now, limit, wanted))
-            values = {"owner": owner, "until": now + lease, "names": _json(names)}
-            connection.execute(_LEASE, values).fetchall()
+            names = readable(connection, self._claimable(Reading(connection), owner, now, limit, wanted))
+            connection.execute(_LEASE, {"owner": owner, "until": now + lease, "names": _json(names)}).fetchall()
             return names
 
-        return await self._writer.call(claim)
+        try:
+            return await self._writer.call(claim)
+        except Damaged as error:
+            self._tell_once("claims", error)
+        return await self._claim_in_halves(owner, now=now, lease=lease, limit=limit, wanted=wanted)
+
+    async def _claim_in_halves(
+        self, owner: int, *, now: Micros, lease: Micros, limit: int, wanted: Sequence[str]
+    ) -> list[str]:
+        """Lease what can be, though the row of another destination is damaged."""
+
+        def claim(connection: apsw.Connection, names: Sequence[bytes]) -> list[str]:
+            chosen = readable(connection, names)
+            values = {"owner": owner, "until": now + lease, "names": _json(chosen), "now": now}
+            return [name for (name,) in connection.execute(_LEASE_FREE, values).fetchall()]
+
+        found = self._claimable(self._reading, owner, now, limit, wanted)
+        parts, _ = await in_halves(self._writer, found, claim)
+        return [name for part in parts for name in part]
 
     def _claimable(self, reading: Reading, owner: int, now: Micros, limit: int, wanted: Sequence[str]) -> list[bytes]:
         found: dict[bytes, None] = {}
@@ -120,10 +121,29 @@ class SqliteQueue:
         values = {"now": now, "limit": limit, "names": _json(wanted)}
         for statement in (_WANTED, _CLAIMABLE, _EXPIRED) if wanted else (_CLAIMABLE, _EXPIRED):
             if len(found) < limit:
-                for name, holder, lease_until in reading.rows(statement, values):
+                for name, holder, lease_until in self._of(reading, statement, values):
                     if lease_until < now - _HUNG or self._is_free(holder, free):
                         found[name] = None
         return list(found)[:limit]
+
+    def _of(self, reading: Reading, statement: str, values: dict[str, Any]) -> list[Any]:
+        """Return destinations; where the index of what is due is damaged, those that the table itself gives."""
+        try:
+            rows = reading.rows(statement, values)
+        except Damaged as error:
+            self._tell_once(statement, error)
+            try:
+                return reading.rows(statement.replace("FROM destination", "FROM destination NOT INDEXED"), values)
+            except Damaged:
+                return []
+        self._told.discard(statement)
+        return rows
+
+    def _tell_once(self, what: str, error: Damaged) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            fields = {"error": str(error)}
+            log.error("destinations can't all be read: run `waypost storage check`", extra={"fields": fields})
 
     def _is_free(self, holder: int, known: dict[int, bool]) -> bool:
         """False for a process that lives: it could not renew its lease, and may know what it could not write down.
@@ -142,31 +162,59 @@ class SqliteQueue:
     async def release(self, owner: int, destinations: Sequence[str], *, not_before: Micros = 0) -> None:
         """Give destinations back, with the time at which they are due next."""
 
-        def release(connection: apsw.Connection) -> None:
-            for name in destinations:
-                _set_wake(connection, name, not_before, owner)
+        def release(connection: apsw.Connection, names: Sequence[str]) -> None:
+            set_wakes(connection, names, not_before, owner)
 
-        await self._writer.call(release)
+        def rest(connection: apsw.Connection, names: Sequence[str]) -> None:
+            for name in names:
+                connection.execute(_REST, (not_before, name, owner)).fetchall()
+
+        _, refused = await in_halves(self._writer, destinations, release)
+        await in_halves(self._writer, refused, rest)  # its entries can't be read: nobody may own it for ever
 
     async def release_all(self, owner: int) -> None:
-        """Forget every lease of a worker."""
-        await self._writer.call(
-            lambda connection: connection.execute(
-                "UPDATE destination SET owner = -1, lease_until = 0 WHERE owner = ?", (owner,)
-            ).fetchall()
-        )
+        """Forget every lease of a worker, but for those that can't be written: they end by themselves."""
+
+        def release(connection: apsw.Connection, owners: Sequence[int]) -> None:
+            connection.execute(_GIVE_ALL_BACK, owners).fetchall()
+
+        def release_some(connection: apsw.Connection, names: Sequence[bytes]) -> None:
+            for name in readable(connection, names):
+                connection.execute(GIVE_BACK, (name, owner)).fetchall()
+
+        _, refused = await in_halves(self._writer, [owner], release)
+        if refused:
+            names = [name for (name,) in self._of(self._reading, _OWNED, {"owner": owner})]
+            await in_halves(self._writer, names, release_some)
 
     async def due(
         self, destination: str, *, now: Micros, limit: int, exclude: Sequence[EntryId] = ()
     ) -> list[QueueEntry]:
         """Return due entries, highest priority first, then longest due."""
         values = {"name": destination, "now": now, "exclude": _json(exclude), "limit": limit}
-        found = [entry_from(row) for row in self._reading.rows(_DUE, values)]
+        try:
+            rows = self._reading.rows(_DUE, values)
+        except Damaged as error:
+            rows = await self._due_one_by_one(values, str(error))
+        found = [entry_from(row) for row in rows]
         damaged = [entry for entry in found if entry.damage is not None]
         if damaged:
             await self._set_aside(damaged, now)
             found = [entry for entry in found if entry.damage is None]
         return found
+
+    async def _due_one_by_one(self, values: dict[str, Any], problem: str) -> list[Any]:
+        """Read due entries though one of them can't be: that one is set aside. Raises `Damaged` for their index."""
+        rows: list[Any] = []
+        for (entry,) in self._reading.rows(_DUE_IDS, values):
+            try:
+                row = self._reading.row(ENTRIES + "WHERE entry.id = ?", (entry,))
+            except Damaged:
+                await set_unreadable_aside(self._writer, entry, problem, values["now"])
+                continue
+            if row is not None:
+                rows.append(row)
+        return rows
 
     async def _set_aside(self, damaged: Sequence[QueueEntry], now: Micros) -> None:
         """Hold entries whose rows can't be read: a person decides about them, and the others go on."""
@@ -179,7 +227,7 @@ class SqliteQueue:
                 batch.events([Event(entry.trace, now, Station.HELD, told)])
             batch.flush()
             for name in dict.fromkeys(entry.destination for entry in damaged):
-                _set_wake(connection, name, 0, None)
+                set_wake(connection, name, 0, None)
 
         for entry in damaged:
             fields = {"trace": format_trace_id(entry.trace), "entry": entry.id, "destination": entry.destination}
@@ -188,7 +236,10 @@ class SqliteQueue:
 
     async def next_due(self, *, now: Micros) -> Micros | None:
         """Return when the next unowned destination is due."""
-        found = self._reading.value("SELECT min(wake) FROM destination WHERE owner = -1 AND wake IS NOT NULL")
+        try:
+            found = self._reading.value(_NEXT_DUE)
+        except Damaged:  # told by the claim
+            return now + _LOOK_AGAIN
         return None if found is None else int(found)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
@@ -198,6 +249,10 @@ class SqliteQueue:
             await self._writer.write(operations[0])
         elif operations:
             await self._writer.write_all(operations)
+
+    async def set_aside(self, outcome: Outcome, *, problem: str, now: Micros) -> None:
+        """Let an entry leave the road whose outcome is refused each time."""
+        await set_aside(self._writer, outcome, problem, now)
 
     async def get(self, entry: EntryId) -> QueueEntry:
         """Return one entry. Raises `NotFound`."""
@@ -220,107 +275,24 @@ class SqliteQueue:
 
     async def retry(self, entries: Sequence[EntryId], *, now: Micros) -> int:
         """Make ready entries due now."""
-        return await self._change(entries, "UPDATE entry SET next_attempt = :now {where} AND state = 0", now, None)
+        return await self._changes.retry(entries, now)
 
     async def hold(self, entries: Sequence[EntryId], *, now: Micros) -> int:
         """Hold entries."""
-        return await self._change(entries, "UPDATE entry SET state = 1 {where} AND state = 0", now, "held")
+        return await self._changes.hold(entries, now)
 
     async def unhold(self, entries: Sequence[EntryId], *, now: Micros) -> int:
         """Release held entries, due now or when their sender wants it."""
-        return await self._change(entries, _UNHOLD, now, "released")
-
-    async def _change(self, entries: Sequence[EntryId], sql: str, now: Micros, action: str | None) -> int:
-        values = {"ids": _json(entries), "now": now}
-        statement = sql.format(where="WHERE id IN (SELECT value FROM json_each(:ids))")
-
-        def change(connection: apsw.Connection) -> tuple[int, list[str]]:
-            rows = connection.execute(statement + " RETURNING message, destination", values).fetchall()
-            names = list(dict.fromkeys(name for _, name in rows))
-            for name in names:
-                _set_wake(connection, name, 0, None)
-            if action:
-                batch = Batch(connection)
-                batch.events([Event(TraceId(message), now, Station.HELD, {"action": action}) for message, _ in rows])
-                batch.flush()
-            return len(rows), names
-
-        changed, _ = await self._writer.call(change, lambda done: [Notice("destination", name) for name in done[1]])
-        return changed
+        return await self._changes.unhold(entries, now)
 
     async def delete(self, entries: Sequence[EntryId], *, now: Micros) -> int:
         """Delete entries without telling anybody."""
-
-        def delete(connection: apsw.Connection) -> int:
-            rows = connection.execute(
-                "SELECT id, message, destination FROM entry WHERE id IN (SELECT value FROM json_each(?))",
-                (_json(entries),),
-            ).fetchall()
-            batch = Batch(connection)
-            for entry, message, name in rows:
-                batch.delete_entry(entry)
-                batch.events([Event(TraceId(message), now, Station.DELETED, {"destination": name})])
-            batch.flush()
-            for name in dict.fromkeys(name for _, _, name in rows):
-                _set_wake(connection, name, 0, None)
-            return len(rows)
-
-        return await self._writer.call(delete)
+        return await self._changes.delete(entries, now)
 
     async def clock_stepped(self, *, now: Micros, waits: Sequence[Micros], longest_lease: Micros) -> int:
         """Pull back attempts that are planned later than the schedule explains; in steps, so that nobody waits long."""
-        values = {"now": now, "waits": _json(waits), "last": len(waits) - 1, "latest": now + max(waits)}
-        newest = int(self._reading.value("SELECT max(id) FROM entry") or 0)
-        changed = 0
-        for first in range(0, newest + 1, _PULLED_AT_ONCE):
-            changed += await self._wake_all(_PULL, {**values, "first": first, "end": first + _PULLED_AT_ONCE})
-        await self._wake_all(_RESTING, values)
-        until = now + longest_lease
-        await self._writer.call(lambda connection: connection.execute(_SHORTEN_LEASES, (until,)).fetchall())
-        return changed
-
-    async def _wake_all(self, sql: str, values: dict[str, Any]) -> int:
-        """Run a statement that returns destinations, and compute anew when each is due; return how many rows."""
-
-        def wake(connection: apsw.Connection) -> tuple[int, list[str]]:
-            rows = connection.execute(sql, values).fetchall()
-            names = _readable(connection, list(dict.fromkeys(name for (name,) in rows)))
-            for name in names:
-                _set_wake(connection, name, 0, None)
-            return len(rows), names
-
-        changed, _ = await self._writer.call(wake, lambda done: [Notice("destination", name) for name in done[1]])
-        return changed
-
-
-def _readable(connection: apsw.Connection, names: Sequence[bytes]) -> list[str]:
-    """Return names of destinations; one with a flipped bit wakes nobody any more, and holds up no other."""
-    found = []
-    for octets in names:
-        try:
-            found.append(octets.decode())
-        except UnicodeDecodeError:
-            connection.execute("UPDATE destination SET wake = NULL WHERE CAST(name AS BLOB) = ?", (octets,)).fetchall()
-            fields = {"destination": octets.decode("ascii", "backslashreplace")}
-            log.error("a destination is damaged: run `waypost storage check`", extra={"fields": fields})
-    return found
+        return await self._clock.pull_back(now=now, waits=waits, longest_lease=longest_lease)
 
 
 def _json(values: Sequence[Any]) -> str:
     return encode(list(values)).decode()
-
-
-def _set_wake(connection: apsw.Connection, name: str, not_before: Micros, owner: int | None) -> None:
-    """Compute when a destination is due next; forget it when nothing waits. `owner` gives its lease back.
-
-    A destination that somebody owns stays, even with nothing waiting: else another could come to own it, too.
-    """
-    if owner is not None:
-        connection.execute(_GIVE_BACK, (name, owner)).fetchall()
-    earliest = connection.execute(_EARLIEST, {"name": name}).get
-    if earliest is None and connection.execute("SELECT 1 FROM entry WHERE destination = ?", (name,)).get is None:
-        connection.execute("DELETE FROM destination WHERE name = ? AND owner = -1", (name,)).fetchall()
-    wake = None if earliest is None else max(int(earliest), not_before)
-    connection.execute(
-        "UPDATE destination SET wake = ?, not_before = ? WHERE name = ?", (wake, not_before, name)
-    ).fetchall()

@@ -4,7 +4,8 @@ Whatever SQLite says on the way (a damaged page, no memory, no descriptor) is ra
 or answers 451, and nobody dies of a question.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import apsw
@@ -41,6 +42,15 @@ class Reading:
             return take(self._connection.execute(sql, values))
         except (apsw.Error, MemoryError, UnicodeDecodeError) as error:
             raise translate(error) from error
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """Let all questions within see one moment of the database. Nothing may be awaited within."""
+        self._ask("BEGIN", (), apsw.Cursor.fetchall)
+        try:
+            yield
+        finally:
+            self._ask("ROLLBACK", (), apsw.Cursor.fetchall)
 
     def close(self) -> None:
         """Close the connection."""

@@ -23,7 +23,7 @@ def settlings(outcomes: Sequence[Outcome]) -> list[Operation]:  # hot: bench/rel
     plain = [outcome for outcome in outcomes if not (outcome.reports or outcome.deliveries or outcome.forwards)]
     operations = [settling(outcome) for outcome in alone]
     if plain:
-        operations.append(Operation(lambda batch: [_settle(batch, outcome) for outcome in plain], patient=True))
+        operations.append(Operation(lambda batch: [settle_rows(batch, outcome) for outcome in plain], patient=True))
     return operations
 
 
@@ -39,11 +39,11 @@ def settling(outcome: Outcome) -> Operation:
             *(Notice("destination", entry.destination) for entry in outcome.forwards),
         ]
 
-    return Operation(lambda batch: _settle(batch, outcome), notices, messages=outcome.reports)
+    return Operation(lambda batch: settle_rows(batch, outcome), notices, messages=outcome.reports)
 
 
-def _settle(batch: Batch, outcome: Outcome) -> bool:
-    """Add the rows: first what keeps the message alive, then what lets it go."""
+def settle_rows(batch: Batch, outcome: Outcome) -> bool:
+    """Add the rows: first what keeps the message alive, then what lets it go. False when the entry was gone."""
     if (outcome.reports or outcome.deliveries or outcome.forwards) and not batch.has_entry(outcome.entry):
         # It was deleted, or settled by another owner, while this attempt was on its way. What the peer did is
         # told; but nothing may be delivered or reported a second time, or against the operator's word.

@@ -1,0 +1,102 @@
+"""What an operator does to many entries, in steps: no step holds the writers' lock for long, and a damaged entry stays
+as it is without keeping the others back.
+"""
+
+from collections.abc import Callable, Sequence
+
+import apsw
+
+from waypost.message.trace import Micros, TraceId
+from waypost.storage.bus import Notice
+from waypost.storage.errors import Damaged
+from waypost.storage.journal import Event, Station
+from waypost.storage.queue import EntryId
+from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.halving import in_halves
+from waypost.storage.sqlite.rows import HOLD_UNTIL, text
+from waypost.storage.sqlite.waking import set_wakes
+from waypost.storage.sqlite.writer import Writer
+
+AT_ONCE = 250
+"""Entries that one commit changes."""
+
+# NULL where the envelope is damaged: SQLite would say "malformed JSON", and all others would wait for that one.
+HELD_UNTIL = f"CASE WHEN json_valid(envelope) THEN envelope->>{HOLD_UNTIL} END"
+"""Until when the sender holds a message back (RFC 4865), in a statement that has the message."""
+
+_CHOSEN = "WHERE id IN (SELECT value FROM json_each(:ids))"
+_RETRY = f"UPDATE entry SET next_attempt = :now {_CHOSEN} AND state = 0 RETURNING message, destination"
+_HOLD = f"UPDATE entry SET state = 1 {_CHOSEN} AND state = 0 RETURNING message, destination"
+_UNHOLD = f"""
+UPDATE entry SET state = 0, next_attempt = max(:now, coalesce(
+    (SELECT {HELD_UNTIL} FROM message WHERE message.id = entry.message), 0)) {_CHOSEN} AND state = 1
+RETURNING message, destination"""
+_DELETE = f"DELETE FROM entry {_CHOSEN} RETURNING message, destination"
+_FORGET_NOTES = "DELETE FROM set_aside WHERE entry IN (SELECT value FROM json_each(:ids))"
+
+_Done = tuple[int, str]  # message, destination
+
+
+class Changes:
+    """Retries, holds, releases and deletes entries. All return how many changed, and raise `StorageError`."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def retry(self, entries: Sequence[EntryId], now: Micros) -> int:
+        """Make ready entries due now."""
+        return await self._in_steps(entries, lambda connection, ids: _change(connection, _RETRY, ids, now))
+
+    async def hold(self, entries: Sequence[EntryId], now: Micros) -> int:
+        """Hold entries."""
+        return await self._in_steps(entries, lambda connection, ids: _change(connection, _HOLD, ids, now, "held"))
+
+    async def unhold(self, entries: Sequence[EntryId], now: Micros) -> int:
+        """Release held entries, due now or when their sender wants it."""
+        return await self._in_steps(entries, lambda connection, ids: _change(connection, _UNHOLD, ids, now, "released"))
+
+    async def delete(self, entries: Sequence[EntryId], now: Micros) -> int:
+        """Delete entries without telling anybody."""
+        return await self._in_steps(entries, lambda connection, ids: _delete(connection, ids, now))
+
+    async def _in_steps(
+        self, entries: Sequence[EntryId], change: Callable[[apsw.Connection, Sequence[EntryId]], list[_Done]]
+    ) -> int:
+        changed = 0
+        damaged: list[EntryId] = []
+        for start in range(0, len(entries), AT_ONCE):
+            done, refused = await in_halves(self._writer, entries[start : start + AT_ONCE], change, _notices)
+            changed += sum(map(len, done))
+            damaged += refused
+        if damaged and not changed:
+            raise Damaged(f"queue entry {damaged[0]} is damaged: run `waypost storage check`")
+        return changed
+
+
+def _notices(done: Sequence[_Done]) -> list[Notice]:
+    return [Notice("destination", name) for name in dict.fromkeys(name for _, name in done)]
+
+
+def _change(
+    connection: apsw.Connection, sql: str, ids: Sequence[EntryId], now: Micros, action: str | None = None
+) -> list[_Done]:
+    rows: list[_Done] = connection.execute(sql, {"ids": text(list(ids)), "now": now}).fetchall()
+    if action:
+        batch = Batch(connection)
+        batch.events([Event(TraceId(message), now, Station.HELD, {"action": action}) for message, _ in rows])
+        batch.flush()
+    set_wakes(connection, dict.fromkeys(name for _, name in rows))
+    return rows
+
+
+def _delete(connection: apsw.Connection, ids: Sequence[EntryId], now: Micros) -> list[_Done]:
+    chosen = {"ids": text(list(ids))}
+    rows: list[_Done] = connection.execute(_DELETE, chosen).fetchall()
+    batch = Batch(connection)
+    for message, name in rows:
+        batch.add_refs(message, -1)
+        batch.events([Event(TraceId(message), now, Station.DELETED, {"destination": name})])
+    batch.flush()
+    set_wakes(connection, dict.fromkeys(name for _, name in rows))
+    connection.execute(_FORGET_NOTES, chosen).fetchall()
+    return rows

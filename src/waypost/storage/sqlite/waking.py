@@ -1,0 +1,65 @@
+"""When a destination is due next: its row says so, computed anew whenever its entries change."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import apsw
+
+from waypost.message.trace import Micros
+from waypost.storage.sqlite.aside import NOT_ASIDE
+
+log = logging.getLogger(__name__)
+
+USED_PRIORITIES = """
+WITH RECURSIVE used (priority) AS (
+    SELECT max(priority) FROM entry WHERE destination = :name AND state = 0
+    UNION ALL
+    SELECT (SELECT max(priority) FROM entry
+            WHERE destination = :name AND state = 0 AND priority < used.priority)
+    FROM used WHERE used.priority IS NOT NULL)"""
+"""The priorities that entries of a destination have, the highest first, and NULL at the end."""
+
+# The index gives it for each priority in use.
+EARLIEST = f"""
+{USED_PRIORITIES}
+SELECT min((SELECT next_attempt FROM entry
+            WHERE destination = :name AND state = 0 AND priority = used.priority AND {NOT_ASIDE}
+            ORDER BY next_attempt LIMIT 1)) FROM used"""
+GIVE_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?"
+
+
+def set_wake(connection: apsw.Connection, name: str, not_before: Micros, owner: int | None) -> None:
+    """Compute when a destination is due next; forget it when nothing waits. `owner` gives its lease back.
+
+    A destination that somebody owns stays, even with nothing waiting: else another could come to own it, too.
+    """
+    if owner is not None:
+        connection.execute(GIVE_BACK, (name, owner)).fetchall()
+    earliest = connection.execute(EARLIEST, {"name": name}).get
+    if earliest is None and connection.execute("SELECT 1 FROM entry WHERE destination = ?", (name,)).get is None:
+        connection.execute("DELETE FROM destination WHERE name = ? AND owner = -1", (name,)).fetchall()
+    wake = None if earliest is None else max(int(earliest), not_before)
+    connection.execute(
+        "UPDATE destination SET wake = ?, not_before = ? WHERE name = ?", (wake, not_before, name)
+    ).fetchall()
+
+
+def set_wakes(
+    connection: apsw.Connection, names: Iterable[str], not_before: Micros = 0, owner: int | None = None
+) -> None:
+    """Compute when destinations are due next, as `set_wake` does."""
+    for name in names:
+        set_wake(connection, name, not_before, owner)
+
+
+def readable(connection: apsw.Connection, names: Sequence[bytes]) -> list[str]:
+    """Return names of destinations; one with a flipped bit wakes nobody any more, and holds up no other."""
+    found = []
+    for octets in names:
+        try:
+            found.append(octets.decode())
+        except UnicodeDecodeError:
+            connection.execute("UPDATE destination SET wake = NULL WHERE CAST(name AS BLOB) = ?", (octets,)).fetchall()
+            fields = {"destination": octets.decode("ascii", "backslashreplace")}
+            log.error("a destination is damaged: run `waypost storage check`", extra={"fields": fields})
+    return found
