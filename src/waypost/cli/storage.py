@@ -22,7 +22,9 @@ def storage() -> None:
 
 
 @storage.command()
-@click.option("--repair", "wanted", is_flag=True, help="Mend what can be mended: indexes, counts and rows, never octets.")
+@click.option(
+    "--repair", "wanted", is_flag=True, help="Mend what can be mended: indexes, counts and rows, never octets."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @config_option
 @json_option
