@@ -118,6 +118,7 @@ class House:
                 directory=self.storage.directory,
                 settings=self.settings.submission,
                 hostname=self.settings.hostname,
+                domains=self.settings.domains,
             )
         return SmtpSession(
             options=server_options(self.settings, protocol),

@@ -125,8 +125,6 @@ async def test_a_large_message_is_completed_as_well(house: House) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("Subject: x\r\n\r\nhello\r\n", "There is no From: field"),
-        ("\r\nhello\r\n", "There is no From: field"),
         ("hello\r\n", "This line of the header is no field: 'hello'"),
         (written(f"{ALICE}\r\nFrom: {ALICE}"), "There is more than one From: field"),
     ],
@@ -140,7 +138,8 @@ async def test_structural_errors_are_answered_in_clear_text(house: House, conten
 async def test_internationalised_mail_must_say_so(house: House) -> None:
     talk = await house.submission(ALICE)
     content = written(ALICE, more="To: Bjørn <bjørn@there.test>\r\n").encode()
-    assert (await talk.message(ALICE, ELSEWHERE, content=content)).startswith("554 5.6.0 The header has characters")
+    reply = await talk.message(ALICE, ELSEWHERE, content=content)
+    assert reply.startswith("554 5.6.0 To: the address bj\\xf8rn@there.test has characters outside ASCII")
     await talk.say(f"MAIL FROM:<{ALICE}>")
     assert (await talk.say("RCPT TO:<bjørn@there.test>")).startswith("553 5.6.7")
     await talk.say("RSET")
@@ -218,7 +217,7 @@ async def test_what_is_refused_for_another_reason_costs_nothing(house: House) ->
     limited(house, messages_per_hour=1)
     spool = house.watch_spool()
     talk = await house.submission(ALICE)
-    assert (await talk.message(ALICE, ELSEWHERE, content="\r\nno header\r\n")).startswith("554")
+    assert (await talk.message(ALICE, ELSEWHERE, content="no header\r\n")).startswith("554")
     assert (await talk.message(ALICE, ELSEWHERE, content=written("bob@here.test"))).startswith("553")
     spool.accept_error = StorageFull("no space")
     assert (await talk.message(ALICE, ELSEWHERE)).startswith("452 4.3.1")

@@ -1,6 +1,11 @@
-"""Header fields in ASCII, whatever they say: encoded words and folding (RFC 2047, RFC 5322 2.2.3)."""
+"""Header fields in ASCII, whatever they say: encoded words and folding (RFC 2047, RFC 5322 2.2.3).
+
+`encoded_words` and `fold` write new fields from text; `encode_text` and `Lines` write a field anew that came as octets,
+and keep every word of it which is ASCII already.
+"""
 
 import base64
+import re
 from collections.abc import Iterable
 
 MAX_LINE = 78  # octets, RFC 5322 2.1.1
@@ -8,9 +13,13 @@ _MAX_ENCODED_LINE = 76  # octets of a line with an encoded word in it, RFC 2047 
 _MAX_ENCODED = 75  # octets of an encoded word, RFC 2047 section 2
 _OVERHEAD = len("=?utf-8?q??=")
 _LEAST = 24  # octets of text in the first word, however long the name of its field is
+_LEAST_ROOM = 32  # octets; where less is left of a line, `Lines` begins the next one
 
-# RFC 2047 5 (3): what stands for itself even inside a name.
-_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+# RFC 2047 5 (3): what stands for itself even inside a name. A space is `_`.
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
+_Q = tuple(bytes([octet]) if octet in _PLAIN else b"_" if octet == 0x20 else b"=%02X" % octet for octet in range(256))
+_SPACES = re.compile(rb"([ \t]+)")
+_ENCODED_WORD = re.compile(rb"=\?[^?\s]++\?[BbQq]\?[^?\s]*+\?=\Z")
 
 
 def encoded_words(text: str, indent: int = 1) -> list[str]:
@@ -19,15 +28,10 @@ def encoded_words(text: str, indent: int = 1) -> list[str]:
     `indent` is how many octets stand before the first word on its line: the name of a field, say. No line is longer
     than 76 octets where each further word begins a line.
     """
-    if not text:
-        return []
-    first = max(_LEAST, min(_MAX_ENCODED, _MAX_ENCODED_LINE - indent) - _OVERHEAD)
-    room = _MAX_ENCODED - _OVERHEAD
-    quoted = ["".join(map(_q, _octets(character))) for character in text]
-    if sum(map(len, quoted)) <= (len(_octets(text)) + 2) // 3 * 4:  # the shorter one
-        return [f"=?utf-8?q?{piece}?=" for piece in _joined(quoted, first, room)]
-    pieces = _joined(text, first // 4 * 3, room // 4 * 3)
-    return [f"=?utf-8?b?{base64.b64encode(_octets(piece)).decode()}?=" for piece in pieces]
+    octets = text.encode("utf-8", "replace")
+    quoted = sum(len(_Q[octet]) for octet in octets) <= (len(octets) + 2) // 3 * 4  # the shorter one
+    first = max(_LEAST + _OVERHEAD, min(_MAX_ENCODED, _MAX_ENCODED_LINE - indent))
+    return [word.decode() for word in _words(octets, first, _MAX_ENCODED, quoted=quoted)]
 
 
 def fold(name: str, tokens: Iterable[str]) -> bytes:
@@ -46,24 +50,102 @@ def fold(name: str, tokens: Iterable[str]) -> bytes:
     return b"\r\n".join(lines) + b"\r\n"
 
 
-def _octets(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
+def _words(text: bytes, room: int, most: int, *, quoted: bool) -> list[bytes]:
+    """Return UTF-8 text as encoded words, each of whole characters and of `most` octets; the first one of `room`."""
+    words: list[bytes] = []
+    position = 0
+    while position < len(text):
+        end = _piece(text, position, min(room, most) - _OVERHEAD, quoted=quoted)
+        piece = text[position:end]
+        if quoted:
+            words.append(b"=?utf-8?q?" + b"".join(map(_Q.__getitem__, piece)) + b"?=")
+        else:
+            words.append(b"=?utf-8?b?" + base64.b64encode(piece) + b"?=")
+        position, room = end, most
+    return words
 
 
-def _q(octet: int) -> str:
-    character = chr(octet)
-    return character if character in _SAFE else "_" if character == " " else f"={octet:02X}"
+def _piece(text: bytes, start: int, room: int, *, quoted: bool) -> int:
+    """Return where a piece ends whose encoding has room, between two characters."""
+    if quoted:
+        end = start
+        while end < len(text) and room >= len(_Q[text[end]]):
+            room -= len(_Q[text[end]])
+            end += 1
+    else:
+        end = min(len(text), start + room // 4 * 3)
+    while start < end < len(text) and text[end] & 0xC0 == 0x80:  # inside of a character
+        end -= 1
+    return end
 
 
-def _joined(pieces: Iterable[str], first: int, most: int) -> list[str]:
-    """Join pieces, in order, to texts of `most` octets at most; the first one has `first`."""
-    joined = [""]
-    size, room = 0, first
-    for piece in pieces:
-        length = len(_octets(piece))
-        if size + length > room and size:
-            joined.append("")
-            size, room = 0, most
-        joined[-1] += piece
-        size += length
-    return joined
+def _readable(text: bytes) -> bool:
+    """True where people who see it undecoded can read most of it in quotes."""
+    return 2 * (sum(map(_PLAIN.__contains__, text)) + text.count(b" ")) >= len(text)
+
+
+def encode_text(name: bytes, value: bytes) -> bytes:
+    """Return the field for free text, such as the subject: words outside ASCII are encoded, the others stay.
+
+    `name` is what the line begins with, its colon included; `value` is unfolded UTF-8. No line end is added.
+    """
+    lines = Lines(name)
+    pieces = _SPACES.split(value.strip(b" \t"))
+    words, spaces = pieces[::2], [b" ", *pieces[1::2]]
+    index = 0
+    while index < len(words):
+        if words[index].isascii():
+            lines.add(words[index], spaces[index])
+            index += 1
+            continue
+        end = index + 1
+        while end < len(words) and not words[end].isascii():
+            end += 1
+        text = b"".join(spaces[at] + words[at] for at in range(index, end)).removeprefix(spaces[index])
+        # White space between two encoded words is no part of the text (RFC 2047 6.2): there it must be inside.
+        if index and _ENCODED_WORD.match(words[index - 1]):
+            text = spaces[index] + text
+        if end < len(words) and _ENCODED_WORD.match(words[end]):
+            text += spaces[end]
+        lines.add_encoded(text, spaces[index])
+        index = end
+    return lines.octets()
+
+
+class Lines:
+    """Folds the pieces of one field (RFC 5322 2.2.3)."""
+
+    def __init__(self, name: bytes) -> None:
+        self._lines = [name]
+        self._first = True
+
+    def add(self, piece: bytes, space: bytes = b" ") -> None:
+        """Add what must not be broken, with the white space before it."""
+        # A first line with nothing behind the colon is misread by some.
+        if len(self._lines[-1]) + len(space) + len(piece) <= _MAX_ENCODED_LINE or self._first:
+            self._lines[-1] += space + piece
+        else:
+            self._lines.append(space + piece)
+        self._first = False
+
+    def add_encoded(self, text: bytes, space: bytes = b" ", before: bytes = b"", behind: bytes = b"") -> None:
+        """Add UTF-8 text as encoded words; `before` and `behind` stand at its ends without a space."""
+        space = space[:1]  # a fold keeps one; more would not leave room for a word
+        most = _MAX_ENCODED - len(before) - len(behind)
+        room = _MAX_ENCODED_LINE - len(self._lines[-1]) - len(space) - len(before) - len(behind)
+        if room < _LEAST_ROOM:
+            self._lines.append(b"")
+            room = most
+        words = _words(text, room, most, quoted=_readable(text))
+        words[0] = before + words[0]
+        words[-1] += behind
+        for word in words:
+            if self._lines[-1] and len(self._lines[-1]) + len(space) + len(word) > _MAX_ENCODED_LINE:
+                self._lines.append(b"")
+            self._lines[-1] += space + word
+            space = b" "
+        self._first = False
+
+    def octets(self) -> bytes:
+        """Return the field without its line end."""
+        return b"\r\n".join(self._lines)

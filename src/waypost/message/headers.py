@@ -5,7 +5,7 @@ what it does not need. Every search takes time linear in the size of what it loo
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 # A name with its colon if there is one, then everything up to the line end that no folding follows (RFC 5322 2.2.3).
@@ -57,7 +57,8 @@ class HeaderBlock:
                 add(Field(name.lower(), start, end, match.start(2)))
             elif match[2]:
                 words = self.data[start : min(end, start + 40)].decode("ascii", "backslashreplace").strip()
-                self.problems.append(f"this line of the header is no field: {words!r}")
+                found = repr(words) if words else "it holds only white space"
+                self.problems.append(f"this line of the header is no field: {found}")
             else:
                 return  # the blank line
 
@@ -82,13 +83,16 @@ class HeaderBlock:
 
     def without(self, names: Collection[bytes]) -> bytes:
         """Return the block (and what is behind it) without the fields of these lower-case names."""
-        kept, position = [], 0
-        for field in self.fields:
-            if field.name in names:
-                kept.append(self.data[position : field.start])
-                position = field.end
-        if not kept:
+        return self.without_fields([field for field in self.fields if field.name in names])
+
+    def without_fields(self, fields: Sequence[Field]) -> bytes:
+        """Return the block (and what is behind it) without these fields of it, which are in their order."""
+        if not fields:
             return self.data
+        kept, position = [], 0
+        for field in fields:
+            kept.append(self.data[position : field.start])
+            position = field.end
         kept.append(self.data[position:])
         return b"".join(kept)
 

@@ -163,7 +163,11 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
     )
     reception = ReceptionPolicy(book=shared.book)
     submission = SubmissionPolicy(
-        book=shared.book, directory=directory, settings=settings.submission, hostname=hostname
+        book=shared.book,
+        directory=directory,
+        settings=settings.submission,
+        hostname=hostname,
+        domains=settings.domains,
     )
 
     def receives(protocol: ListenerProtocol, *, delay: float = 0.0) -> Make:

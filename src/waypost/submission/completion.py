@@ -1,17 +1,25 @@
 """A submitted message's header: what must be right, what is added and what is taken away (RFC 6409 8, RFC 5322 3.6).
 
-The header is edited as octets: fields are put in front, fields are left out, and nothing else changes. Lines of more
-than 998 octets (RFC 5322 2.1.1) are taken as they are: every program has sent them for decades, RFC 5321 4.5.3.1 asks
-for no limits where none are needed, and breaking them would change what the sender signed.
+Every change to what a submitter wrote is made by `prepare` and `complete`, in this order, and before anything could
+sign the message; `read_originators` decides in between on what came of it. The header is edited as octets: what is not
+wrong does not change. Lines of more than 998 octets (RFC 5322 2.1.1) are taken as they are: every program has sent them
+for decades, RFC 5321 4.5.3.1 asks for no limits where none are needed, and breaking them would change what the sender
+signed.
 """
 
 from collections import Counter
+from collections.abc import Collection
 
 from waypost.message.address import Address, AddressError
-from waypost.message.address_list import AddressListError, mailboxes_of
+from waypost.message.address_list import AddressListError, holds_an_at, mailboxes_of
 from waypost.message.headers import HeaderBlock, message_id_of
 from waypost.message.received import date_text
 from waypost.message.trace import Micros, TraceId, format_trace_id
+from waypost.submission.fields import signature_of
+from waypost.submission.mending import Malformed, mend, without_mailbox_line
+from waypost.submission.trust import forged_results
+
+__all__ = ["Malformed", "complete", "prepare", "read_originators"]
 
 _ONCE = {
     b"date": "Date",
@@ -31,58 +39,86 @@ _TAKEN_AWAY = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 """Who got a blind copy is told to nobody (RFC 5322 3.6.3); Return-Path is for who delivers (RFC 5321 4.4)."""
 
 
-class Malformed(Exception):
-    """The header is not what RFC 5322 asks for; the message says in plain words what is wrong."""
+def prepare(headers: HeaderBlock, *, sender: Address | None, smtputf8: bool, names: Collection[str]) -> HeaderBlock:
+    """Return the header without what is nobody's to say, with a From field, and mended. Raises `Malformed`.
 
-
-def read_originators(headers: HeaderBlock, *, smtputf8: bool) -> list[Address]:
-    """Check the header of a submitted message, and return whom it says to be from: all of From, and Sender.
-
-    Raises `Malformed`.
+    `sender` is the envelope's; a message without From is from it. `names` are the host and the domains whose results
+    of checks (RFC 8601) are ours to write, in lower case.
     """
-    if headers.problems:
-        first = headers.problems[0]
-        raise Malformed(first[0].upper() + first[1:])
-    if not headers.data.isascii():
-        _check_utf8(headers.data, smtputf8)
+    headers = without_mailbox_line(headers)
+    _check_counts(headers)
+    removed = set(forged_results(headers, names))
+    for field in headers.fields:
+        if field.name in _TAKEN_AWAY or (field.name == b"from" and not headers.value(field)):
+            removed.add(field)
+    if removed:
+        headers = HeaderBlock(headers.without_fields(sorted(removed, key=lambda field: field.start)))
+    if not headers.count(b"from"):
+        headers = HeaderBlock(_from_field(headers, sender) + headers.data)
+    return mend(headers, smtputf8=smtputf8)
+
+
+def _check_counts(headers: HeaderBlock) -> None:
     counts = Counter(field.name for field in headers.fields)
     for name, shown in _ONCE.items():
         if counts[name] > 1:
             raise Malformed(f"There is more than one {shown}: field")
-    if not counts[b"from"]:
-        raise Malformed("There is no From: field")
-    authors = _addresses(headers, b"from", "From")
-    if not counts[b"sender"]:
+
+
+def _from_field(headers: HeaderBlock, sender: Address | None) -> bytes:
+    """Return a From field of the envelope's sender, for a script that wrote none."""
+    if sender is None:
+        raise Malformed("There is no From: field, and MAIL FROM:<> names nobody for it")
+    if signature_of(headers) is not None:
+        raise Malformed("There is no From: field, and nothing is added to a signed message")
+    address = sender if sender.domain.isascii() else Address(sender.local, sender.domain_key)
+    return f"From: {address}\r\n".encode()
+
+
+def read_originators(headers: HeaderBlock) -> list[Address]:
+    """Return whom a header that is prepared says to be from: all of From and Sender, and of those who sent it again.
+
+    Raises `Malformed`.
+    """
+    _check_counts(headers)
+    resent = [
+        address
+        for name, shown in ((b"resent-from", "Resent-From"), (b"resent-sender", "Resent-Sender"))
+        for value in headers.get_all(name)
+        for address in _addresses(value, shown)
+    ]
+    authors = _addresses(headers.get(b"from") or b"", "From")
+    sender = headers.get(b"sender")
+    if sender is None:
+        if not authors:
+            raise Malformed("From: names nobody (an empty group), so Sender: must say who sends (RFC 6854)")
         if len(authors) > 1:
             raise Malformed("From: has several addresses, so Sender: must say which of them sends (RFC 5322 3.6.2)")
-        return authors
-    senders = _addresses(headers, b"sender", "Sender")
-    if len(senders) > 1:
-        raise Malformed("Sender: has more than one address")
-    return authors + senders
+        return authors + resent
+    senders = _addresses(sender, "Sender")
+    if len(senders) != 1:
+        raise Malformed("Sender: has more than one address" if senders else "Sender: has no address")
+    return authors + senders + resent
 
 
-def _check_utf8(data: bytes, smtputf8: bool) -> None:
-    if not smtputf8:
-        raise Malformed("The header has characters outside ASCII: encode them (RFC 2047), or say SMTPUTF8 in MAIL")
+def _addresses(value: bytes, shown: str) -> list[Address]:
     try:
-        data.decode()
-    except UnicodeDecodeError:
-        raise Malformed("The header is not UTF-8") from None
-
-
-def _addresses(headers: HeaderBlock, name: bytes, shown: str) -> list[Address]:
-    try:
-        texts = mailboxes_of(headers.get(name) or b"")
+        texts = mailboxes_of(value)
+        if not texts:
+            _check_empty_groups(value)
     except AddressListError as error:
         raise Malformed(f"{shown}: can't be read: {error}") from None
-    if not texts:
-        raise Malformed(f"{shown}: has no address")
     try:
         return [Address.parse(text) for text in texts]
     except AddressError:
         wrong = next(text for text in texts if not _is_address(text))
         raise Malformed(f"{shown}: has what is no address: {wrong[:60]!r}") from None
+
+
+def _check_empty_groups(value: bytes) -> None:
+    """Refuse `"ceo@there.test":;` as an author: readers show the name, and there is no address beside it."""
+    if holds_an_at(value):
+        raise AddressListError("the name of an empty group holds an @")
 
 
 def _is_address(text: str) -> bool:
@@ -94,11 +130,11 @@ def _is_address(text: str) -> bool:
 
 
 def complete(headers: HeaderBlock, *, trace: TraceId, hostname: str, now: Micros) -> tuple[bytes, str | None]:
-    """Return the header with Date and Message-ID, without Bcc and Return-Path; and the Message-ID."""
+    """Return a header that is prepared with Date and Message-ID; and the Message-ID."""
     added, message_id = b"", message_id_of(headers)
     if not headers.count(b"date"):
         added += f"Date: {date_text(now)}\r\n".encode()
     if not headers.count(b"message-id"):
         message_id = f"<{format_trace_id(trace)}@{hostname}>"
         added += f"Message-ID: {message_id}\r\n".encode()
-    return added + headers.without(_TAKEN_AWAY), message_id
+    return added + headers.data, message_id

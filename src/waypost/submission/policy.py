@@ -1,5 +1,9 @@
 """The policy of submission: only who is logged in, only as oneself, within limits, and complete (RFC 6409)."""
 
+import asyncio
+from collections.abc import Collection
+from functools import partial
+
 from msgspec.structs import replace
 
 from waypost.config.settings import Submission
@@ -12,7 +16,7 @@ from waypost.message.trace import Micros, TraceId
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.storage import Account, Directory
-from waypost.submission.completion import Malformed, complete, read_originators
+from waypost.submission.completion import Malformed, complete, prepare, read_originators
 from waypost.submission.senders import Senders
 from waypost.submission.spending import Budget
 
@@ -21,16 +25,30 @@ _PRIORITIES = (-4, 4)
 (RFC 6710). What is beyond is for operators: it is lowered or raised to these, and the reply says so."""
 
 
+_LARGE = 16 * 1024  # octets of a header that is mended beside the event loop
+
+
 class SubmissionPolicy:
     """Implements `intake.Policy` for ports 587 and 465. The engine has seen to it that the client is logged in."""
 
-    def __init__(self, *, book: AddressBook, directory: Directory, settings: Submission, hostname: str) -> None:
-        """Raises `AddressError` for a sender in the settings that is no address."""
+    def __init__(
+        self,
+        *,
+        book: AddressBook,
+        directory: Directory,
+        settings: Submission,
+        hostname: str,
+        domains: Collection[str] = (),
+    ) -> None:
+        """`domains` are hosted here, in lower case. Raises `AddressError` for a sender in the settings that is no
+        address.
+        """
         self._book = book
         self._directory = directory
         self._senders = Senders(book, settings.send_as)
         self._budget = Budget(directory, settings)
         self._hostname = hostname
+        self._result_names = (hostname.lower(), *domains)
 
     def hello(self, client: Client) -> Reply:
         """Any name does: it is a laptop's, mostly."""
@@ -66,14 +84,15 @@ class SubmissionPolicy:
     async def examine(
         self, client: Client, envelope: Envelope, headers: HeaderBlock, trace: TraceId, now: Micros
     ) -> Reply | Examined:
-        """Check and complete the header, then count the message."""
+        """Mend and check the header, complete it, then count the message."""
         account = client.account
         assert account is not None
         try:
-            originators = read_originators(headers, smtputf8=envelope.smtputf8)
+            headers = await self._prepared(headers, envelope)
+            originators = read_originators(headers)
         except Malformed as problem:
             return replies.malformed_message(str(problem))
-        for address in originators:
+        for address in dict.fromkeys(originators):
             if not await self._senders.may_send_as(account, address):
                 return replies.not_your_address(account.address, str(address))
         spent = await self._budget.spend(account.address, len(envelope.recipients), now)
@@ -85,6 +104,13 @@ class SubmissionPolicy:
         if priority != envelope.priority:
             envelope = replace(envelope, priority=priority)
         return Examined(header, envelope, message_id)
+
+    async def _prepared(self, headers: HeaderBlock, envelope: Envelope) -> HeaderBlock:
+        """Return the header as it should have been written. Raises `Malformed`."""
+        work = partial(
+            prepare, headers, sender=envelope.reverse_path, smtputf8=envelope.smtputf8, names=self._result_names
+        )
+        return work() if len(headers.data) < _LARGE else await asyncio.to_thread(work)
 
     async def withdraw(self, client: Client, envelope: Envelope, now: Micros) -> None:
         """Give back what `examine` counted."""

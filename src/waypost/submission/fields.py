@@ -1,0 +1,68 @@
+"""Header fields by what may stand in them: where a submitted message may be mended, and how (RFC 2047 section 5)."""
+
+import re
+from enum import Enum, auto
+
+from waypost.message.content_fields import parse_content_type
+from waypost.message.headers import HeaderBlock
+
+ORIGINATORS = {b"from": "From", b"sender": "Sender", b"resent-from": "Resent-From", b"resent-sender": "Resent-Sender"}
+"""The fields that say who sends, now or again (RFC 5322 3.6.2 and 3.6.6)."""
+
+_PEOPLE = frozenset(
+    {
+        *ORIGINATORS,
+        *(b"to", b"cc", b"reply-to", b"resent-to", b"resent-cc", b"resent-reply-to", b"errors-to"),
+        *(b"disposition-notification-to", b"return-receipt-to", b"mail-followup-to", b"mail-reply-to"),
+    }
+)
+_STRUCTURED = frozenset(
+    {
+        *(b"date", b"resent-date", b"message-id", b"resent-message-id", b"in-reply-to", b"references"),
+        *(b"mime-version", b"content-transfer-encoding", b"content-id"),
+        *(b"content-language", b"content-location", b"content-base", b"content-md5", b"content-features"),
+        *(b"delivered-to", b"auto-submitted", b"precedence", b"importance", b"priority", b"expires"),
+        *(b"authentication-results", b"received-spf", b"dkim-signature", b"domainkey-signature", b"autocrypt"),
+        *(b"list-help", b"list-subscribe", b"list-unsubscribe", b"list-unsubscribe-post"),
+        *(b"list-post", b"list-owner", b"list-archive", b"supersedes", b"obsoletes", b"message-context"),
+    }
+)
+_PHRASES = frozenset({b"keywords", b"list-id"})
+_PARAMETERS = frozenset({b"content-type", b"content-disposition"})
+_SIGNATURES = frozenset({b"dkim-signature", b"domainkey-signature", b"arc-message-signature"})
+_PKCS7 = re.compile(r"application/(?:x-)?pkcs7-mime\Z")
+
+
+class Kind(Enum):
+    """What the value of a field is."""
+
+    PEOPLE = auto()  # an address list: names and comments are text
+    PHRASES = auto()  # names, with commas between them or an identifier behind
+    PARAMETERS = auto()  # a value with parameters, which have an encoding of their own (RFC 2231)
+    STRUCTURED = auto()  # only comments are text
+    CLOSED = auto()  # nothing in it is text
+    TEXT = auto()
+
+
+def kind_of(name: bytes) -> Kind:
+    """Return the kind of a field, by its lower-case name. What is unknown is text (RFC 2047 section 5 (1))."""
+    if name in _PEOPLE:
+        return Kind.PEOPLE
+    if name in _PARAMETERS:
+        return Kind.PARAMETERS
+    if name in _PHRASES:
+        return Kind.PHRASES
+    if name in _STRUCTURED:
+        return Kind.STRUCTURED
+    return Kind.CLOSED if name == b"received" or name.startswith(b"arc-") else Kind.TEXT
+
+
+def signature_of(headers: HeaderBlock) -> str | None:
+    """Return the field that says that the message is signed, for people; None where nothing says so."""
+    for field in headers.fields:
+        if field.name in _SIGNATURES:
+            return headers.data[field.start : field.value_start].decode().partition(":")[0].strip()
+    kind = parse_content_type(headers.get(b"content-type") or b"")
+    if kind is not None and (kind.value == "multipart/signed" or _PKCS7.match(kind.value)):
+        return f"Content-Type: {kind.value}"
+    return None
