@@ -186,7 +186,7 @@ def test_the_number_of_originators_is_bounded() -> None:
     with pytest.raises(Malformed, match="From: can't be read: it has more than 100 addresses"):
         originators(b"From: " + own + b", a@here.test\r\nSender: a@here.test\r\n")
     many = b"From: " + b", ".join([own] * 130) + b"\r\nSender: a1@here.test\r\n"
-    with pytest.raises(Malformed, match="The fields that say who sends are longer than 32768 octets"):
+    with pytest.raises(Malformed, match="The fields that say who sends are longer than 16384 octets"):
         originators(many)
     with pytest.raises(Malformed, match="The fields that say who sends are longer"):
         originators(FROM + b"Resent-From: a@here.test\r\n" * 2000)

@@ -148,6 +148,9 @@ def test_lists_are_mended_as_a_whole() -> None:
         (b"=?utf-8?q?ceo=40there.test?=", "has no address"),
         (b"=?utf-8?q?ceo?=@there.test", "holds an encoded word, which an address may not"),
         (b"<=?utf-8?q?ceo=40there.test=3E?=@x.test>", "holds an encoded word"),
+        (b'"=?utf-8?q?" <?=a@x.test>', "an encoded word has no end"),
+        (b"=?utf-8?q?a.a@x.test (?=)", "an encoded word has no end"),
+        (b"a@x.test (=?utf-8?q?), b@y.test (?=)", "an encoded word has no end"),
         (b"\x01Smith, Alice <a@x.test>", "a name holds a control character"),
         (b"Alice\x0b<a@x.test>", "something is wrong at"),
     ],
@@ -349,6 +352,12 @@ def test_another_charset_is_refused_with_a_way_out(charset: str, smtputf8: bool)
     words = refused(FROM + b"Subject: " + text.encode(charset) + b"\r\n", smtputf8=smtputf8)
     assert words.startswith("Subject: is not UTF-8: write the message in UTF-8 (iconv -t UTF-8 ")
     assert words.isascii() and len(words) < 400, "it fits into a reply"
+
+
+def test_the_work_of_encoding_is_bounded() -> None:
+    header = FROM + b"X-Y: " + b"z" * 65536 + "\r\nSubject: ü\r\n".encode()
+    assert refused(header) == "The header is long and has characters outside ASCII: encode them (RFC 2047)"
+    assert mended(header, smtputf8=True) == header
 
 
 # What is signed.

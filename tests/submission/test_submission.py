@@ -1,15 +1,20 @@
 """Submission: only as oneself, within limits, and complete (RFC 6409)."""
 
+import asyncio
 import logging
+import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.intake.conversation import NOW, SECOND, House, trace_of
 
 from waypost.config.settings import Submission
 from waypost.message.address import AddressError
+from waypost.message.headers import HeaderBlock
 from waypost.storage import StorageFull
 from waypost.submission import SubmissionPolicy
+from waypost.submission.completion import prepare
 
 ALICE = "alice@here.test"
 ELSEWHERE = "x@there.test"
@@ -174,6 +179,100 @@ async def test_a_priority_beyond_what_users_may_ask_for_is_changed_and_the_reply
     assert reply.startswith(f"250 2.3.6 {given} is the new priority; queued as ")
     (entry,) = await house.queued()
     assert entry.priority == entry.envelope.priority == given and trace_of(reply) == entry.trace
+
+
+@pytest.mark.parametrize(
+    ("header", "stored"),
+    [
+        (
+            "From: Alice, Smith <{}>\r\nSubject: Prüfung",
+            'From: "Alice, Smith" <{}>\r\nSubject: =?utf-8?q?Pr=C3=BCfung?=',
+        ),
+        ("From root@host Tue Nov 24 06:00:00 2026\r\nFrom: {0} <{0}>", 'From: "{0}" <{0}>'),
+        ("Subject: Backup", "From: {}\r\nSubject: Backup"),
+        ("Authentication-Results: mx.here.test; spf=pass\r\nReceived-SPF: pass\r\nFrom: {}", "From: {}"),
+    ],
+)
+async def test_what_scripts_write_is_mended_and_the_body_is_untouched(house: House, header: str, stored: str) -> None:
+    talk = await house.submission(ALICE)
+    body = "\r\nFrom x\r\nSubject: Prüfung\r\n"
+    reply = await talk.message(ALICE, ELSEWHERE, content=(header.format(ALICE) + "\r\n" + body))
+    assert reply.startswith("250"), reply
+    _, separator, rest = (await house.stored(trace_of(reply))).partition(b"@mx.here.test>\r\n")
+    assert separator and rest == (stored.format(ALICE) + "\r\n" + body).encode()
+    (entry,) = await house.queued()
+    assert not entry.envelope.smtputf8, "no SMTPUTF8 is needed on the way"
+
+
+async def test_an_author_is_made_up_only_of_an_address_that_the_account_may_use(house: House) -> None:
+    await house.alias("sales@here.test", ALICE)
+    talk = await house.submission(ALICE)
+    reply = await talk.message("sales@here.test", ELSEWHERE, content="Subject: x\r\n\r\nhi\r\n")
+    assert b"\r\nFrom: sales@here.test\r\n" in await house.stored(trace_of(reply))
+    assert (await talk.message("bob@here.test", ELSEWHERE, content="\r\nhi\r\n")).startswith("553 5.7.1")
+    reply = await talk.message("", ELSEWHERE, content="Subject: x\r\n\r\nhi\r\n")
+    assert reply == "554 5.6.0 There is no From: field, and MAIL FROM:<> names nobody for it"
+    assert len(await house.queued()) == 1
+
+
+@pytest.mark.parametrize("field", ["Resent-From", "Resent-Sender", "resent-from "])
+async def test_nobody_sends_again_as_another(house: House, field: str) -> None:
+    talk = await house.submission(ALICE)
+    for value in ("bob@here.test", "Bob, B <bob@here.test>", f"{ALICE}, bob@here.test"):
+        reply = await talk.message(ALICE, ELSEWHERE, content=written(ALICE, more=f"{field}: {value}\r\n"))
+        assert reply == f"553 5.7.1 {ALICE} may not send as bob@here.test"
+    assert (await talk.message(ALICE, ELSEWHERE, content=written(ALICE, more=f"{field}: {ALICE}\r\n"))).startswith(
+        "250"
+    )
+
+
+async def test_a_reply_about_a_field_names_it_and_what_helps(house: House) -> None:
+    talk = await house.submission(ALICE)
+    content = f"From: {ALICE}\r\nSubject: Pr\xfcfung\r\n\r\nx\r\n".encode("latin-1")
+    assert await talk.message(ALICE, ELSEWHERE, content=content) == (
+        "554 5.6.0 Subject: is not UTF-8: write the message in UTF-8 (iconv -t UTF-8 changes the charset of a file), "
+        "or encode the field (RFC 2047)"
+    )
+
+
+async def test_a_header_that_takes_long_to_mend_keeps_nobody_waiting(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = threading.Event()
+
+    def prepare_late(*arguments: Any, **named: Any) -> HeaderBlock:
+        if len(arguments[0].data) > 10_000:
+            assert others.wait(30), "another client is served meanwhile"
+        return prepare(*arguments, **named)
+
+    monkeypatch.setattr("waypost.submission.policy.prepare", prepare_late)
+    alice, bob = await house.submission(ALICE), await house.submission("bob@here.test")
+    large = f"From: {ALICE}\r\nTo: " + "Jörg <j@there.test>, " * 600 + "k@there.test\r\n\r\nx\r\n"
+    first = asyncio.create_task(alice.message(ALICE, ELSEWHERE, content=large))
+    assert (await bob.message("bob@here.test", ELSEWHERE, content=written("bob@here.test"))).startswith("250")
+    others.set()
+    assert (await first).startswith("250")
+
+
+async def test_more_addresses_of_ones_own_than_anybody_needs_are_refused_before_they_are_looked_up(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, asked = house.storage.directory, 0
+    find = directory.find
+
+    async def count(address: str) -> object:
+        nonlocal asked
+        asked += 1
+        return await find(address)
+
+    monkeypatch.setattr(directory, "find", count)
+    talk = await house.submission(ALICE)
+    before = asked
+    many = ", ".join(f"alice+{number}@here.test" for number in range(13_000))
+    reply = await talk.message(
+        "", ELSEWHERE, content=written(many[:250_000].rpartition(",")[0], more=f"Sender: {ALICE}\r\n")
+    )
+    assert reply == "554 5.6.0 The fields that say who sends are longer than 16384 octets" and asked == before
 
 
 # Limits.

@@ -24,6 +24,7 @@ _TOKEN = re.compile(
 )
 _COMMENT_PIECE = re.compile(rb"[^()\\]++|\\.|[()]", re.DOTALL)
 _ENCODED_WORD = re.compile(rb"=\?[^?\s]++\?([BbQq])\?([^?\s]*+)\?=")
+_ENCODED_SPAN = re.compile(rb"=\?[^?]*+\?[^?]*+\?[^?]*+\?=")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _REMEMBERED = 256  # octets
 _ATOMS = re.compile(rb"[^\s\"()<>,;:@\\\[\].]++(?:\.[^\s\"()<>,;:@\\\[\].]++)*+\Z")
@@ -229,6 +230,7 @@ def _group(name: list[Token], tokens: Sequence[Token]) -> Group:
         what = "holds an @ outside of quotes" if Token("special", b"@") in name else "can't be read"
         raise AddressListError(f"the name {shown(_text(name))} {what}")
     _check_brackets(name)
+    _check_encoded(name)
     elements = [element for element in _split(tokens) if _significant(element)]  # RFC 5322 4.4: some may be empty
     members = tuple(_mailboxes(elements)) if elements else ()
     return Group(tuple(_trimmed(name)[1]), members, max((one.form for one in members), default=Form.PLAIN))
@@ -276,12 +278,14 @@ def _mailbox(tokens: list[Token]) -> Mailbox:
     if any(token.kind == "special" for token in name):
         form = Form.WRONG
     _check_name(name, address)
+    _check_encoded(name, after)
     return Mailbox(tuple(name), address, _comments(after), True, form)
 
 
 def _bare(tokens: list[Token]) -> Mailbox:
     """Read an address without angle brackets; a name before it lacks them by mistake: `"Alice" a@x`."""
     before, core, after = _trimmed(tokens)
+    _check_encoded(before, core, after)
     spec = _addr_spec(core)
     if spec is not None:
         return Mailbox(_comments(before), spec[0], _comments(after), False, spec[1])
@@ -332,7 +336,7 @@ def _addr_spec(tokens: Sequence[Token]) -> tuple[bytes, Form] | None:
     domain = _joined(right)
     if domain.endswith(b".") and not domain.endswith(b".."):
         domain, form = domain[:-1], Form.WRONG
-    if _ENCODED_WORD.search(local + b"@" + domain):
+    if b"=?" in local + b"@" + domain:
         raise AddressListError(f"{shown(local + b'@' + domain)} holds an encoded word, which an address may not")
     return local + b"@" + domain, form
 
@@ -376,6 +380,17 @@ def _check_brackets(name: Sequence[Token]) -> None:
     plain = b"".join(token.text for token in name if token.kind in ("word", "literal"))
     if (b"[" in plain or b"]" in plain) and holds_an_at(_text(name)):
         raise AddressListError(f"the name {shown(_text(name))} holds an @ beside brackets")
+
+
+def _check_encoded(*texts: Sequence[Token]) -> None:
+    """Refuse an encoded word that begins in one part of a mailbox and has no end there.
+
+    Some readers look for the end before they look for brackets: `"=?utf-8?q?" <?=a@x.test>` has no address for them.
+    """
+    for tokens in texts:
+        text = b"".join(token.text for token in tokens)
+        if b"=?" in text and b"=?" in _ENCODED_SPAN.sub(b"", text):
+            raise AddressListError(f"an encoded word has no end: {shown(text)}")
 
 
 def _significant(tokens: Sequence[Token]) -> list[Token]:

@@ -130,12 +130,13 @@ class Lines:
 
     def add_encoded(self, text: bytes, space: bytes = b" ", before: bytes = b"", behind: bytes = b"") -> None:
         """Add UTF-8 text as encoded words; `before` and `behind` stand at its ends without a space."""
-        space = space[:1]  # a fold keeps one; more would not leave room for a word
+        if len(space) > _LEAST:  # it would not leave room for a word
+            space = space[:1]
         most = _MAX_ENCODED - len(before) - len(behind)
         room = _MAX_ENCODED_LINE - len(self._lines[-1]) - len(space) - len(before) - len(behind)
         if room < _LEAST_ROOM:
             self._lines.append(b"")
-            room = most
+            room = most + 1 - len(space)
         words = _words(text, room, most, quoted=_readable(text))
         words[0] = before + words[0]
         words[-1] += behind

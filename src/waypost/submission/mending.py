@@ -23,7 +23,8 @@ from waypost.submission.structured import encode_comments, encode_parameters, en
 
 _MAILBOX_LINE = re.compile(rb">?From [^\r\n]*\r\n(?![ \t])")
 _MOST_AUTHORS = 100
-_LONGEST_AUTHORS = 32 * 1024  # octets of all fields that say who sends
+_LONGEST_AUTHORS = 16 * 1024  # octets of all fields that say who sends
+_LONGEST_MENDED = 64 * 1024  # octets of a header in which text is encoded
 
 
 class Malformed(Exception):
@@ -51,8 +52,8 @@ def mend(headers: HeaderBlock, *, smtputf8: bool) -> HeaderBlock:
 
     Raises `Malformed`.
     """
-    _check_length(headers)
     plain = headers.data.isascii()
+    _check_length(headers, plain=plain or smtputf8)
     changes: list[tuple[Field, bytes]] = []
     for field in headers.fields:
         if field.name in ORIGINATORS:
@@ -66,8 +67,10 @@ def mend(headers: HeaderBlock, *, smtputf8: bool) -> HeaderBlock:
     return _changed(headers, changes) if changes else headers
 
 
-def _check_length(headers: HeaderBlock) -> None:
-    """Bound the work that reading and checking the originators costs."""
+def _check_length(headers: HeaderBlock, *, plain: bool) -> None:
+    """Bound the work that reading, checking and encoding costs."""
+    if not plain and len(headers.data) > _LONGEST_MENDED:
+        raise Malformed("The header is long and has characters outside ASCII: encode them (RFC 2047)")
     octets = sum(field.end - field.start for field in headers.fields if field.name in ORIGINATORS)
     if octets > _LONGEST_AUTHORS:
         raise Malformed(f"The fields that say who sends are longer than {_LONGEST_AUTHORS} octets")
@@ -108,6 +111,8 @@ def _originator(headers: HeaderBlock, field: Field, *, smtputf8: bool) -> bytes 
     if not ascii_:
         _check_utf8(shown, value)
     try:
+        if value.count(b"@") > 2 * _MOST_AUTHORS:
+            raise AddressListError(f"it has more than {_MOST_AUTHORS} addresses")
         parts = parse_address_list(value)
         if len(addresses_in(parts)) > _MOST_AUTHORS:
             raise AddressListError(f"it has more than {_MOST_AUTHORS} addresses")

@@ -25,7 +25,7 @@ _PRIORITIES = (-4, 4)
 (RFC 6710). What is beyond is for operators: it is lowered or raised to these, and the reply says so."""
 
 
-_LARGE = 16 * 1024  # octets of a header that is mended beside the event loop
+_LARGE = 4 * 1024  # octets of a header that is mended beside the event loop
 
 
 class SubmissionPolicy:
