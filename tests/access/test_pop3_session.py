@@ -56,13 +56,14 @@ class Post:
     bob: Account
     engine: Engine
 
-    def session(self, *, starttls: bool = False) -> Pop3Session:
+    def session(self, *, starttls: bool = False, max_junk: int = 100) -> Pop3Session:
         return Pop3Session(
             desk=self.desk,
             mailboxes=self.storage.mailboxes,
             now=self.engine.clock,
             hostname="mx.builder.test",
             starttls=starttls,
+            max_junk=max_junk,
         )
 
     async def client(self, peer: Peer = PEER) -> Client:
@@ -547,7 +548,8 @@ async def test_a_fault_of_ours_is_answered_and_ends_the_session(post: Post, monk
 
 
 async def test_bounded_input_stops_the_reading(post: Post) -> None:
-    client = await post.client()
+    client = Client(post.session(max_junk=11_000))
+    await client.session.start(PEER)
     assert client.session.wants_input
     client.session.receive(b"CAPA\r\n" * 11_000)
     assert not client.session.wants_input

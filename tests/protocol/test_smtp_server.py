@@ -418,7 +418,7 @@ def test_input_is_bounded_while_an_answer_is_awaited() -> None:
 
 
 def test_many_commands_at_once_are_answered_in_parts() -> None:
-    owner = Owner()
+    owner = Owner(max_junk=10_000)
     owner.engine.receive(HELLO + b"HELP\r\n" * 10_000)
     most = 0
     while (event := owner.engine.next_event()) is not None:

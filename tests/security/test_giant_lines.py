@@ -103,7 +103,7 @@ class _Nothing(list[bytes]):
 def test_many_small_commands_in_one_packet_are_worked_through_in_linear_time() -> None:
     work = []
     for count in (1000, 2000):
-        owner = SmtpOwner()
+        owner = SmtpOwner(max_junk=2000)
         owner.send(b"EHLO x\r\n")
         data = b"NOOP\r\n" * count
         before = len(owner.output)

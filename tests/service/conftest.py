@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-ON_BOTH_LOOPS = ("test_connection.py", "test_door.py", "test_bus.py")
+ON_BOTH_LOOPS = ("test_connection.py", "test_door.py", "test_bus.py", "test_floods.py")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -27,11 +27,12 @@ def client_context() -> ssl.SSLContext:
 
 
 class Script(Session):
-    """Answers lines: `say WORDS`, `starttls`, `quit`, `wait` (for `go`), `pour N` (octets, drained as it goes),
+    """Answers lines: `say WORDS`, `starttls`, `quit`, `wait` (for `go`), `rest SECONDS`, `pour N` (octets, drained),
     `busy`, `free`, `fail`. `seen` tells the whole story in order."""
 
     def __init__(self, *, patience: float = 60.0, most: int = 1 << 20) -> None:
         self.drain: Callable[[], Awaitable[None]] | None = None
+        self.pause: Callable[[float], Awaitable[None]] | None = None
         self.patience = patience
         self.most = most
         self.seen: list[str] = []
@@ -97,6 +98,11 @@ class Script(Session):
                 self.say("waited")
             elif command == "pour":
                 await self._pour(int(argument))
+            elif command == "rest":
+                assert self.pause is not None
+                self.waits.set()
+                await self.pause(float(argument))
+                self.say("rested")
             elif command in ("busy", "free"):
                 self._busy = command == "busy"
                 self.say(command)

@@ -202,7 +202,7 @@ async def test_a_peer_that_does_not_read_costs_bounded_memory(stage: Open) -> No
     client.send("pour 8000000")
     await server.session()
     connection = server.connections[0]
-    await until(lambda: connection._choked)
+    await until(lambda: connection._flow.choked)
     await asyncio.sleep(0.05)
     assert connection._transport.get_write_buffer_size() < 512 << 10
     client.send("quit")
@@ -217,7 +217,7 @@ async def test_a_session_that_pours_ends_when_its_peer_resets(stage: Open) -> No
     client = Client(server.port)
     client.send("pour 8000000")
     await server.session()
-    await until(lambda: server.connections[0]._choked)
+    await until(lambda: server.connections[0]._flow.choked)
     client.reset()
     session = await server.over()
     assert session.seen[-1] == "closed"
@@ -395,7 +395,7 @@ async def test_over_tls_a_peer_that_does_not_read_costs_bounded_memory(stage: Op
 
     client = await in_thread(begin)
     await server.session()
-    await until(lambda: server.connections[0]._choked)
+    await until(lambda: server.connections[0]._flow.choked)
     assert server.connections[0]._transport.get_write_buffer_size() < 1 << 20
     assert len(await in_thread(client.rest)) > 20_000_000
     client.close()
@@ -572,6 +572,40 @@ async def test_a_stop_in_a_hurry_waits_for_nobody(stage: Open) -> None:
     server.connections[0].stop()
     server.connections[0].hurry()
     assert await in_thread(client.rest) == b"farewell\r\n"
+    client.close()
+    await server.over()
+
+
+async def test_a_session_that_is_made_to_wait_goes_on_afterwards(stage: Open) -> None:
+    server = await stage()
+    client = Client(server.port)
+    client.send("rest 0.001", "say more", "quit")
+    assert await in_thread(client.rest) == b"hello\r\nrested\r\nmore\r\nbye\r\n"
+    client.close()
+    await server.over()
+
+
+@pytest.mark.parametrize("how", ["stop", "hurry", "reset"])
+async def test_nobody_is_made_to_wait_past_the_end(stage: Open, how: str) -> None:
+    server = await stage()
+    client = Client(server.port)
+    client.send("rest 3600", "rest 3600")
+    session = await server.session()
+    await session.waits.wait()
+    if how == "reset":
+        client.reset()
+    else:
+        getattr(server.connections[0], how)()
+        assert b"rested\r\n" in await in_thread(client.rest)
+        client.close()
+    await server.over()
+
+
+async def test_who_waits_for_an_answer_is_not_silent(stage: Open) -> None:
+    server = await stage(patience=0.05)
+    client = Client(server.port)
+    client.send("rest 0.3", "quit")
+    assert await in_thread(client.rest) == b"hello\r\nrested\r\nbye\r\n"
     client.close()
     await server.over()
 

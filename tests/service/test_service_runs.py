@@ -1,5 +1,6 @@
 """The service as a whole: it starts, stops, reloads, survives deaths, and gives up what it does not need."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -63,6 +64,41 @@ def test_it_starts_says_so_and_stops(service: Service) -> None:
     assert not any(alive(pid) for pid in workers)
     assert not (service.folder / "data/run/service.json").exists()
     assert [event["signal"] for event in service.events("service stopping")] == ["SIGTERM"]
+
+
+@pytest.mark.parametrize("said", [b"EHLO x\r\n", b"MAIL FROM:<a@b.test>\r\nRCPT TO:<c@builder.test>\r\nRSET\r\n"])
+def test_workers_that_are_flooded_end_in_time(service: Service, said: bytes) -> None:
+    service.configure(workers=1, more="[limits]\njunk_commands = 1000000000\nerrors = 1000000000\n")
+    service.start()
+    flooding = threading.Semaphore(0)
+
+    def flood() -> None:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as client:
+            client.setblocking(True)
+            threading.Thread(target=_pour, args=(client, b"EHLO x\r\n" + said * 1000), daemon=True).start()
+            for _ in range(20):
+                client.recv(1 << 16)
+            flooding.release()
+            with contextlib.suppress(ConnectionError):
+                while client.recv(1 << 16):
+                    pass
+
+    floods = [threading.Thread(target=flood) for _ in range(4)]
+    for one in floods:
+        one.start()
+    for _ in floods:
+        assert flooding.acquire(timeout=PATIENCE)
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    assert service.events("workers killed") == [] and len(service.events("service stopped")) == 1
+    for one in floods:
+        one.join()
+
+
+def _pour(client: socket.socket, octets: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            client.sendall(octets)
 
 
 def test_each_worker_keeps_to_a_processor_of_its_own_where_every_processor_has_one(service: Service) -> None:

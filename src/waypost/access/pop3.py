@@ -4,7 +4,6 @@ The mailbox is held exclusively from the login on, and seen as it was then. Mess
 in one commit, and the mailbox is given back on every way out.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -20,15 +19,17 @@ from waypost.protocol.pop3.events import (
     AuthResponse,
     AuthStarted,
     Closed,
+    JunkSaid,
     Leaving,
     MessageWanted,
+    MuchSaid,
     PasswordGiven,
     Pop3Event,
     StartTls,
 )
 from waypost.protocol.pop3.replies import Pop3Reply
 from waypost.protocol.pop3.server import Pop3Options, Pop3Server
-from waypost.protocol.session import Next, Peer, Session, TlsInfo
+from waypost.protocol.session import EVENTS_A_TURN, JUNK_PAUSE, Next, Peer, Session, TlsInfo
 from waypost.storage import Account, Conflict, Mailboxes, StorageError
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ LOGIN_TIMEOUT = 60.0
 class Pop3Session(Session):
     """One POP3 client. `timeout` is the seconds it may be silent after the login: RFC 1939 3 asks for ten minutes.
 
-    `forms` are shared with the other sessions of the process; None makes them for this one.
+    `forms` are shared with the other sessions of the process; None makes them for this one. `max_junk` is
+    `limits.junk_commands`.
     """
 
     def __init__(
@@ -53,13 +55,14 @@ class Pop3Session(Session):
         starttls: bool,
         timeout: float = 600.0,
         forms: SentForms | None = None,
+        max_junk: int = 100,
     ) -> None:
         self._desk = desk
         self._mailboxes = mailboxes
         self._forms = forms or SentForms(mailboxes)
         self._now = now
         self._timeout = timeout
-        self._engine = Pop3Server(Pop3Options(hostname, starttls=starttls))
+        self._engine = Pop3Server(Pop3Options(hostname, starttls=starttls, max_junk=max_junk))
         self._peer = Peer("", 0, "", 0)
         self._tls: TlsInfo | None = None
         self._attempt: LoginAttempt | None = None
@@ -92,16 +95,18 @@ class Pop3Session(Session):
 
     async def advance(self) -> Next:
         """Handle what was received. While much output waits it is drained first, so that it stays bounded."""
-        engine = self._engine
+        engine, handled = self._engine, 0
         try:
             while True:
                 event = engine.next_event()
                 if event is not None:
                     await self._handle(event)
-                elif engine.full:
-                    await self._drain()
-                else:
+                    handled += 1
+                elif not engine.full:
                     break
+                if engine.full or engine.says_much or handled >= EVENTS_A_TURN:
+                    handled = 0
+                    await self._drain()
         except Exception:
             engine.shut_down(replies.INTERNAL, "a fault of ours")
             raise
@@ -166,7 +171,10 @@ class Pop3Session(Session):
                 self._engine.answer(replies.START_TLS)
             case Leaving():
                 await self._leave(event)
-            case AuthResponse() | Closed():
+            case JunkSaid():
+                if self.pause is not None:
+                    await self.pause(JUNK_PAUSE)
+            case AuthResponse() | MuchSaid() | Closed():
                 return
 
     # The login.
@@ -268,7 +276,6 @@ class Pop3Session(Session):
             self._held.append(self._engine.take_output())
             return
         await self.drain()
-        await asyncio.sleep(0)  # a client that reads fast must not keep the other sessions waiting
 
     def _log_problem(self, event: str, error: StorageError, **facts: int) -> None:
         fields = {"peer": self._peer.address, **facts, "problem": str(error)}

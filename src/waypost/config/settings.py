@@ -200,6 +200,10 @@ class Limits:
     """Networks without the two limits above."""
     errors: Count = 20
     """Refused commands after which a session is closed."""
+    junk_commands: Count = 100
+    """Commands in a session that lead to nothing: NOOP, RSET, VRFY, a second EHLO, refused commands, transactions that
+    are given up. After so many each answer waits for a second, and after twice as many the session is closed. A message
+    or a login lets the count begin anew. In POP3 each message of the mailbox adds four to the limit."""
     transactions: Count = 1000
     """Messages in one session."""
     command_timeout: Timeout = 5 * MINUTE

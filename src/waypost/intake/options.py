@@ -31,5 +31,6 @@ def server_options(
         max_recipients=limits.recipients,
         max_transactions=limits.transactions,
         max_errors=limits.errors,
+        max_junk=limits.junk_commands,
         greeting="LMTP" if lmtp else "ESMTP",
     )

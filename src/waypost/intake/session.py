@@ -21,7 +21,7 @@ from waypost.intake.policy import Policy
 from waypost.login.desk import LoginDesk
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
-from waypost.protocol.session import Next, Peer, TlsInfo
+from waypost.protocol.session import EVENTS_A_TURN, JUNK_PAUSE, Next, Peer, TlsInfo
 from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.events import (
     AuthCancelled,
@@ -30,6 +30,7 @@ from waypost.protocol.smtp.events import (
     Closed,
     DataStarted,
     Hello,
+    JunkSaid,
     MailOffered,
     MessageChunk,
     MessageEnded,
@@ -76,6 +77,7 @@ class SmtpSession:
         "_tls_wanted",
         "_too_early",
         "drain",
+        "pause",
     )
 
     def __init__(
@@ -91,6 +93,7 @@ class SmtpSession:
         greeting_delay: float = 0.0,
     ) -> None:
         self.drain: Callable[[], Awaitable[None]] | None = None
+        self.pause: Callable[[float], Awaitable[None]] | None = None
         self._engine = SmtpServer(options, now=now)
         self._lmtp = options.lmtp
         self._policy = policy
@@ -149,7 +152,7 @@ class SmtpSession:
 
     async def advance(self) -> Next:  # hot: bench/accept
         """Handle what was received until more input is needed."""
-        engine = self._engine
+        engine, handled = self._engine, 0
         while (event := engine.next_event()) is not None:
             try:
                 await _HANDLERS[type(event)](self, event)
@@ -160,7 +163,9 @@ class SmtpSession:
                 self._answer_failure(event, replies.INTERNAL)
             if self._tls_wanted:
                 return Next.START_TLS
-            if engine.says_much and self.drain is not None:
+            handled += 1
+            if (handled >= EVENTS_A_TURN or engine.says_much) and self.drain is not None:
+                handled = 0
                 await self.drain()
         return self._next()
 
@@ -314,8 +319,11 @@ class SmtpSession:
             self._content = None
 
     async def _much_said(self, event: MuchSaid) -> None:
-        """`advance` writes the replies; others come first, too, before the rest of the commands is looked at."""
-        await asyncio.sleep(0)
+        """`advance` writes the replies, and lets others work."""
+
+    async def _junk_said(self, event: JunkSaid) -> None:
+        if self.pause is not None:
+            await self.pause(JUNK_PAUSE)
 
     async def _closed(self, event: Closed) -> None:
         self._drop_content()
@@ -353,5 +361,6 @@ _HANDLERS: dict[type, Callable[[SmtpSession, Any], Awaitable[None]]] = {
     MessageRefused: SmtpSession._refused,
     TransactionReset: SmtpSession._reset,
     MuchSaid: SmtpSession._much_said,
+    JunkSaid: SmtpSession._junk_said,
     Closed: SmtpSession._closed,
 }

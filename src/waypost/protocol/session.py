@@ -30,6 +30,13 @@ class Peer(msgspec.Struct, frozen=True):
     tls: TlsInfo | None = None
 
 
+EVENTS_A_TURN = 32
+"""How many events of whatever kind a session handles before it lets others work (`Session.drain`)."""
+
+JUNK_PAUSE = 1.0
+"""Seconds that a client waits for each answer after too many commands that led to nothing."""
+
+
 class Next(Enum):
     """What a session needs now."""
 
@@ -42,9 +49,14 @@ class Session(Protocol):
     """One client's session over one connection. Calls never overlap; `closed` comes last, exactly once."""
 
     drain: Callable[[], Awaitable[None]] | None = None
-    """Set by the connection before `start`. A session awaits it inside `start` or `advance` when much output waits:
-    it writes `take_output()` and returns once the transport's buffer is low again, so that output stays bounded.
+    """Set by the connection before `start`. A session awaits it inside `start` or `advance` when much output waits, and
+    after each `EVENTS_A_TURN` events: it writes `take_output()`, lets other sessions work, and returns once the
+    transport's buffer is low again. So output stays bounded, and nobody keeps the event loop for himself.
     It raises `ConnectionError` when the connection is gone; the session lets that pass, out of `advance`."""
+
+    pause: Callable[[float], Awaitable[None]] | None = None
+    """Set by the connection before `start`: waits so many seconds before a client that wastes our time is answered. It
+    returns early when the session is to end."""
 
     async def start(self, peer: Peer) -> Next:
         """The connection is open (and TLS done, on an implicit TLS port): greet."""

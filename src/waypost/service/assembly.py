@@ -199,7 +199,13 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
 
     def reads(*, starttls: bool) -> Make:
         return lambda: Pop3Session(
-            desk=desk, mailboxes=storage.mailboxes, now=now, hostname=hostname, starttls=starttls, forms=forms
+            desk=desk,
+            mailboxes=storage.mailboxes,
+            now=now,
+            hostname=hostname,
+            starttls=starttls,
+            forms=forms,
+            max_junk=limits.junk_commands,
         )
 
     return {

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from waypost.protocol.session import Next, Peer, Session
 from waypost.service.eager import begin
+from waypost.service.flow import Flow
 from waypost.service.outbox import Outbox
 from waypost.service.tls import ServerTls, handshake_problem
 
@@ -65,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._waiter: asyncio.Future[None] | None = None  # somebody waits until the peer has read
+        self._flow = Flow(self._loop)
         self._held: list[bytes] = []
         self._heard = self._started = self._loop.time()
         self._unsent = 0
@@ -73,7 +74,6 @@ class Connection(asyncio.Protocol):
         self._fresh = False  # input came since the session last advanced
         self._eof = False
         self._paused = False
-        self._choked = False  # the transport has more to write than it likes
         self._ending = False  # the session has said farewell
         self._stopping = False  # it is to, as soon as it is not busy
         self._transport: asyncio.Transport
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             self._ended(self)
             return
-        self._session.drain = self._drain
+        self._session.drain, self._session.pause = self._drain, self._flow.rest
         self._state = _State.OPEN
         peer, handshake = self._peer, transport.get_extra_info("ssl_object")
         if handshake is not None and self._tls is not None:
@@ -122,13 +122,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The peer reads too slowly: nothing more is said until it has caught up."""
-        self._choked = True
+        self._flow.choked = True
 
     def resume_writing(self) -> None:
         """The peer has read."""
-        self._choked = False
         self._heard = self._loop.time()
-        self._release()
+        self._flow.writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; the session is told when its present work is done."""
@@ -138,7 +137,7 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._release()
+        self._flow.end()
         if self._task is None:
             self._finish()
         elif not self._eof:
@@ -196,15 +195,14 @@ class Connection(asyncio.Protocol):
     async def _follow(self, wanted: Next) -> bool:
         """Do what the session asks for; True when it should advance again at once."""
         self._flush()
-        if self._stopping and not self._ending and self._state is _State.OPEN and not self._session.busy:
-            self._farewell(timed_out=False)
+        self._stop_when_idle()
         if wanted is Next.CLOSE or self._ending:
             self._end()
             return False
         if wanted is Next.START_TLS and self._state is _State.OPEN:
             await self._shake_hands()
-        if self._choked:
-            await self._until_writable()
+        if self._flow.choked:
+            await self._flow.until_writable()
         if self._state is not _State.OPEN:
             return False
         if self._paused and self._session.wants_input:
@@ -242,27 +240,17 @@ class Connection(asyncio.Protocol):
         self._heard = self._loop.time()
 
     async def _drain(self) -> None:
-        """The session's hook: write what it has said, and wait until the peer has read most of it.
+        """The session's hook: write what it has said, wait until the peer has read most of it, let others work.
 
         Raises `ConnectionResetError` when the connection is gone.
         """
         self._flush()
         self._outbox.release(self._transport)
-        await self._until_writable()
+        await self._flow.until_writable()
+        await self._flow.let_others_work()
         if self._state is _State.GONE:
             raise ConnectionResetError("the connection is gone")
-
-    async def _until_writable(self) -> None:
-        while self._choked and self._state is not _State.GONE:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-
-    def _release(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._stop_when_idle()
 
     # STARTTLS.
 
@@ -279,7 +267,7 @@ class Connection(asyncio.Protocol):
         self._outbox.release(plain)
         plain.pause_reading()
         plain.set_write_buffer_limits(high=0)  # uvloop: a transport that still writes can't change over
-        await self._until_writable()
+        await self._flow.until_writable()
         if self._state is not _State.SHAKING:
             return
         try:
@@ -336,7 +324,7 @@ class Connection(asyncio.Protocol):
             return
         silent_until = self._heard + self._session.timeout
         lasts_until = self._started + self._timing.session
-        waiting = self._task is None or self._waiter is not None  # for the peer, and not for ourselves
+        waiting = self._task is None or self._flow.waits_for_peer  # for the peer, and not for ourselves
         if now >= lasts_until or (waiting and now >= silent_until):
             self._farewell(timed_out=True)
             return
@@ -345,8 +333,13 @@ class Connection(asyncio.Protocol):
 
     # The end.
 
+    def _stop_when_idle(self) -> None:
+        if self._stopping and not self._ending and self._state is _State.OPEN and not self._session.busy:
+            self._farewell(timed_out=False)
+
     def _farewell(self, *, timed_out: bool) -> None:
         self._ending = True
+        self._flow.wake()
         if self._state is _State.SHAKING:  # nothing can be said in the middle of a handshake
             self._transport.abort()
             return
@@ -356,7 +349,7 @@ class Connection(asyncio.Protocol):
             self._fail(error)
             return
         self._flush()
-        if self._waiter is not None and timed_out:  # it does not even read
+        if self._flow.waits_for_peer and timed_out:  # it does not even read
             self._transport.abort()
         elif self._task is None:
             self._end()
@@ -392,7 +385,7 @@ class Connection(asyncio.Protocol):
     def _finish(self) -> None:
         """The session's end, once: the connection is gone and nothing of it runs."""
         session, ended = self._session, self._ended
-        session.drain = None  # a circle less for the collector
+        session.drain = session.pause = None  # circles less for the collector
         try:
             session.closed()
         except Exception:  # whoever wrote it, the place must be given back

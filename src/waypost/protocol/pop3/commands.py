@@ -3,7 +3,7 @@
 To add a command is to write its function and its line in `COMMANDS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from waypost.protocol.pop3 import replies
@@ -23,17 +23,22 @@ from waypost.protocol.pop3.replies import Pop3Reply
 from waypost.protocol.sasl.scram import SaslError, unbase64
 
 MAX_AUTH_LINE = 12288  # octets, as in RFC 4954 section 4: the same mechanisms send the same messages
+_LINES = 1000  # of a listing, made at once
 _HTTP = frozenset({b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH"})
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: who runs it, in which states it is legal, where it is defined, whether it has an argument."""
+    """One command: who runs it, in which states it is legal, where it is defined, whether it has an argument.
+
+    `junk` is True where a client can say it for ever without getting anywhere; RSET counts by itself.
+    """
 
     run: Callable[[Dialogue, bytes], None]
     states: frozenset[State]
     section: str
     argument: bool = True
+    junk: bool = True
 
 
 class Refused(Exception):
@@ -68,6 +73,9 @@ def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/pop3
             command.run(session, argument)
         except Refused as refused:
             session.error(refused.reply)
+        else:
+            if command.junk:
+                session.count_junk()
 
 
 # In both states.
@@ -190,7 +198,15 @@ def _listing(session: Dialogue, argument: bytes, line: Callable[[int], bytes]) -
         session.write(b"+OK " + line(_index(session, argument)))
         return
     session.say(replies.contents(maildrop.count, maildrop.octets))
-    session.write(b"".join([line(index) for index in maildrop.present()]) + b".\r\n")
+    session.listing = _pieces(maildrop, line)
+
+
+def _pieces(maildrop: Maildrop, line: Callable[[int], bytes]) -> Iterator[bytes]:
+    """Yield a listing in pieces, so that a mailbox of a million messages takes no long turn."""
+    present = maildrop.present()
+    for start in range(0, len(present), _LINES):
+        yield b"".join([line(index) for index in present[start : start + _LINES]])
+    yield b".\r\n"
 
 
 def _retr(session: Dialogue, argument: bytes) -> None:
@@ -223,8 +239,10 @@ def _noop(session: Dialogue, argument: bytes) -> None:
 
 def _rset(session: Dialogue, argument: bytes) -> None:
     maildrop = _maildrop(session)
+    marked = len(maildrop.deleted)
     maildrop.reset()
     session.say(replies.contents(maildrop.count, maildrop.octets))
+    session.count_junk(1 + marked)
 
 
 # Arguments.
@@ -260,18 +278,18 @@ _AFTER = frozenset({State.TRANSACTION})
 
 COMMANDS = {
     b"CAPA": Command(_capa, _BEFORE | _AFTER, "RFC 2449 5", argument=False),
-    b"QUIT": Command(_quit, _BEFORE | _AFTER, "RFC 1939 4, RFC 1939 6", argument=False),
-    b"STLS": Command(_stls, _BEFORE, "RFC 2595 4", argument=False),
+    b"QUIT": Command(_quit, _BEFORE | _AFTER, "RFC 1939 4, RFC 1939 6", argument=False, junk=False),
+    b"STLS": Command(_stls, _BEFORE, "RFC 2595 4", argument=False, junk=False),
     b"UTF8": Command(_utf8, _BEFORE, "RFC 6856 2.1", argument=False),
     b"USER": Command(_user, _BEFORE, "RFC 1939 7"),
-    b"PASS": Command(_pass, _BEFORE, "RFC 1939 7"),
-    b"AUTH": Command(_auth, _BEFORE, "RFC 5034 4"),
+    b"PASS": Command(_pass, _BEFORE, "RFC 1939 7", junk=False),
+    b"AUTH": Command(_auth, _BEFORE, "RFC 5034 4", junk=False),
     b"STAT": Command(_stat, _AFTER, "RFC 1939 5", argument=False),
     b"LIST": Command(_list, _AFTER, "RFC 1939 5"),
-    b"RETR": Command(_retr, _AFTER, "RFC 1939 5"),
-    b"DELE": Command(_dele, _AFTER, "RFC 1939 5"),
+    b"RETR": Command(_retr, _AFTER, "RFC 1939 5", junk=False),
+    b"DELE": Command(_dele, _AFTER, "RFC 1939 5", junk=False),
     b"NOOP": Command(_noop, _AFTER, "RFC 1939 5", argument=False),
-    b"RSET": Command(_rset, _AFTER, "RFC 1939 5", argument=False),
+    b"RSET": Command(_rset, _AFTER, "RFC 1939 5", argument=False, junk=False),
     b"TOP": Command(_top, _AFTER, "RFC 1939 7"),
     b"UIDL": Command(_uidl, _AFTER, "RFC 1939 7"),
 }

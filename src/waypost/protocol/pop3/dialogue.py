@@ -4,12 +4,13 @@
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from waypost.protocol.pop3 import replies
 from waypost.protocol.pop3.content import DotStuffer, TopCutter
-from waypost.protocol.pop3.events import Closed, Pop3Event
+from waypost.protocol.pop3.events import Closed, JunkSaid, Pop3Event
 from waypost.protocol.pop3.maildrop import Maildrop
 from waypost.protocol.pop3.replies import Pop3Reply
 
@@ -22,6 +23,7 @@ class Pop3Options:
     starttls: bool = False  # STLS is offered until TLS is on
     max_command_line: int = 1024  # RFC 2449 section 4 asks for 255
     max_errors: int = 20
+    max_junk: int = 100  # commands that lead to nothing; answers wait past it, and past twice it the session ends
 
 
 class State(Enum):
@@ -43,6 +45,8 @@ class Dialogue:
         "cutter",
         "errors",
         "events",
+        "junk",
+        "listing",
         "maildrop",
         "mechanisms",
         "options",
@@ -73,7 +77,9 @@ class Dialogue:
         self.maildrop: Maildrop | None = None  # from the login on
         self.stuffer = DotStuffer()
         self.cutter: TopCutter | None = None  # of TOP
+        self.listing: Iterator[bytes] | None = None  # of LIST or UIDL, what was not written yet
         self.errors = 0
+        self.junk = 0  # commands since the login that led to nothing
 
     # Input.
 
@@ -135,11 +141,27 @@ class Dialogue:
         if self.errors > self.options.max_errors:
             self.say(replies.TOO_MANY_ERRORS)
             self.close("too many errors")
+        else:
+            self.count_junk()
+
+    def count_junk(self, commands: int = 1) -> None:
+        """Count commands that lead to nothing: past the limit the client waits, past twice the limit it must go.
+
+        A client may ask for the size, the unique id and the top of each message, and once more.
+        """
+        self.junk += commands
+        limit = self.options.max_junk + (0 if self.maildrop is None else 4 * self.maildrop.total)
+        if self.junk > 2 * limit:
+            self.say(replies.TOO_MUCH_JUNK)
+            self.close("too many commands that lead to nothing")
+        elif self.junk > limit:
+            self.events.append(JunkSaid())
 
     def close(self, reason: str) -> None:
         """End the session; the owner writes what is left and closes."""
         if self.state is not State.CLOSED:
             self.state = State.CLOSED
             self.question = None
+            self.listing = None
             self.drop_input()
             self.events.append(Closed(reason))

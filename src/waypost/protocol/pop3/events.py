@@ -65,10 +65,31 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
+class MuchSaid:
+    """Much was answered without an event: the owner writes the answers before it asks for the next event."""
+
+
+@dataclass(frozen=True, slots=True)
+class JunkSaid:
+    """One more command that leads to nothing, past the limit: the owner lets the client wait for its answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The session is over: write what `take_output` holds, then close. `reason` is for the log."""
 
     reason: str
 
 
-Pop3Event = PasswordGiven | AuthStarted | AuthResponse | AuthCancelled | StartTls | MessageWanted | Leaving | Closed
+Pop3Event = (
+    PasswordGiven
+    | AuthStarted
+    | AuthResponse
+    | AuthCancelled
+    | StartTls
+    | MessageWanted
+    | Leaving
+    | MuchSaid
+    | JunkSaid
+    | Closed
+)

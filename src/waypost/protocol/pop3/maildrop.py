@@ -4,7 +4,7 @@ Message numbers count from 1 and keep their meaning for the whole session.
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class Maildrop:
@@ -31,6 +31,11 @@ class Maildrop:
     def count(self) -> int:
         """Messages that are not marked."""
         return len(self._sizes) - len(self._deleted)
+
+    @property
+    def total(self) -> int:
+        """All messages, marked or not."""
+        return len(self._sizes)
 
     @property
     def any_deleted(self) -> bool:
@@ -74,7 +79,7 @@ class Maildrop:
         """Return number and unique id of a message, as in UIDL: 1 to 41 characters of RFC 1939's 70."""
         return b"%d %d.%d\r\n" % (index + 1, self._uidvalidity, self._uids[index])
 
-    def present(self) -> Iterable[int]:
+    def present(self) -> Sequence[int]:
         """Return the indexes of the messages that are not marked, in order."""
         if not self._deleted:
             return range(len(self._sizes))

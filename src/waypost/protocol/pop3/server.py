@@ -9,7 +9,7 @@ import base64
 from waypost.protocol.pop3 import replies
 from waypost.protocol.pop3.commands import MAX_AUTH_LINE, read_auth, run_command
 from waypost.protocol.pop3.dialogue import Dialogue, Pop3Options, State
-from waypost.protocol.pop3.events import Leaving, Pop3Event, StartTls
+from waypost.protocol.pop3.events import Leaving, MuchSaid, Pop3Event, StartTls
 from waypost.protocol.pop3.maildrop import Maildrop
 from waypost.protocol.pop3.replies import Pop3Reply
 
@@ -17,6 +17,8 @@ __all__ = ["Pop3Options", "Pop3Server"]
 
 _MAX_BUFFER = 64 * 1024
 _MAX_OUTPUT = 256 * 1024
+_MUCH_OUTPUT = 64  # pieces
+_MUCH_SAID = MuchSaid()
 _SILENT = frozenset({State.SENDING, State.HANDSHAKE, State.CLOSED})
 
 
@@ -57,6 +59,11 @@ class Pop3Server:
         return self._session.output_size >= _MAX_OUTPUT
 
     @property
+    def says_much(self) -> bool:
+        """True when many answers wait to be written: their number follows the client's commands, not its reading."""
+        return len(self._session.output) > _MUCH_OUTPUT
+
+    @property
     def closed(self) -> bool:
         """True when the session is over."""
         return self._session.state is State.CLOSED
@@ -86,6 +93,11 @@ class Pop3Server:
         """Return the next event; None while an answer or more input is needed, or output must be taken."""
         session = self._session
         while not session.events:
+            if session.listing is not None:
+                self._list_on()
+                if self.full:
+                    return _MUCH_SAID
+                continue
             if session.question is not None or self.full or session.state in _SILENT:
                 return None
             before = session.maildrop is None
@@ -95,11 +107,23 @@ class Pop3Server:
                     read_auth(session, line)
                 else:
                     run_command(session, line)
+                if self.says_much and not session.events:
+                    return _MUCH_SAID
             elif not session.events:
                 if not self._eof:
                     return None
                 session.close("the client went away")
         return session.events.popleft()
+
+    def _list_on(self) -> None:
+        """Write the next piece of a listing."""
+        session = self._session
+        assert session.listing is not None
+        piece = next(session.listing, None)
+        if piece is None:
+            session.listing = None
+        else:
+            session.write(piece)
 
     # Answers. After `shut_down`, which may come before the owner has one, they change nothing.
 
@@ -134,6 +158,7 @@ class Pop3Server:
         session = self._session
         session.maildrop = maildrop
         session.state = State.TRANSACTION
+        session.junk = 0
         session.say(replies.contents(maildrop.count, maildrop.octets))
 
     def begin(self, size: int) -> None:
@@ -173,18 +198,18 @@ class Pop3Server:
 
     def tls_started(self, mechanisms: tuple[str, ...]) -> None:
         """The handshake is done: everything from before it is forgotten (RFC 2595 4)."""
-        errors = self._session.errors
+        errors, junk = self._session.errors, self._session.junk
         self._session = Dialogue(self._session.options, tls=True, mechanisms=mechanisms)
-        self._session.errors = errors
+        self._session.errors, self._session.junk = errors, junk
 
     def shut_down(self, reply: Pop3Reply | None, reason: str) -> None:
         """End the session from our side at once. `reply` None says nothing (RFC 1939 3, at a time-out).
 
-        Inside a message nothing is said either: it would be read as a part of it, which then has no end.
+        Inside a message or a listing nothing is said either: it would be read as a part of it, which then has no end.
         """
         session = self._session
         if session.state is not State.CLOSED:
-            if reply is not None and session.state is not State.SENDING:
+            if reply is not None and session.state is not State.SENDING and session.listing is None:
                 session.say(reply)
             session.close(reason)
 

@@ -105,13 +105,14 @@ def _hello(session: Dialogue, argument: bytes, *, extended: bool) -> None:
         if not reply.positive:
             session.error(reply)
             return
-        if session.envelope is not None:
-            session.events.append(TransactionReset())
-        session.forget_envelope()
+        said_before = session.state is not State.START
+        given_up = _give_up(session)
         session.state = State.READY
         session.extended = extended
         lines = _capabilities(session) if extended else ()
         session.say(Reply(250, None, (session.options.hostname, *lines)))
+        if said_before:
+            session.count_junk(1 + given_up)
 
     session.ask(Hello(name, extended), answered)
 
@@ -223,6 +224,9 @@ def _rcpt(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
     recipient = parse_rcpt(_after(argument, b"TO:"), smtputf8=envelope.smtputf8)
     if len(envelope.recipients) >= session.options.max_recipients:
         session.say(replies.TOO_MANY_RECIPIENTS)  # no error: the client goes on with DATA (RFC 5321 4.5.3.1.10)
+        session.overshoot += 1
+        if session.overshoot > session.options.max_recipients:
+            session.count_junk()
         return
 
     def answered(reply: Reply) -> None:
@@ -281,12 +285,24 @@ def _bdat(session: Dialogue, argument: bytes) -> None:
 
 
 def _rset(session: Dialogue, argument: bytes) -> None:
-    if session.envelope is not None:
-        session.events.append(TransactionReset())
-    session.forget_envelope()
+    given_up = _give_up(session)
     if session.state is not State.START:
         session.state = State.READY
     session.say(replies.RESET)
+    session.count_junk(1 + given_up)
+
+
+def _give_up(session: Dialogue) -> int:
+    """Forget a transaction that led to no message; return how many useless commands it counts for.
+
+    A sender may give up one message for many recipients without being taken for a flood: ten of them count for one.
+    """
+    envelope = session.envelope
+    session.forget_envelope()
+    if envelope is None:
+        return 0
+    session.events.append(TransactionReset())
+    return 1 + len(envelope.recipients) // 10
 
 
 # The rest.
@@ -294,14 +310,17 @@ def _rset(session: Dialogue, argument: bytes) -> None:
 
 def _noop(session: Dialogue, argument: bytes) -> None:
     session.say(replies.OK)
+    session.count_junk()
 
 
 def _help(session: Dialogue, argument: bytes) -> None:
     session.say(replies.HELP)
+    session.count_junk()
 
 
 def _vrfy(session: Dialogue, argument: bytes) -> None:
     session.say(replies.CANNOT_VERIFY if argument else replies.SYNTAX)
+    session.count_junk()
 
 
 def _expn(session: Dialogue, argument: bytes) -> None:

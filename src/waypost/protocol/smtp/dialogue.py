@@ -14,7 +14,7 @@ from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.content import ChunkReader, DotReader
-from waypost.protocol.smtp.events import Closed, ServerEvent
+from waypost.protocol.smtp.events import Closed, JunkSaid, ServerEvent
 
 _MAX_REPLY_LINE = 510  # octets, without the CRLF
 
@@ -35,6 +35,7 @@ class ServerOptions:
     max_command_line: int = 4096
     max_transactions: int = 1000
     max_errors: int = 20
+    max_junk: int = 100  # commands that lead to no message; replies wait past it, and past twice it the session ends
     max_hold: int = 30 * 86400  # FUTURERELEASE: seconds into the future
     greeting: str = "ESMTP"
 
@@ -70,10 +71,12 @@ class Dialogue:
         "errors",
         "events",
         "extended",
+        "junk",
         "last_chunk",
         "now",
         "options",
         "output",
+        "overshoot",
         "position",
         "question",
         "refusal",
@@ -102,6 +105,8 @@ class Dialogue:
         self.discarding = 0  # octets of a refused BDAT that still come
         self.refusal: Reply | None = None  # what the content's end will be answered with
         self.errors = 0
+        self.junk = 0  # commands since the last message or login that led to nothing
+        self.overshoot = 0  # recipients past the limit, in this transaction
         self.transactions = 0
 
     # Input.
@@ -168,6 +173,21 @@ class Dialogue:
         elif self.errors > self.options.max_errors:
             self.say(replies.TOO_MANY_ERRORS)
             self.close("too many errors")
+        else:
+            self.count_junk()
+
+    def count_junk(self, commands: int = 1) -> None:
+        """Count commands that lead to no message: past the limit the client waits, past twice the limit it must go."""
+        self.junk += commands
+        if self.junk > 2 * self.options.max_junk:
+            self.say(replies.TOO_MUCH_JUNK)
+            self.close("too many commands without a message")
+        elif self.junk > self.options.max_junk:
+            self.events.append(JunkSaid())
+
+    def got_somewhere(self) -> None:
+        """A message was taken, or the client has logged in: what was useless before is forgiven."""
+        self.junk = 0
 
     def close(self, reason: str) -> None:
         """End the session; the owner writes what is left and closes."""
@@ -191,6 +211,7 @@ class Dialogue:
         self.content = None
         self.chunks = None
         self.refusal = None
+        self.overshoot = 0
 
 
 @lru_cache(maxsize=256)

@@ -87,6 +87,10 @@ class MuchSaid(msgspec.Struct, frozen=True):
     """Many commands were answered without an event: the owner writes the replies before it asks for the next event."""
 
 
+class JunkSaid(msgspec.Struct, frozen=True):
+    """One more command that leads to no message, past the limit: the owner lets the client wait for its reply."""
+
+
 class Closed(msgspec.Struct, frozen=True):
     """The session is over: write what `take_output` holds, then close. `reason` is for the log."""
 
@@ -107,5 +111,6 @@ ServerEvent = (
     | MessageRefused
     | TransactionReset
     | MuchSaid
+    | JunkSaid
     | Closed
 )

@@ -59,6 +59,8 @@ def read_chunk(session: Dialogue) -> bool:
     else:
         session.say(Reply(250, "2.0.0", (f"{chunks.size} octets so far",)))
         session.state = State.BDAT
+        if not data:  # a chunk of no octets
+            session.count_junk()
     return True
 
 
@@ -95,6 +97,7 @@ def _content_ended(session: Dialogue, size: int) -> None:
         if reply.positive:
             session.say(reply)
             session.errors = 0  # who brings mail may be wrong about a recipient in each message
+            session.got_somewhere()
         else:
             session.error(reply)
         session.end_transaction()
@@ -122,6 +125,7 @@ def auth_answered(session: Dialogue, reply: Reply) -> None:
     session.state = State.READY
     if reply.positive:
         session.auth_done = True
+        session.got_somewhere()
         session.say(reply)
     else:
         session.error(reply)

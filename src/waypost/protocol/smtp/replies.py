@@ -28,6 +28,7 @@ USE_BDAT = reply(503, "5.5.1", "BINARYMIME content comes by BDAT (RFC 3030)")
 DATA_OR_BDAT = reply(503, "5.5.1", "DATA can't follow BDAT; say RSET first")
 TLS_ACTIVE = reply(503, "5.5.1", "TLS is on already")
 TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors")
+TOO_MUCH_JUNK = reply(421, "4.7.0", "Too many commands without a message; please connect again")
 TOO_MANY_TRANSACTIONS = reply(421, "4.5.3", "Enough for one session; please connect again")
 EARLY_TALKER = reply(554, "5.5.1", "You spoke before the greeting")
 
