@@ -21,6 +21,8 @@ COMMANDS = {
     "queue": "See and change what waits to be delivered.",
     "trace": "Tell the whole way of one message.",
     "storage": "Look after the stored messages.",
+    "backup": "Back the storage up while it serves, and verify backups.",
+    "restore": "Bring a backup back.",
     "send": "Compose and submit a message.",
     "fetch": "Read a mailbox by POP3.",
     "lab": "Play the whole road between two hosts on loopback addresses.",

@@ -92,7 +92,10 @@ class Checker:
         rows = dict(self._reading.rows("SELECT id, live FROM segment"))
         for number, path in numbers.items():
             if number is not None and number not in rows and not self._needs(number):
-                yield Problem(f"{path.name}: no row needs this segment", "the running service removes it", None, True)
+                yield Problem(
+                    f"{path.name}: the database does not know this segment; it may hold mail of another time",
+                    "the running service puts it under lost/ and keeps it; `waypost storage recover` reads it",
+                )
         for path in self._folder.glob(f"{ARRIVING}*"):
             if abandoned(path):
                 words = f"{path.name}: half a message that a crash left"

@@ -1,0 +1,188 @@
+"""`waypost backup DIR` takes a backup, while the service runs; `waypost backup verify DIR` reads all that are there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from waypost.cli.frame import config_option, fail, json_option, print_json, print_table, printable
+from waypost.cli.progress import progress
+from waypost.cli.times import iso_time, now
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+    from waypost.storage.sqlite.backup.folder import Backup
+    from waypost.storage.sqlite.backup.octets import DamagedMessage, Progress
+    from waypost.storage.sqlite.backup.verifying import Verified
+
+directory = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+class _Backup(click.Group):
+    """`verify` and `list` are commands of their own; any other first word is the DIR of the command without a name."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or (None if cmd_name.startswith("-") else take)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        return None, take, args
+
+
+@click.group(
+    cls=_Backup,
+    context_settings={"ignore_unknown_options": True},
+    subcommand_metavar="[--keep N] [--quick] DIR | verify DIR | list DIR",
+)
+def backup() -> None:
+    """Back the storage up into DIR while it serves; verify and list backups.
+
+    `waypost backup DIR` copies the database as it is at one moment, and of the segments what DIR lacks. It verifies
+    the copy, and only then removes the backup before. Run it again and again with the same DIR, on another disk.
+    The configuration, certificates and password files are for you to copy.
+
+    \b
+    --keep N   how many backups stay; they share segments (1)
+    --quick    verify the database and what is new, instead of every octet in DIR
+    --json     print JSON
+    """
+
+
+@contextlib.contextmanager
+def show(what: str) -> Iterator[Progress]:
+    """Show the progress of a step."""
+    with progress(what, 0) as bar:
+        yield bar.reach
+
+
+@click.command(name="DIR")
+@directory
+@click.option("--keep", default=1, show_default=True, type=click.IntRange(1), help="How many backups stay.")
+@click.option("--quick", is_flag=True, help="Of the octets, verify only those that are new.")
+@config_option
+@json_option
+def take(settings: Settings, directory: Path, keep: int, quick: bool, as_json: bool) -> None:
+    """Back the storage up into DIR, and verify it.
+
+    Exits with 1 when it failed, and when messages are damaged in the storage itself: then they are named, and older
+    backups stay.
+    """
+    from waypost.storage import StorageError
+    from waypost.storage.sqlite.backup.taking import take_backup
+
+    try:
+        taken = take_backup(settings.data, directory, now=now(), keep=keep, quick=quick, show=show)
+    except StorageError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or directory}: {error.strerror}")
+    if as_json:
+        found = {"copied": taken.copied, "removed": list(taken.removed), "damaged": _damaged(taken.damaged)}
+        print_json({**_about(taken.backup), **found})
+    else:
+        manifest = taken.backup.manifest
+        click.echo(
+            f"{directory}: backup {taken.backup.name}, {manifest.messages} messages, {manifest.octets} octets; "
+            f"{taken.copied} octets were copied. Verified."
+        )
+        _print_damaged(taken.damaged)
+    if taken.damaged:
+        fail(
+            f"{len(taken.damaged)} messages are damaged in the storage itself: run `waypost storage check`; older "
+            "backups were kept"
+        )
+
+
+@backup.command()
+@directory
+@json_option
+def verify(directory: Path, as_json: bool) -> None:
+    """Read every backup in DIR: the database, and every octet that it needs. Exits with 1 when one is not whole."""
+    import apsw
+
+    from waypost.storage import StorageError
+    from waypost.storage.sqlite.backup.folder import BackupFolder
+    from waypost.storage.sqlite.backup.verifying import verify as verify_all
+
+    try:
+        found = verify_all(BackupFolder(directory), show)
+    except (StorageError, apsw.Error) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or directory}: {error.strerror}")
+    if as_json:
+        print_json({"whole": all(each.whole for each in found), "backups": [_json_of(each) for each in found]})
+    else:
+        for each in found:
+            state = "whole" if each.whole else each.problem or f"{len(each.damaged)} messages are not whole"
+            click.echo(printable(f"{each.backup.name}: {each.backup.manifest.messages} messages: {state}"))
+            _print_damaged(each.damaged)
+    if not all(each.whole for each in found):
+        raise SystemExit(1)
+
+
+@backup.command(name="list")
+@directory
+@json_option
+def list_backups(directory: Path, as_json: bool) -> None:
+    """List the backups in DIR, the oldest first."""
+    from waypost.storage import StorageError
+    from waypost.storage.sqlite.backup.folder import BackupFolder
+
+    try:
+        backups = BackupFolder(directory).backups()
+    except StorageError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or directory}: {error.strerror}")
+    if as_json:
+        print_json([_about(each) for each in backups])
+        return
+    rows = [
+        (each.name, each.manifest.messages, each.manifest.octets, each.manifest.entries, each.manifest.accounts)
+        for each in backups
+    ]
+    print_table(("backup", "messages", "octets", "queue", "accounts"), rows)
+
+
+def _about(backup: Backup) -> dict[str, Any]:
+    manifest = backup.manifest
+    return {
+        "backup": backup.name,
+        "time": iso_time(manifest.time),
+        "version": manifest.version,
+        "schema": manifest.schema,
+        "messages": manifest.messages,
+        "octets": manifest.octets,
+        "entries": manifest.entries,
+        "accounts": manifest.accounts,
+    }
+
+
+def _json_of(found: Verified) -> dict[str, Any]:
+    return {
+        **_about(found.backup),
+        "whole": found.whole,
+        "problem": found.problem,
+        "damaged": _damaged(found.damaged),
+    }
+
+
+def _damaged(messages: tuple[DamagedMessage, ...]) -> list[dict[str, Any]]:
+    from waypost.message.trace import format_trace_id
+
+    return [
+        {"trace": format_trace_id(each.trace), "segment": each.location.segment, "how": each.how} for each in messages
+    ]
+
+
+def _print_damaged(messages: tuple[DamagedMessage, ...]) -> None:
+    for each in _damaged(messages):
+        click.echo(f"  message {each['trace']} in segment {each['segment']} {each['how']}")

@@ -1,0 +1,148 @@
+"""Copying octets of segments between folders, and reading whether they are what the rows say."""
+
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import apsw
+
+from waypost.message.trace import TraceId
+from waypost.storage.sqlite.reader import SegmentReader
+from waypost.storage.sqlite.segments import Location, record_header, segment_path
+
+_CHUNK = 1 << 20
+_PAGE = 1000
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
+
+_NEEDED = "SELECT segment, max(offset + length) FROM message GROUP BY segment ORDER BY segment"
+_MESSAGES = """
+SELECT id, segment, offset, length, crc FROM message WHERE (segment, offset) > (?, ?)
+ORDER BY segment, offset LIMIT ?"""
+_COPIES = "SELECT segment, offset, octets FROM unflushed ORDER BY segment, offset"
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedMessage:
+    """A message whose octets are not what was stored, and how."""
+
+    trace: TraceId
+    location: Location
+    how: str
+
+
+def needed_segments(connection: apsw.Connection) -> dict[int, int]:
+    """Return the segments that messages need, and up to which octet. Raises `apsw.Error`."""
+    return dict(connection.execute(_NEEDED).fetchall())
+
+
+def copy_segment(source: Path, target: Path, end: int) -> int:
+    """Let `target` have the octets of `source` up to `end`, durably; what it has already stays. Returns how many were
+    copied. A segment that is missing or too short gives what it has. Raises `OSError`."""
+    have = target.stat().st_size if target.exists() else 0
+    if have >= end:
+        return 0
+    try:
+        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            position = have
+            while position < end and (data := os.pread(reading, min(_CHUNK, end - position), position)):
+                _write(writing, data, position)
+                position += len(data)
+            os.fsync(writing)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+    return position - have
+
+
+def write_copies(connection: apsw.Connection, folder: Path, ends: dict[int, int]) -> None:
+    """Write octets into segments that the database may hold alone (`copies.py`). Raises `OSError`, `apsw.Error`."""
+    for segment, rows in groupby(connection.execute(_COPIES), key=itemgetter(0)):
+        if segment in ends:
+            _write_at(segment_path(folder, segment), [(offset, octets) for _, offset, octets in rows])
+
+
+def _write_at(path: Path, pieces: list[tuple[int, bytes]]) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        for offset, octets in pieces:
+            _write(fd, octets, offset)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, data: bytes, position: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, position)
+        position, view = position + done, view[done:]
+
+
+def damaged_messages(
+    connection: apsw.Connection, folder: Path, progress: Progress, *, only: set[int] | None = None
+) -> Iterator[DamagedMessage]:
+    """Read all messages in the order of their octets, or those in some segments; yield those that are not whole.
+
+    Raises `apsw.Error`.
+    """
+    total = int(connection.execute("SELECT count(*) FROM message").get)
+    reader = SegmentReader(folder, keep=4)
+    segment, offset, done = -1, -1, 0
+    progress(0, total)
+    try:
+        while rows := connection.execute(_MESSAGES, (segment, offset, _PAGE)).fetchall():
+            for trace, segment, offset, length, crc in rows:
+                if only is not None and segment not in only:
+                    continue
+                location = Location(segment, offset, length, crc)
+                how = _damage(reader, location)
+                if how is not None:
+                    yield DamagedMessage(TraceId(trace), location, how)
+            done += len(rows)
+            progress(done, max(done, total))
+    finally:
+        reader.close()
+
+
+def _damage(reader: SegmentReader, location: Location) -> str | None:
+    found, position = 0, 0
+    try:
+        while position < location.length:
+            wanted = min(_CHUNK, location.length - position)
+            data = reader.read(location.segment, location.offset + position, wanted)
+            if not data:
+                return f"ends {location.length - position} octets too early"
+            found = zlib.crc32(data, found)
+            position += len(data)
+    except OSError as error:
+        return f"can't be read: {os.strerror(error.errno or 0)}"
+    return None if found == location.crc else "holds other octets than were stored"
+
+
+def copy_message(message: DamagedMessage, source: Path, target: Path) -> bool:
+    """Write one message anew into the segment of `target`, when it is whole in that of `source`. Raises `OSError`."""
+    place = message.location
+    reader = SegmentReader(source, keep=1)
+    try:
+        octets = reader.read(place.segment, place.offset, place.length)
+    except OSError:
+        return False
+    finally:
+        reader.close()
+    if len(octets) != place.length or zlib.crc32(octets) != place.crc:
+        return False
+    header = record_header(message.trace, place.length, place.crc)
+    _write_at(segment_path(target, place.segment), [(place.offset - len(header), header + octets)])
+    return True

@@ -1,0 +1,247 @@
+"""Restoring: a backup becomes the storage of a data directory, which begins a new life with it.
+
+Everything is prepared and verified in `restoring/` inside the data directory. Then what is there goes to `lost/`, and
+what was prepared takes its place. While `restoring/` is there, nothing starts on the data directory.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from waypost.message.trace import Micros, format_trace_id
+from waypost.storage.errors import Conflict, StorageError
+from waypost.storage.files import try_lock
+from waypost.storage.folders import make_folder, sync_folder
+from waypost.storage.sqlite import life as lives
+from waypost.storage.sqlite.backup.database import count_of, life_of, require_whole, sync_file
+from waypost.storage.sqlite.backup.folder import BackupFolder
+from waypost.storage.sqlite.backup.octets import (
+    DamagedMessage,
+    copy_segment,
+    damaged_messages,
+    needed_segments,
+    write_copies,
+)
+from waypost.storage.sqlite.backup.taking import Show
+from waypost.storage.sqlite.connection import connect
+from waypost.storage.sqlite.life import Life
+from waypost.storage.sqlite.lost import lost_folder
+from waypost.storage.sqlite.migrate import DATABASE, migrate, pending
+from waypost.storage.sqlite.renewal import renew
+from waypost.storage.sqlite.segments import segment_number, segment_path
+from waypost.storage.sqlite.taking_up import RESTORING
+
+_MARGIN = 64 << 20  # octets of the disk that a restore leaves free
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is restored: a database and the segments of it. `name`: of a backup in a folder of several."""
+
+    database: Path
+    segments: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What became of a restore. `lost`: where that lies which was there before."""
+
+    messages: int
+    accounts: int
+    held: int
+    damaged: tuple[DamagedMessage, ...]
+    lost: Path | None
+
+
+def find_source(place: Path, name: str | None) -> Source:
+    """Return what a directory has to restore: a backup of `waypost backup`, or `waypost.db` beside `segments/`.
+
+    Raises `StorageError`, `OSError`.
+    """
+    folder = BackupFolder(place)
+    if folder.is_one:
+        backup = folder.choose(name)
+        return Source(backup.database, backup.segments, backup.name)
+    if (place / DATABASE).is_file() and (place / "segments").is_dir():
+        return Source(place / DATABASE, place / "segments", str(place))
+    raise StorageError(f"{place} holds neither backups nor a copied data directory ({DATABASE} beside segments/)")
+
+
+def is_used(data: Path) -> bool:
+    """True when a data directory holds a storage already."""
+    return any((data / name).exists() for name in (DATABASE, RESTORING)) or any(
+        segment_number(path) is not None for path in (data / "segments").glob("*.seg")
+    )
+
+
+def restore(
+    source: Source,
+    data: Path,
+    *,
+    now: Micros,
+    show: Show,
+    despite_damage: bool = False,
+    own: Callable[[Path], None] = lambda path: None,
+) -> Restored:
+    """Make the storage of `data` what the source holds. `own` gives what was made to the service's user.
+
+    Messages that are not whole end it, unless `despite_damage`; nothing has changed then. Raises `Conflict` while a
+    process uses either of them, `StorageError`, `OSError`.
+    """
+    if source.segments.resolve() == (data / "segments").resolve():
+        raise StorageError(f"{data} is the data directory itself")
+    make_folder(data)
+    with _alone(data), _alone(source.database.parent, make=False):
+        previous = _previous(data)
+        work = data / RESTORING
+        if work.exists():  # of a restore that was broken off: copies, and no more
+            shutil.rmtree(work)
+        work.mkdir(mode=0o700)
+        try:
+            found = _prepare(source, work, previous, now, show, despite_damage)
+            own(work)
+        except BaseException:
+            shutil.rmtree(work)
+            raise
+        lost = _change_over(data, work, now, own)
+        return Restored(*found, lost)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, *, make: bool = True) -> Iterator[None]:
+    """Hold a data directory against every process that would use it. Raises `Conflict`."""
+    path = folder / "in-use.lock"
+    if not make and not path.exists():
+        yield
+        return
+    fd = os.open(path, (os.O_CREAT | os.O_RDWR if make else os.O_RDONLY) | os.O_CLOEXEC, 0o600)
+    try:
+        if not try_lock(fd):
+            raise Conflict(f"{folder} is in use: stop the service first")
+        yield
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
+def _previous(data: Path) -> Life | None:
+    """Return how far the storage had come that is replaced: it is the one that clients know."""
+    found = [life for life in (lives.read_file(data), lives.read_file(data / RESTORING)) if life is not None]
+    return max(found, key=lambda life: life.restores, default=None)
+
+
+def _prepare(
+    source: Source, work: Path, previous: Life | None, now: Micros, show: Show, despite_damage: bool
+) -> tuple[int, int, int, tuple[DamagedMessage, ...]]:
+    """Make the whole new storage in a folder of its own; return counts of messages, accounts, held entries, damage."""
+    try:
+        _copy_database(source.database, work)
+        migrate(work)
+        shutil.rmtree(work / "snapshots", ignore_errors=True)  # the backup is one
+        connection = connect(work / DATABASE)
+        try:
+            require_whole(connection, source.database)
+            _copy_segments(connection, source.segments, work, show)
+            with show("Verifying messages") as progress:
+                damaged = tuple(damaged_messages(connection, work / "segments", progress))
+            if damaged and not despite_damage:
+                raise StorageError(_words(source, damaged))
+            held = _begin_anew(connection, work, previous, now)
+            found = count_of(connection, "message"), count_of(connection, "account"), held, damaged
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise StorageError(f"{source.database}: {error}") from error
+    for path in (work / f"{DATABASE}-wal", work / f"{DATABASE}-shm"):
+        path.unlink(missing_ok=True)
+    sync_file(work / DATABASE)
+    for folder in (work / "segments", work):
+        sync_folder(folder)
+    return found
+
+
+def _words(source: Source, damaged: tuple[DamagedMessage, ...]) -> str:
+    names = ", ".join(format_trace_id(message.trace) for message in damaged[:5])
+    more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
+    return (
+        f"{source.name}: {len(damaged)} messages are not whole ({names}{more}); nothing was changed. --despite-damage "
+        "restores everything else"
+    )
+
+
+def _copy_database(database: Path, work: Path) -> None:
+    size = database.stat().st_size
+    _require_room(work, size)
+    for suffix in ("", "-wal"):  # a copied data directory may have a log beside it
+        path = database.with_name(database.name + suffix)
+        if path.is_file():
+            shutil.copyfile(path, work / (DATABASE + suffix), follow_symlinks=False)
+            (work / (DATABASE + suffix)).chmod(0o600)
+    pending(work)  # a newer schema is refused before anything else is copied
+
+
+def _copy_segments(connection: apsw.Connection, source: Path, work: Path, show: Show) -> None:
+    ends = needed_segments(connection)
+    (work / "segments").mkdir(mode=0o700)
+    _require_room(work, sum(_size(segment_path(source, segment), end) for segment, end in ends.items()))
+    with show("Copying segments") as progress:
+        for number, (segment, end) in enumerate(ends.items()):
+            progress(number, len(ends))
+            copy_segment(segment_path(source, segment), segment_path(work / "segments", segment), end)
+    write_copies(connection, work / "segments", ends)
+    # They are shorter than where they come from: nothing here is appended to any more.
+    with connection:
+        for segment in ends:
+            path = segment_path(work / "segments", segment)
+            size = path.stat().st_size if path.exists() else 0
+            connection.execute("UPDATE segment SET sealed = 1, size = ? WHERE id = ?", (size, segment)).fetchall()
+        connection.execute("DELETE FROM unflushed").fetchall()
+        connection.execute("DELETE FROM segment WHERE id NOT IN (SELECT segment FROM message)").fetchall()
+
+
+def _size(path: Path, end: int) -> int:
+    return min(path.stat().st_size, end) if path.exists() else 0
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed + _MARGIN:
+        raise StorageError(f"{folder.parent}: {needed} octets are needed, and {free} are free; nothing was changed")
+
+
+def _begin_anew(connection: apsw.Connection, work: Path, previous: Life | None, now: Micros) -> int:
+    there = life_of(connection) or Life(lives.new_id())
+    fresh = there.renewed(previous)
+    largest = max(needed_segments(connection), default=0)
+    with connection:
+        held = renew(connection, fresh, restores=fresh.restores - there.restores, largest=largest, now=now)
+    lives.write_file(work, fresh)
+    return held
+
+
+def _change_over(data: Path, work: Path, now: Micros, own: Callable[[Path], None]) -> Path | None:
+    """Put what is there aside, and what was prepared in its place; return where the first lies."""
+    there = [data / name for name in (f"{DATABASE}-wal", f"{DATABASE}-shm", DATABASE, lives.FILE, "segments")]
+    there = [path for path in there if path.exists()]
+    lost = None
+    if there:
+        lost = lost_folder(data, "before-restore", now)
+        own(lost.parent)
+        for path in there:
+            path.rename(lost / path.name)
+        sync_folder(lost)
+        sync_folder(data)
+    for name in ("segments", lives.FILE, DATABASE):
+        (work / name).rename(data / name)
+    sync_folder(data)
+    work.rmdir()
+    sync_folder(data)
+    return lost

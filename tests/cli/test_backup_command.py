@@ -1,0 +1,121 @@
+"""`waypost backup` and `waypost restore`, as an operator types them."""
+
+import json
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+from tests.cli.post_office import in_storage
+from tests.storage.letters import Letters
+
+from waypost.message.trace import TraceId, format_trace_id
+from waypost.service import privileges
+from waypost.service.privileges import service_identity
+from waypost.storage.sqlite import DATABASE
+
+
+@pytest.fixture(autouse=True)
+def an_ordinary_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is restored stays this user's: a test process can't come back from being another one."""
+    monkeypatch.setattr(privileges, "service_identity", lambda user, data: None)
+
+
+@pytest.fixture
+def message(config: Path) -> TraceId:
+    async def fill(letters: Letters) -> TraceId:
+        bob = await letters.account("bob@example.org")
+        return await letters.post(b"precious", to=["carol@elsewhere.test"], mailboxes=[bob.inbox])
+
+    return in_storage(config, fill)
+
+
+def test_a_backup_is_taken_listed_verified_and_restored(run: Run, config: Path, message: TraceId) -> None:
+    assert "1 messages" in run("backup", "b").stdout
+    assert json.loads(run("backup", "--keep", "2", "b", "--json").stdout)["copied"] == 0
+    assert [each["messages"] for each in json.loads(run("backup", "list", "b", "--json").stdout)] == [1, 1]
+    assert run("backup", "list", "b").stdout.splitlines()[0].split() == [
+        *("backup", "messages", "octets", "queue", "accounts")
+    ]
+    assert run("backup", "verify", "b").stdout.count("whole") == 2
+    assert json.loads(run("backup", "verify", "b", "--json").stdout)["whole"] is True
+    assert "nothing was done" in run("restore", "b", stdin="n\n", status=1).output
+    output = run("restore", "b", "--yes").stdout
+    assert "1 messages, 1 accounts" in output and "What was there before lies in" in output
+    assert "1 entries of the queue are held" in output
+    assert "held since a restore" in run("queue", "list").stdout
+    assert run("queue", "release", "--error", "held since a restore").stdout == "1 entry was released.\n"
+    assert "no problems" in run("storage", "check").stdout
+
+
+def test_a_new_host_with_another_name_needs_no_confirmation(
+    run: Run, config: Path, message: TraceId, tmp_path: Path
+) -> None:
+    run("backup", "b")
+    run("init", "new", "--domain", "example.org", "--hostname", "other.example.org")
+    found = json.loads(run("restore", "b", "--config", "new/waypost.toml", "--json").stdout)
+    assert found["messages"] == 1 and found["lost"] is None
+    assert "bob@example.org" in run("account", "list", "--config", "new/waypost.toml").stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+def test_what_root_restores_belongs_to_the_services_user(
+    run: Run, config: Path, message: TraceId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(privileges, "service_identity", service_identity)
+    run("backup", "b")
+    data = tmp_path / "new/data"
+    run("init", "new", "--domain", "example.org", "--hostname", "other.example.org")
+    other = pwd.getpwnam("daemon")
+    os.chown(data, other.pw_uid, other.pw_gid)
+    run("restore", "b", "--config", "new/waypost.toml")
+    owners = {path.stat().st_uid for path in (data, *data.rglob("*"))}
+    assert owners == {other.pw_uid}
+
+
+def test_damage_ends_with_1_and_names_the_message(run: Run, config: Path, message: TraceId) -> None:
+    run("backup", "b")
+    (segment,) = Path("b/segments").iterdir()
+    segment.write_bytes(segment.read_bytes().replace(b"precious", b"Precious"))
+    name = format_trace_id(message)
+    output = run("backup", "verify", "b", status=1).stdout
+    assert f"message {name} in segment 1 holds other octets than were stored" in output
+    found = json.loads(run("backup", "verify", "b", "--json", status=1).stdout)
+    assert [each["trace"] for each in found["backups"][0]["damaged"]] == [name]
+    assert name in run("restore", "b", "--yes", status=1).output
+    assert "1 messages are not whole" in run("restore", "b", "--yes", "--despite-damage").stdout
+
+
+def test_what_is_no_backup_is_said(run: Run, config: Path, message: TraceId) -> None:
+    assert "holds no backups" in run("backup", "verify", "nowhere", status=1).output
+    assert "holds no backups" in run("backup", "list", "nowhere", status=1).output
+    assert "holds neither backups nor" in run("restore", "nowhere", "--yes", status=1).output
+    run("backup", "b")
+    assert "has no backup x; it has 20" in run("restore", "b", "--backup", "x", "--yes", status=1).output
+    Path("b/waypost-backup.json").write_text("{}x")
+    assert "can't be read" in run("backup", "b", status=1).output
+
+
+def test_a_host_without_a_database_says_so(run: Run, config: Path) -> None:
+    assert "there is no database to back up" in run("backup", "b", status=1).output
+    assert not Path("b").exists()
+
+
+def test_a_directory_that_is_refused_is_accepted_when_its_operator_says_so(
+    run: Run, config: Path, message: TraceId
+) -> None:
+    data = config.parent / "data"
+    assert "It fits: nothing to do." in run("storage", "accept", "--yes").stdout
+    for path in data.glob(f"{DATABASE}*"):
+        path.unlink()
+    (segment,) = (data / "segments").iterdir()
+    octets = segment.read_bytes()
+    for command in (("status",), ("storage", "check"), ("queue", "list"), ("account", "list")):
+        output = run(*command, status=1).output
+        assert "waypost.db is missing" in output and "waypost restore DIR" in output
+    assert "nothing was done" in run("storage", "accept", stdin="n\n", status=1).output
+    assert "Accepted" in run("storage", "accept", "--yes").stdout
+    assert run("account", "list").stdout.count("example.org") == 0
+    (kept,) = (data / "lost").rglob("*.seg")
+    assert kept.read_bytes() == octets
