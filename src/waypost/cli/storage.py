@@ -9,6 +9,7 @@ import click
 from waypost.cli.accepting import accept
 from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, printable, run_with_storage
 from waypost.cli.progress import progress
+from waypost.cli.recovering import recover
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -69,6 +70,7 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
 
 
 storage.add_command(accept)
+storage.add_command(recover)
 
 
 def _json_of(checker: Checker, problems: list[Problem]) -> dict[str, Any]:

@@ -120,7 +120,9 @@ class Batch:
         """Count the octets of these messages to their segments, where they are by now, needed or not."""
         for message in messages:
             location = self._locations[id(message)]
-            self.grow(location.segment, size=location.offset + location.length)
+            file = body_of(message).file
+            size = location.offset + location.length if file is None else file.size
+            self.grow(location.segment, size=size)
 
     def has_entry(self, entry: int) -> bool:
         """True when a queue entry is there, and no operation of this batch takes it away."""

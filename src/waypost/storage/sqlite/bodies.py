@@ -11,7 +11,7 @@ from waypost.message.trace import TraceId
 from waypost.protocol.canonical import FormMeter
 from waypost.storage.spool import NewMessage
 from waypost.storage.sqlite.arriving import ArrivingFile
-from waypost.storage.sqlite.segments import HEADER, Location, record_header
+from waypost.storage.sqlite.segments import HEADER, Location, head_record, record_header
 from waypost.storage.sqlite.space import Space
 
 _WRITE_SIZE = 256 * 1024
@@ -25,6 +25,7 @@ class SqliteBody:
         "_crc",
         "_discarded",
         "_folder",
+        "_headed",
         "_lent",
         "_space",
         "_threshold",
@@ -42,6 +43,7 @@ class SqliteBody:
         self._buffered = 0
         self._lent = 0
         self._discarded = False
+        self._headed = False
         self.meter = FormMeter()
         """What the octets are like, for readers that can't take any."""
         self.parts: list[bytes] = []
@@ -78,10 +80,17 @@ class SqliteBody:
         self.parts = []
         self._buffered = 0
 
-    def finish(self, file: ArrivingFile, trace: TraceId) -> None:
-        """Write what is left and make the file durable, in the writer's thread. Raises what the file raises."""
+    def finish(self, file: ArrivingFile, trace: TraceId, head: bytes) -> None:
+        """Write what is left and make the file durable, in the writer's thread. Raises what the file raises.
+
+        The head, which was not known when the first octets were written, follows them in a record of its own: rows have
+        it too, and this one is for whoever has to do without them.
+        """
         if self.parts:
             self._spill(file)
+        if not self._headed:
+            file.write(head_record(trace, head))
+            self._headed = True
         file.finish(record_header(trace, self.size, self._crc))
 
     def location(self, file: ArrivingFile) -> Location:

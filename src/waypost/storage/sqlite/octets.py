@@ -100,7 +100,7 @@ class Octets:
         for operation, message, file in files:
             try:
                 if message is not None:
-                    body_of(message).finish(file, message.trace)
+                    body_of(message).finish(file, message.trace, message.head)
             except Exception as error:  # noqa: BLE001  whatever it is, it belongs to who waits for it
                 written.fail(operation, error)
         files = [item for item in files if id(item[0]) not in written.errors]

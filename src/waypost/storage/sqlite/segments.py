@@ -23,6 +23,8 @@ from waypost.storage.folders import sync_folder
 
 HEADER = struct.Struct("<4sQQI")
 MAGIC = b"WPS1"
+MAGIC_OF_HEAD = b"WPH1"
+"""Of a record with the head of the message in front of it, whose octets went to disk before the head was known."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _IOV_MAX = 1000
 
@@ -95,6 +97,11 @@ def remove_abandoned(path: Path) -> bool:
 def record_header(trace: TraceId, length: int, crc: int) -> bytes:
     """Return the header of a record."""
     return HEADER.pack(MAGIC, trace, length, crc)
+
+
+def head_record(trace: TraceId, head: bytes) -> bytes:
+    """Return the record of a head."""
+    return HEADER.pack(MAGIC_OF_HEAD, trace, len(head), zlib.crc32(head)) + head
 
 
 class OpenSegment:

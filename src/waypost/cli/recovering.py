@@ -1,0 +1,83 @@
+"""`waypost storage recover DIR`: whatever can be read of a damaged data directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from waypost.cli.backup import directory, show
+from waypost.cli.frame import config_option, fail, json_option, print_json, printable
+from waypost.cli.times import now
+
+if TYPE_CHECKING:
+    from waypost.config.settings import Settings
+    from waypost.storage.sqlite.salvage.recovering import Recovered
+
+
+@click.command()
+@directory
+@config_option
+@json_option
+def recover(settings: Settings, directory: Path, as_json: bool) -> None:
+    """Bring everything that can be read of a damaged data directory into DIR, which is new or empty.
+
+    The damaged one is left as it is. DIR gets a database with every row that can be read and the octets of their
+    messages, which `waypost restore DIR` puts in place; and messages/, with each message in a file that no row leads
+    to: all of them, when the database is gone. Deleted mail may be among those. Stop the service first.
+    """
+    from waypost.storage import StorageError
+    from waypost.storage.sqlite.salvage.recovering import recover as bring_out
+
+    try:
+        done = bring_out(settings.data, directory, now=now(), show=show)
+    except StorageError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or directory}: {error.strerror}")
+    if as_json:
+        print_json(_json_of(done))
+    else:
+        for line in _lines(done, directory):
+            click.echo(printable(line))
+    if not done.messages and not done.files and done.database is not None:
+        raise SystemExit(1)
+
+
+def _json_of(done: Recovered) -> dict[str, Any]:
+    from waypost.message.trace import format_trace_id
+
+    return {
+        "database": done.database is None,
+        "problem": done.database,
+        "messages": done.messages,
+        "files": done.files,
+        "damaged": [format_trace_id(trace) for trace in done.damaged],
+        "mailboxes_made": done.mailboxes_made,
+        "tables": [
+            {"table": each.table, "rows": each.rows, "holes": each.holes, "problems": each.words}
+            for each in done.tables
+        ],
+    }
+
+
+def _lines(done: Recovered, directory: Path) -> list[str]:
+    from waypost.message.trace import format_trace_id
+
+    lines = []
+    if done.database is not None:
+        lines.append(f"The database can't be read: {done.database}. Messages were read from the segments alone.")
+    for found in done.tables:
+        if found.holes:
+            lines.append(
+                f"{found.table}: {found.rows} rows; {found.holes} times something was skipped: {found.words[0]}"
+            )
+    for trace in done.damaged:
+        lines.append(f"message {format_trace_id(trace)} is not whole; what there is of it lies in {directory}/damaged")
+    if done.mailboxes_made:
+        lines.append(f"{done.mailboxes_made} mailboxes were made anew; mail programs will fetch them again.")
+    if done.database is None:
+        lines.append(f"{done.messages} messages with their rows: `waypost restore {directory}` puts them in place.")
+    lines.append(f"{done.files} messages that no row leads to: {directory}/messages")
+    return lines

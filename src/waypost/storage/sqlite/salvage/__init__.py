@@ -1,0 +1,1 @@
+"""Salvage: whatever can be read of a damaged data directory, brought out into another place."""
