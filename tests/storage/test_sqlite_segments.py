@@ -140,7 +140,7 @@ class TestDamage:
         trace = await letters.post(octets, to=[BOB])
         path = segment_path(engine.data / "segments", int(files_in(engine.data)[0][:12]))
         with path.open("r+b") as file:
-            file.seek(-3, os.SEEK_END)
+            file.seek(1000)
             file.write(b"!")
         with pytest.raises(StorageError, match="is damaged on disk, in segment 1"):
             await stored(letters.storage.spool, trace)
