@@ -91,6 +91,37 @@ async def test_neither_a_catch_all_nor_a_route_follows_a_route_inside_of_a_local
         assert (await talk.say(f"RCPT TO:{path}")).startswith("550 5.1.1")
 
 
+ALIKE = [
+    *(
+        "user＠other.test",
+        "user﹫other.test",
+        "user％other.test",
+        "user﹪other.test",
+        "user٪other.test",
+        "user‰other.test",
+    ),
+    *("other.test！user", "other.test﹗user", "other.testǃuser", "other.test‼user", "other.test⁈user", "ü%other.test"),
+    *("user＠other。test", "＠other.test", "user＠", "＠", "ｕser％other"),
+]
+
+
+@pytest.mark.parametrize("local", ALIKE)
+async def test_letters_that_look_like_a_route_lead_nowhere_either(house: House, local: str) -> None:
+    await house.alias("@here.test", "gate@inside.test")
+    house.settings = dataclasses.replace(house.settings, routes=(Route(("here.test",), "inside.test"),))
+    for talk in (await house.reception(), await house.lmtp(), await house.submission("alice@here.test")):
+        await talk.say("MAIL FROM:<alice@here.test> SMTPUTF8")
+        for path in (f"<{local}@here.test>", f'<"{local}"@here.test>', f"<@other.test:{local}@here.test>"):
+            assert (await talk.say(f"RCPT TO:{path}")).startswith("550 5.1.1")
+        assert (await talk.say("RCPT TO:<jürgen@here.test>")).startswith("250"), "the catch-all has other letters"
+
+
+async def test_a_mailbox_of_exactly_such_a_name_has_its_mail(house: House) -> None:
+    await house.account("user％other.test@here.test")
+    talk = await house.reception()
+    assert (await talk.message("x@there.test", "user％other.test@here.test", parameters="SMTPUTF8")).startswith("250")
+
+
 async def test_a_source_route_to_ourselves_is_forgotten(house: House) -> None:
     talk = await house.reception()
     assert (await talk.message("x@there.test", "@other.test,@here.test:bob@here.test")).startswith("250")

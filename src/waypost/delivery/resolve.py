@@ -5,6 +5,7 @@ domain leaves the queue.
 """
 
 import asyncio
+import unicodedata
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ LOCAL_DESTINATION = "[local]"
 
 _ALWAYS = ("postmaster", "abuse")  # RFC 5321 4.5.1, RFC 2142
 _BREATH = 50  # look-ups of one address in a row: a large group holds nobody else up
-_ROUTING = frozenset("%!@")
+_ROUTING = frozenset("%!@" + "\u066a\u2030\u2031\u2052\u01c3\u2762\ua71d")
+"""What routes a local part for some server, and the letters that look like it and that no normalisation changes."""
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -249,4 +251,5 @@ def _fits(account: Account, size: int) -> bool:
 
 
 def _reads_like_a_route(local: str) -> bool:
-    return not _ROUTING.isdisjoint(local)
+    """True for `user%other`, and for `user\uff05other`: whoever is behind us may normalise it."""
+    return not _ROUTING.isdisjoint(local if local.isascii() else unicodedata.normalize("NFKC", local))
