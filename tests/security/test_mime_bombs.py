@@ -22,8 +22,8 @@ from waypost.message.received import count_received, passed_here
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.structure import scan_structure
 from waypost.message.trace import TraceId
-from waypost.protocol.pop3.surrogate import needs_surrogate, surrogate
-from waypost.submission.completion import Malformed, complete, read_originators
+from waypost.protocol.pop3.surrogate import surrogate
+from waypost.submission.completion import Malformed, complete, prepare, read_originators
 
 TRACE = TraceId(1 << 60)
 NOW = 1_795_500_000_000_000
@@ -57,7 +57,8 @@ def is_submitted(data: bytes) -> None:
     """What is done with the header of each message that a user submits."""
     block = HeaderBlock(data)
     with contextlib.suppress(Malformed):
-        read_originators(block, smtputf8=True)
+        block = prepare(block, sender=None, smtputf8=True, names=("mx.here.test",))
+        read_originators(block)
     complete(block, trace=TRACE, hostname="mx.here.test", now=NOW)
 
 
@@ -71,8 +72,7 @@ def is_returned(data: bytes) -> None:
 
 def is_fetched(data: bytes) -> None:
     """What POP3 does with a header that holds UTF-8, for a client that does not say so."""
-    if needs_surrogate(data):
-        surrogate(data)
+    surrogate(data)
 
 
 def are_addresses(data: bytes) -> None:
