@@ -135,7 +135,7 @@ async def test_a_slow_destination_does_not_delay_another(world: World) -> None:
 async def test_no_more_destinations_are_worked_than_there_are_places(world: World) -> None:
     carrier = ScriptedCarrier(world.clock, gate=asyncio.Event())
     for name in ("one.test", "two.test", "three.test"):
-        await world.submit(f"bob@{name}")
+        await world.submit(f"bob@{name}", account=f"{name}@wonderland.test")
     world.dispatcher(carrier, most_destinations=2)
     await carrier.carried.get()
     await carrier.carried.get()
@@ -149,7 +149,7 @@ async def test_no_more_destinations_are_worked_than_there_are_places(world: Worl
 async def test_retries_leave_places_for_destinations_with_fresh_mail(world: World) -> None:
     carrier = ScriptedCarrier(world.clock, gate=asyncio.Event())
     for number in range(5):
-        await world.submit(f"bob@old{number}.test")
+        await world.submit(f"bob@old{number}.test", account=f"account{number}@wonderland.test")
     world.dispatcher(carrier, most_destinations=4)
     old = {await carrier.carried.get() for _ in range(3)}
     await world.clock.somebody_sleeps(30.0)

@@ -225,6 +225,7 @@ class World:
         next_attempt: Micros | None = None,
         priority: int = 0,
         destination: str | None = None,
+        account: str | None = None,
     ) -> EntryId:
         """Accept a message with one entry; return the entry's id."""
         await self.post(
@@ -234,6 +235,7 @@ class World:
             next_attempt=next_attempt,
             priority=priority,
             destination=destination,
+            account=account,
         )
         return int(self.opened._reading.value("SELECT max(id) FROM entry"))
 
@@ -245,6 +247,7 @@ class World:
         next_attempt: Micros | None = None,
         priority: int = 0,
         destination: str | None = None,
+        account: str | None = None,
     ) -> TraceId:
         """Accept a message with one entry; return its trace id."""
         to = tuple(one if isinstance(one, Recipient) else Recipient(Address.parse(one)) for one in recipients)
@@ -255,7 +258,13 @@ class World:
         trace = self.ids()
         await self.storage.spool.accept(
             NewMessage(
-                trace, self.clock.now(), envelope or Envelope(ALICE), b"Received: by us\r\n", body, entries=(entry,)
+                trace,
+                self.clock.now(),
+                envelope or Envelope(ALICE),
+                b"Received: by us\r\n",
+                body,
+                account=account,
+                entries=(entry,),
             )
         )
         body.discard()

@@ -170,7 +170,7 @@ class World:
         """Close the relay: no connection is left, and every slot is free again."""
         await self.relay.close()
         assert self.relay.connections == 0
-        assert self.relay._pool._slots._value == self._slots, "every slot was given back"
+        assert self.relay._pool.free == self._slots, "every slot was given back"
 
 
 @dataclass

@@ -147,7 +147,7 @@ class Outbound:
     source_addresses: tuple[IpAddress, ...] = ()
     """Local addresses that connections go out from, used in turn. Default: the system chooses."""
     max_connections: Count = 500
-    """Connections open at once, over all destinations, in one worker."""
+    """Connections open at once, over all destinations, in one worker. One account or server alone gets half of them."""
     max_connections_per_destination: Count = 20
     """The ceiling to which concurrency for one destination grows."""
     max_messages_per_connection: Count = 100

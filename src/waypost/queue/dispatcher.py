@@ -8,9 +8,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from waypost.message.trace import Micros
+from waypost.queue.admission import Admission
 from waypost.queue.carrier import Carrier
 from waypost.queue.clocks import ClockWatch
 from waypost.queue.reporter import Reporter
@@ -32,15 +33,15 @@ _AFTER_TROUBLE = 10.0  # ... whose entries could not be read
 _AFTER_BUG = 60.0  # ... whose carrier failed by a fault of ours
 _MOST_WANTED = 1000
 _IN_VAIN = 0.25  # seconds in which notices of a destination that could not be claimed wake nobody
-_RESERVE = 4  # one place in so many is kept for destinations with fresh mail
 _LAST_WORDS = 5.0  # seconds for outcomes that are being written when the grace is over
 
 
 class Dispatcher:
     """Owns and works destinations until it is stopped. `owner` is the worker's number; make one a worker.
 
-    `carrier_for` gives the carrier of a destination; `most_destinations` are worked at once. `monotonic` and `sleep`
-    are for tests.
+    `carrier_for` gives the carrier of a destination; `most_destinations` are worked at once, in shares of those who
+    sent the mail, and those of `apart` besides, which need no place. `answered` says which ones answered lately.
+    `monotonic` and `sleep` are for tests.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Dispatcher:
         now: Callable[[], Micros],
         random: random.Random,
         most_destinations: int = 500,
+        apart: Collection[str] = (),
+        answered: Callable[[str], bool] = lambda _: False,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -64,7 +67,7 @@ class Dispatcher:
         self._owner = owner
         self._bus = bus
         self._now = now
-        self._most = most_destinations
+        self._admission = Admission(most_destinations, apart=apart, answered=answered, now=now, monotonic=monotonic)
         self._monotonic = monotonic
         self._sleep = sleep
         self._settler = Settler(queue=queue, reporter=reporter, schedule=schedule, now=now, random=random, sleep=sleep)
@@ -117,6 +120,7 @@ class Dispatcher:
         source = self._sources.get(notice.name)
         if source is not None:
             source.notice()
+            self._admission.noticed(notice.name)
             return
         if len(self._wanted) < _MOST_WANTED:  # those past it are found by their due time
             self._wanted[notice.name] = None
@@ -154,29 +158,44 @@ class Dispatcher:
         rest = self._claims_from - self._monotonic()
         if rest > 0:
             return rest
-        places = self._most - len(self._sources)
-        limit = min(places, max(0, places - self._most // _RESERVE) + len(self._wanted))
-        if limit <= 0:
-            return _SWEEP_EVERY  # a place that becomes free wakes us
-        wanted, self._wanted = list(self._wanted), {}
+        limit = self._admission.limit(self._sources, len(self._wanted))
+        apart = self._admission.missing(self._sources)
+        wanted: list[str] = []
+        if limit > 0:
+            wanted, self._wanted = list(self._wanted), {}
+        elif not apart:
+            return self._nap()  # a place that becomes free wakes us
         now = self._now()
+        if resting := self._admission.resting(wanted):
+            await self._queue.release(self._owner, resting)
         names = await self._queue.claim_destinations(
-            self._owner, now=now, lease=_LEASE * _SECOND, limit=limit, wanted=wanted
+            self._owner,
+            now=now,
+            lease=_LEASE * _SECOND,
+            limit=limit + len(apart),
+            wanted=[*apart, *wanted],
+            only_wanted=limit <= 0,
         )
         for name in names:
-            self._begin(name)
+            self._begin(name, fresh=name in wanted)
         self._remember_vain(name for name in wanted if name not in self._sources)
+        if limit <= 0:
+            return self._nap()
         if len(names) >= limit:
-            return 0.0
+            return 0.0 if self._admission.pause is None else self._nap()
         due = await self._queue.next_due(now=now)
         return _SWEEP_EVERY if due is None else min(_SWEEP_EVERY, max(_SHORTEST_NAP, (due - now) / _SECOND))
+
+    def _nap(self) -> float:
+        pause = self._admission.pause
+        return _SWEEP_EVERY if pause is None else max(_SHORTEST_NAP, pause)
 
     def _remember_vain(self, names: Iterable[str]) -> None:
         now = self._monotonic()
         self._in_vain = {name: until for name, until in self._in_vain.items() if until > now}
         self._in_vain.update((name, now + _IN_VAIN) for name in names)
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, name: str, *, fresh: bool) -> None:
         if name in self._sources:  # its lease had run out, and is ours again
             return
         source = DestinationSource(
@@ -188,13 +207,13 @@ class Dispatcher:
             sleep=self._sleep,
         )
         self._sources[name] = source
-        task = asyncio.create_task(self._carry(name, source))
+        task = asyncio.create_task(self._carry(name, source, fresh=fresh))
         self._carries.add(task)
         task.add_done_callback(self._carries.discard)
 
-    async def _carry(self, name: str, source: DestinationSource) -> None:
+    async def _carry(self, name: str, source: DestinationSource, *, fresh: bool) -> None:
         try:
-            not_before = await self._let_carry(name, source)
+            not_before = await self._let_carry(name, source, fresh=fresh)
             source.close()
             if not source.lost:
                 await insist(
@@ -206,14 +225,21 @@ class Dispatcher:
             del self._sources[name]
             self._woken.set()
 
-    async def _let_carry(self, name: str, source: DestinationSource) -> Micros:
-        """Run the carrier; return the time before which nobody tries the destination again."""
+    async def _let_carry(self, name: str, source: DestinationSource, *, fresh: bool) -> Micros:
+        """Run the carrier in a place; return the time before which nobody tries the destination again."""
         rest = 0.0
         not_before = 0
         try:
-            parting = await self._carrier_for(name).carry(name, source)
-            not_before = parting.not_before
-            await source.spread()
+            place = await self._admission.enter(name, source, fresh=fresh)
+            if place is None:
+                return self._admission.turned_away(name, source)
+            try:
+                if not source.unreadable:
+                    parting = await self._carrier_for(name).carry(name, source)
+                    not_before = parting.not_before
+                    await source.spread()
+            finally:
+                self._admission.leave(place)
         except StorageError as error:
             fields = {"destination": name, "error": str(error)}
             log.warning("storage is in trouble", extra={"fields": fields})
@@ -280,6 +306,7 @@ class Dispatcher:
         """Let what is in flight end, within the grace."""
         for source in self._sources.values():
             source.close()
+        self._admission.close()
         if self._carries:
             await all_or_time(self._carries, self._grace, self._sleep)
         await self._settler.finish(_LAST_WORDS)

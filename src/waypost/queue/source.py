@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from waypost.message.trace import Micros
 from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
 from waypost.queue.outcomes import TIME_IS_UP
+from waypost.queue.places import Holder, submitter
 from waypost.queue.schedule import too_late
 from waypost.queue.settler import Settler
 from waypost.queue.waiting import Sleep, event_or_time
@@ -68,6 +69,18 @@ class DestinationSource:
                 return entry
             if await event_or_time(noticed, left, self._sleep) and not self._closed:
                 await self._keep_pace()
+
+    async def submitters(self) -> list[Holder]:
+        """Return who has sent what is due next: each once, the first one first."""
+        async with self._reading:
+            if not self._closed and self._is_stale():
+                await self._read_page()
+        return list(dict.fromkeys(map(submitter, self._page)))
+
+    def put_down(self) -> None:
+        """Forget what was read: it will not be taken soon."""
+        self._page.clear()
+        self._dry = False
 
     async def _keep_pace(self) -> None:
         rest = self._page_read + _PACE - self._monotonic()

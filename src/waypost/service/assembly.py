@@ -142,6 +142,8 @@ def _way_out(shared: _Shared, secrets: Secrets) -> Dispatcher:
         bus=shared.bus,
         now=now,
         random=random.Random(),
+        apart=(LOCAL_DESTINATION,),
+        answered=relay.answered_lately,
     )
 
 

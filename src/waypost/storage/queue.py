@@ -128,9 +128,16 @@ class Queue(Protocol):
     """Store and forward, on disk. `owner` is a worker's number."""
 
     async def claim_destinations(
-        self, owner: int, *, now: Micros, lease: Micros, limit: int, wanted: Sequence[str] = ()
+        self,
+        owner: int,
+        *,
+        now: Micros,
+        lease: Micros,
+        limit: int,
+        wanted: Sequence[str] = (),
+        only_wanted: bool = False,
     ) -> list[str]:
-        """Lease up to `limit` destinations that have due entries and no live owner, `wanted` ones first.
+        """Lease up to `limit` destinations that have due entries and no live owner, `wanted` ones first, or only those.
 
         The lease ends at now + lease unless `renew`ed.
         """

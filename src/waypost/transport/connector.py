@@ -23,7 +23,7 @@ from waypost.protocol.sasl import choose
 from waypost.protocol.smtp.client import ClientOptions, SmtpClient
 from waypost.transport.broken_tls import lasts
 from waypost.transport.connection import Connection, ServerFailed, TlsFailed
-from waypost.transport.pool import Pool
+from waypost.transport.pool import Pool, Wish
 from waypost.transport.tls_client import TlsClient, tls_words
 from waypost.transport.ways import Server, Way
 from waypost.transport.wire import Timeouts, Wire
@@ -96,15 +96,15 @@ class Connector:
         self._most_messages = most_messages
         self._now = now
 
-    async def connect(self, way: Way, *, patient: bool) -> Connection | None:
+    async def connect(self, way: Way, *, wish: Wish) -> Connection | None:
         """Return a connection that is ready for messages. Raises `NobodyAnswers`.
 
-        None when all slots are taken and the caller is not patient enough to wait for one.
+        None when there is no slot for it, and it is not to wait for one (`Pool.slot`).
         """
         failures: list[ServerFailed] = []
         for server in way.servers[:_MOST_SERVERS]:
             try:
-                return await self._reach(server, way, patient=patient)
+                return await self._reach(server, way, wish=wish)
             except ServerFailed as failure:
                 failures.append(failure)
             except Exception:  # a fault of ours costs this server, not the destination for ever
@@ -113,18 +113,18 @@ class Connector:
             failures[-1].server = server
         raise NobodyAnswers(failures, all_asked=way.whole and len(way.servers) <= _MOST_SERVERS)
 
-    async def _reach(self, server: Server, way: Way, *, patient: bool) -> Connection | None:
+    async def _reach(self, server: Server, way: Way, *, wish: Wish) -> Connection | None:
         if way.tls is TlsPolicy.OPPORTUNISTIC and way.username is None:
-            return await self._reach_opportunistically(server, way, patient=patient)
+            return await self._reach_opportunistically(server, way, wish=wish)
         modes = self._modes(way)
         while True:
             try:
-                return await self._open(server, way, modes.pop(0), patient=patient)
+                return await self._open(server, way, modes.pop(0), wish=wish)
             except TlsFailed:
                 if not modes:
                     raise
 
-    async def _reach_opportunistically(self, server: Server, way: Way, *, patient: bool) -> Connection | None:
+    async def _reach_opportunistically(self, server: Server, way: Way, *, wish: Wish) -> Connection | None:
         """Try TLS up to twice, and plain text where the server's TLS is known to be broken (RFC 7435)."""
         broken = self._tls.broken
         for tries_left in range(_TLS_TRIES - 1, -1, -1):
@@ -132,7 +132,7 @@ class Connector:
                 break
             began = broken.clock()
             try:
-                connection = await self._open(server, way, _Security.ANY, patient=patient)
+                connection = await self._open(server, way, _Security.ANY, wish=wish)
             except TlsFailed as failure:
                 broken.failed(server, began=began, lasting=failure.lasting)
                 if server in broken:
@@ -144,7 +144,7 @@ class Connector:
                 if connection is not None and connection.tls is not None:
                     broken.forget(server)
                 return connection
-        return await self._open(server, way, _Security.PLAIN, patient=patient)
+        return await self._open(server, way, _Security.PLAIN, wish=wish)
 
     @staticmethod
     def _modes(way: Way) -> list[_Security]:
@@ -158,16 +158,17 @@ class Connector:
         # A login never goes without TLS; with a certificate of the server's own making, only by SCRAM.
         return [_Security.VERIFIED, _Security.ANY]
 
-    async def _open(self, server: Server, way: Way, security: _Security, *, patient: bool) -> Connection | None:
+    async def _open(self, server: Server, way: Way, security: _Security, *, wish: Wish) -> Connection | None:
         source = self._source(server)
-        if not await self._pool.slot(patient=patient):
+        claim = await self._pool.slot(wish, server)
+        if claim is None:
             return None
         try:
             connection = await self._socket(server, way, source, implicit=security is _Security.IMPLICIT)
         except BaseException:
-            self._pool.give_back()
+            self._pool.give_back(claim)
             raise
-        self._pool.opened(connection)
+        self._pool.opened(connection, claim)
         try:
             await self._introduce(connection, server, way, security)
         except ServerFailed as failure:

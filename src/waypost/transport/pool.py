@@ -1,28 +1,48 @@
 """The sockets of a worker: how many may be open at once, and those that wait, idle, for another message.
 
 Each socket has one slot from before it connects until it is gone, on every way out. An idle connection keeps its
-slot for a few seconds, and gives it up earlier when somebody else needs it.
+slot for a few seconds, and gives it up earlier when somebody else needs it. No submitter and no server has more than
+its share of them (`queue/places.py`); idle ones count for nobody.
 """
 
 import asyncio
 from collections.abc import Hashable
+from dataclasses import dataclass
 
+from waypost.queue.places import Claim, Holder, Places, may_take
 from waypost.transport.connection import Connection
+from waypost.transport.ways import Server
 
 Key = Hashable
 """What a connection is good for: a destination, or the servers of many, and how they are spoken to."""
+
+_KEPT = 8  # one slot in so many is kept for destinations that answered lately
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A connection that is wanted for a submitter's mail.
+
+    `proven`: the destination answered lately. `first`: it is the only one of its destination, which waits for a slot;
+    further ones have a smaller share, and wait for nothing.
+    """
+
+    submitter: Holder
+    proven: bool
+    first: bool
 
 
 class Pool:
     """Slots and idle connections. `idle` is how many seconds a connection waits for another message."""
 
     def __init__(self, slots: int, *, idle: float) -> None:
-        self._slots = asyncio.Semaphore(slots)
+        self._slots = slots
+        self._places = Places(slots, room=lambda: self.free > 0)
+        self._uncounted = 0  # sockets that count for nobody: idle ones, and those that say goodbye after that
         self._idle_seconds = idle
         self._idle: dict[Connection, tuple[Key, asyncio.TimerHandle]] = {}  # the one that waits longest first
         self._by_key: dict[Key, list[Connection]] = {}
-        self._open: set[Connection] = set()
-        self._waiting = 0
+        self._open: dict[Connection, Claim | None] = {}  # what it counts for; None: it is idle
         self._closed = False
 
     @property
@@ -30,44 +50,63 @@ class Pool:
         """How many connections are open, idle ones included."""
         return len(self._open)
 
-    async def slot(self, *, patient: bool) -> bool:
-        """Take a slot; False when there is none and the caller is not patient. `opened` or `give_back` follows."""
-        if self._slots.locked():
-            self._make_room()
-            if not patient:
-                return False
-        self._waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self._waiting -= 1
-        return True
+    @property
+    def free(self) -> int:
+        """How many slots no socket has."""
+        return self._slots - self._places.taken - self._uncounted
 
-    def give_back(self) -> None:
+    async def slot(self, wish: Wish, server: Server) -> Claim | None:
+        """Take a slot; `opened` or `give_back` follows.
+
+        None when there is none for a connection that is not the first, or when the server has its share of them: who
+        waited for that would keep the destination's place from others.
+        """
+        claim = self._claim(wish, server)
+        if not self._places.allows(claim):
+            if self.free <= 0:
+                self._make_room()
+            if not wish.first or self._has_its_share(server, claim):
+                return None
+            waiting = self._places.wait(claim)
+            try:
+                await waiting
+            except BaseException:
+                self._places.leave(claim, waiting)
+                raise
+        else:
+            self._places.take(claim)
+        return claim
+
+    def give_back(self, claim: Claim) -> None:
         """Return a slot that came to no connection."""
-        self._slots.release()
+        self._places.give(claim)
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Connection, claim: Claim) -> None:
         """A connection has the slot now, until its socket is gone."""
-        self._open.add(connection)
+        self._open[connection] = claim
         connection.when_gone(self._gone)
 
     def park(self, key: Key, connection: Connection) -> None:
         """Keep a connection for the next message, or let it go: not fit for one, or somebody needs its slot."""
-        if not connection.fit or self._closed or self._waiting or self._idle_seconds <= 0:
+        needed = self._places.waiting and self.free <= 0
+        if not connection.fit or self._closed or needed or self._idle_seconds <= 0:
             connection.leave()
             return
         timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._let_go, connection)
         self._idle[connection] = (key, timer)
         self._by_key.setdefault(key, []).append(connection)
+        self._count_for_nobody(connection)
 
-    def take(self, key: Key) -> Connection | None:
+    def take(self, key: Key, wish: Wish) -> Connection | None:
         """Return an idle connection, the one that was used last; None when there is none."""
         waiting = self._by_key.get(key)
         while waiting:
             connection = waiting[-1]
             self._forget(connection)
             if connection.fit:
+                self._open[connection] = claim = self._claim(wish, connection.server)
+                self._uncounted -= 1
+                self._places.take(claim)
                 return connection
             connection.leave()
         return None
@@ -77,10 +116,27 @@ class Pool:
         self._closed = True
         await asyncio.gather(*(connection.quit() for connection in list(self._open)))
 
+    def _claim(self, wish: Wish, server: Server) -> Claim:
+        reserve = 0 if wish.proven else self._slots // _KEPT
+        return Claim((wish.submitter, _place(server)), wish.proven, reserve, 1 if wish.first else 2)
+
+    def _has_its_share(self, server: Server, claim: Claim) -> bool:
+        """True when slots are free, and none of them for this server."""
+        free = self._places.free(claim)
+        return free > 0 and not may_take(self._places.held(_place(server)), free)
+
     def _gone(self, connection: Connection) -> None:
         self._forget(connection)
-        self._open.discard(connection)
-        self._slots.release()
+        self._count_for_nobody(connection)
+        del self._open[connection]
+        self._uncounted -= 1
+        self._places.wake()
+
+    def _count_for_nobody(self, connection: Connection) -> None:
+        claim, self._open[connection] = self._open[connection], None
+        if claim is not None:
+            self._uncounted += 1
+            self._places.give(claim)
 
     def _make_room(self) -> None:
         if self._idle:
@@ -100,3 +156,8 @@ class Pool:
         waiting.remove(connection)
         if not waiting:
             del self._by_key[key]
+
+
+def _place(server: Server) -> Holder:
+    """The holder that a server is: its address and port, whatever it is called."""
+    return (server.address, server.port)

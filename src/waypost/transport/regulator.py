@@ -50,7 +50,7 @@ class Record(msgspec.Struct, frozen=True):
 
     `limit` 0 means that it has not been used; `taken` counts the messages of the present round; `wall` connections
     were too many at the time `wall_at` (0: never); `trouble_since` is when the first of the bad signals in a row
-    came, `push_backs` how many of them were refused or dropped connections.
+    came, `push_backs` how many of them were refused or dropped connections. `answered`: a transaction was answered.
     """
 
     limit: int = 0
@@ -60,6 +60,7 @@ class Record(msgspec.Struct, frozen=True):
     push_backs: int = 0
     trouble_since: Micros | None = None
     at: Micros = 0
+    answered: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -84,7 +85,7 @@ def decide(
         case Signal.TAKEN:
             record = _after_taken(record, now, pace)
         case Signal.ANSWERED:
-            record = replace(record, push_backs=0, trouble_since=None, at=now)
+            record = replace(record, push_backs=0, trouble_since=None, at=now, answered=True)
         case Signal.REFUSED:
             limit = max(1, min(record.limit, standing))
             record = _in_trouble(record, now, limit=limit, push_backs=record.push_backs + 1)
@@ -96,6 +97,11 @@ def decide(
     if signal is Signal.UNREACHABLE or record.push_backs >= pace.patience:
         return Decision(record, 0, now + _pause(record, now, pace))
     return Decision(record, record.limit)
+
+
+def answered_lately(record: Record, now: Micros, pace: Pace) -> bool:
+    """True when the destination has answered a transaction, not long ago, and has been in no trouble since."""
+    return record.answered and record.trouble_since is None and now - record.at <= pace.memory
 
 
 def _remembered(record: Record, now: Micros, pace: Pace) -> Record:
@@ -111,7 +117,7 @@ def _after_taken(record: Record, now: Micros, pace: Pace) -> Record:
     limit, taken = record.limit, record.taken + 1
     if taken >= limit and limit < ceiling:
         limit, taken = limit + 1, 0
-    return Record(limit, min(taken, limit), record.wall, record.wall_at, at=now)
+    return Record(limit, min(taken, limit), record.wall, record.wall_at, at=now, answered=True)
 
 
 def _in_trouble(record: Record, now: Micros, *, limit: int, push_backs: int) -> Record:

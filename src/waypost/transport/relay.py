@@ -10,16 +10,17 @@ from collections.abc import Callable
 from waypost.config.settings import SECOND, Outbound
 from waypost.message.trace import Micros
 from waypost.queue.carrier import Carrier, EntrySource, Parting
+from waypost.queue.places import Turns
 from waypost.storage import Spool
 from waypost.transport.connector import Connector
 from waypost.transport.pool import Pool
-from waypost.transport.regulator import Decision, Pace, Record, Signal, decide
+from waypost.transport.regulator import Decision, Pace, Record, Signal, answered_lately, decide
 from waypost.transport.results import no_way
 from waypost.transport.round import Regulate, Round, Tools
 from waypost.transport.router import Router
 from waypost.transport.sender import STREAM_ABOVE, Sender
 from waypost.transport.tls_client import TlsClient
-from waypost.transport.ways import NoWay
+from waypost.transport.ways import NoWay, Server
 from waypost.transport.wire import Timeouts
 
 _MOST_RECORDS = 10_000
@@ -63,7 +64,8 @@ class Relay(Carrier):
             now=now,
         )
         sender = Sender(spool=spool, now=now, broken=tls.broken, stream_above=stream_above)
-        self._tools = Tools(self._pool, connector, sender, now, linger)
+        self._turns = Turns()
+        self._tools = Tools(self._pool, connector, sender, now, linger, self._comes_back)
 
     async def carry(self, destination: str, source: EntrySource) -> Parting:
         """Work until the source is empty, or the destination must be left alone for a while."""
@@ -72,7 +74,14 @@ class Relay(Carrier):
             way = await self._router.way(destination)
         except NoWay as failure:
             return await self._without_way(destination, source, failure, started)
-        return await Round(destination, way, source, self._tools, self._regulator(destination)).run()
+        regulate = self._regulator(destination)
+        return await Round(
+            destination, way, source, self._tools, regulate, lambda: self.answered_lately(destination)
+        ).run()
+
+    def answered_lately(self, destination: str) -> bool:
+        """True when the destination has answered lately; the queue keeps places for those."""
+        return answered_lately(self._records.get(destination, _NOTHING), self._now(), self._pace)
 
     async def close(self) -> None:
         """Quit the idle connections."""
@@ -82,6 +91,9 @@ class Relay(Carrier):
     def connections(self) -> int:
         """How many connections are open."""
         return self._pool.open
+
+    def _comes_back(self, servers: tuple[Server, ...]) -> Micros:
+        return self._turns.comes_back(servers[0].endpoint, self._now())
 
     async def _without_way(self, destination: str, source: EntrySource, failure: NoWay, started: Micros) -> Parting:
         """One entry reports it; the queue counts it for all that are due."""

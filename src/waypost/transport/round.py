@@ -15,27 +15,32 @@ from msgspec.structs import replace
 
 from waypost.message.trace import Micros, format_trace_id
 from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting, RecipientResult
+from waypost.queue.places import submitter
 from waypost.storage import QueueEntry
 from waypost.transport.connection import Connection
 from waypost.transport.connector import Connector, NobodyAnswers
-from waypost.transport.pool import Pool
+from waypost.transport.pool import Pool, Wish
 from waypost.transport.regulator import Decision, Signal
 from waypost.transport.results import attempt_result, deferred, nobody_answered
 from waypost.transport.sender import Sender, Sent
-from waypost.transport.ways import Way
+from waypost.transport.ways import Server, Way
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What all rounds of a relay share. `linger` is how many seconds a lane waits for one more entry."""
+    """What all rounds of a relay share. `linger` is how many seconds a lane waits for one more entry.
+
+    `comes_back` says when a destination is tried again that had no slot for its only connection, of these servers.
+    """
 
     pool: Pool
     connector: Connector
     sender: Sender
     now: Callable[[], Micros]
     linger: float
+    comes_back: Callable[[tuple[Server, ...]], Micros]
 
 
 Regulate = Callable[[Signal | None, int], Decision]
@@ -52,12 +57,14 @@ class Round:
         source: EntrySource,
         tools: Tools,
         regulate: Regulate,
+        proven: Callable[[], bool],
     ) -> None:
         self._destination = destination
         self._way = way
         self._source = source
         self._tools = tools
         self._regulate = regulate
+        self._proven = proven
         self._key = (frozenset(way.servers) if way.shared else destination, way.lmtp, way.tls, way.username)
         self._allowed = 1
         self._not_before: Micros = 0
@@ -132,18 +139,21 @@ class Round:
         """Return a connection that is fit for a message: an idle one, or a new one. None when there is none."""
         started = self._tools.now()
         while True:
-            alone = self._lanes == 1
-            idle = self._tools.pool.take(self._key)
+            wish = Wish(submitter(entry), self._proven(), first=self._lanes == 1)
+            idle = self._tools.pool.take(self._key, wish)
             if idle is not None and idle.server in self._way.servers:
                 return idle
             if idle is None:
                 break
             idle.leave()
         try:
-            return await self._tools.connector.connect(self._way, patient=alone)
+            connection = await self._tools.connector.connect(self._way, wish=wish)
         except NobodyAnswers as failure:
             self._failed_to_connect(entry, failure, started)
             return None
+        if connection is None and wish.first:
+            self._not_before = max(self._not_before, self._tools.comes_back(self._way.servers))
+        return connection
 
     def _failed_to_connect(self, entry: QueueEntry, failure: NobodyAnswers, started: Micros) -> None:
         fields = {"destination": self._destination, "problem": str(failure)}

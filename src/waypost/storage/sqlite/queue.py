@@ -83,15 +83,26 @@ class SqliteQueue:
         self._told: set[str] = set()  # statements that failed on a damaged page, which is logged once
 
     async def claim_destinations(
-        self, owner: int, *, now: Micros, lease: Micros, limit: int, wanted: Sequence[str] = ()
+        self,
+        owner: int,
+        *,
+        now: Micros,
+        lease: Micros,
+        limit: int,
+        wanted: Sequence[str] = (),
+        only_wanted: bool = False,
     ) -> list[str]:
-        """Lease due destinations without a live owner, wanted ones first; what is damaged holds up no other."""
+        """Lease due destinations without a live owner, wanted ones first or only those.
+
+        What is damaged holds up no other.
+        """
+        statements = ((_WANTED,) if wanted else ()) + (() if only_wanted else (_CLAIMABLE, _EXPIRED))
         # Most calls find nothing: ask without the writer's lock first.
-        if limit <= 0 or not self._claimable(self._reading, owner, now, 1, wanted):
+        if limit <= 0 or not self._claimable(self._reading, owner, now, 1, wanted, statements):
             return []
 
         def claim(connection: apsw.Connection) -> list[str]:
-            names = readable(connection, self._claimable(Reading(connection), owner, now, limit, wanted))
+            names = readable(connection, self._claimable(Reading(connection), owner, now, limit, wanted, statements))
             connection.execute(_LEASE, {"owner": owner, "until": now + lease, "names": _json(names)}).fetchall()
             return names
 
@@ -99,11 +110,10 @@ class SqliteQueue:
             return await self._writer.call(claim)
         except Damaged as error:
             self._tell_once("claims", error)
-        return await self._claim_in_halves(owner, now=now, lease=lease, limit=limit, wanted=wanted)
+        found = self._claimable(self._reading, owner, now, limit, wanted, statements)
+        return await self._claim_in_halves(found, owner, now=now, lease=lease)
 
-    async def _claim_in_halves(
-        self, owner: int, *, now: Micros, lease: Micros, limit: int, wanted: Sequence[str]
-    ) -> list[str]:
+    async def _claim_in_halves(self, found: Sequence[bytes], owner: int, *, now: Micros, lease: Micros) -> list[str]:
         """Lease what can be, though the row of another destination is damaged."""
 
         def claim(connection: apsw.Connection, names: Sequence[bytes]) -> list[str]:
@@ -111,15 +121,22 @@ class SqliteQueue:
             values = {"owner": owner, "until": now + lease, "names": _json(chosen), "now": now}
             return [name for (name,) in connection.execute(_LEASE_FREE, values).fetchall()]
 
-        found = self._claimable(self._reading, owner, now, limit, wanted)
         parts, _ = await in_halves(self._writer, found, claim)
         return [name for part in parts for name in part]
 
-    def _claimable(self, reading: Reading, owner: int, now: Micros, limit: int, wanted: Sequence[str]) -> list[bytes]:
+    def _claimable(
+        self,
+        reading: Reading,
+        owner: int,
+        now: Micros,
+        limit: int,
+        wanted: Sequence[str],
+        statements: Sequence[str],
+    ) -> list[bytes]:
         found: dict[bytes, None] = {}
         free = {-1: True, owner: True}
         values = {"now": now, "limit": limit, "names": _json(wanted)}
-        for statement in (_WANTED, _CLAIMABLE, _EXPIRED) if wanted else (_CLAIMABLE, _EXPIRED):
+        for statement in statements:
             if len(found) < limit:
                 for name, holder, lease_until in self._of(reading, statement, values):
                     if lease_until < now - _HUNG or self._is_free(holder, free):

@@ -1,0 +1,160 @@
+"""How the places of a worker are shared: those for destinations, and those for connections.
+
+A place is taken by a claim, and counts for each of its holders: the account that sent the mail, a server's address,
+and whatever else has a share one day (a receiver, a pair of source and receiver). A holder may have another place while
+it has fewer than are free. So one alone has half of them at most, ten have a twelfth each or so, and the next one that
+comes always finds some. A number of places is kept for destinations that answered lately.
+
+The decision is a function over values; no clock, no storage.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from waypost.message.trace import Micros
+from waypost.storage import QueueEntry
+
+Holder = Hashable
+
+_SOONEST = 2_000_000  # microseconds
+_APART = 40_000
+_LATEST = 60_000_000
+_MOST_HOLDERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who wants a place. `proven`: the destination answered lately; `reserve` places are left to better claims.
+
+    `part`: the holders may have another place while they have fewer than this part of the free ones; 1 is all of them.
+    """
+
+    holders: tuple[Holder, ...]
+    proven: bool = False
+    reserve: int = 0
+    part: int = 1
+
+
+def may_take(held: int, free: int, part: int = 1) -> bool:
+    """True when a holder of so many places may have another one, with so many free (a dynamic threshold)."""
+    return free > 0 and held < max(1, free // part)
+
+
+def submitter(entry: QueueEntry) -> Holder:
+    """Return who has the share in which an entry is carried: its account, or what has none."""
+    if entry.account is not None:
+        return entry.account
+    return "reports" if entry.envelope.reverse_path is None else "reception"
+
+
+def comes_back(last: Micros, now: Micros) -> Micros:
+    """Return when one more that was turned away is looked at again; `last` is when the one before it is.
+
+    One after the other, so that looking costs little however many there are; none waits longer than a minute.
+    """
+    return min(max(now + _SOONEST, last + _APART), now + _LATEST)
+
+
+class Turns:
+    """When those who were turned away come back, for each holder whose share was used up."""
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[Holder, Micros] = OrderedDict()
+
+    def comes_back(self, holder: Holder, now: Micros) -> Micros:
+        """Return when one more of this holder's is looked at again."""
+        turn = self._last[holder] = comes_back(self._last.get(holder, 0), now)
+        self._last.move_to_end(holder)
+        if len(self._last) > _MOST_HOLDERS:
+            self._last.popitem(last=False)
+        return turn
+
+
+class Places:
+    """So many places, and those who wait for one. `room` says whether there is one at all, beside what is counted."""
+
+    def __init__(self, count: int, *, room: Callable[[], bool] = lambda: True) -> None:
+        self.count = count
+        self._room = room
+        self._taken = 0
+        self._unproven = 0
+        self._held: Counter[Holder] = Counter()
+        self._waiting: OrderedDict[Claim, deque[asyncio.Future[bool]]] = OrderedDict()
+        self.waiting = 0
+        """How many wait."""
+
+    @property
+    def taken(self) -> int:
+        """How many are taken."""
+        return self._taken
+
+    def held(self, holder: Holder) -> int:
+        """Return how many count for a holder."""
+        return self._held[holder]
+
+    def free(self, claim: Claim) -> int:
+        """Return how many are free for claims of this kind."""
+        free = self.count - self._taken
+        return free if claim.proven else min(free, self.count - claim.reserve - self._unproven)
+
+    def allows(self, claim: Claim) -> bool:
+        """True when the claim may take a place now."""
+        free = self.free(claim)
+        return self._room() and free > 0 and all(may_take(self._held[one], free, claim.part) for one in claim.holders)
+
+    def take(self, claim: Claim) -> None:
+        """Take a place, allowed or not."""
+        self._taken += 1
+        self._unproven += not claim.proven
+        self._held.update(claim.holders)
+
+    def give(self, claim: Claim) -> None:
+        """Give a place back, and let those in who wait for it."""
+        self._taken -= 1
+        self._unproven -= not claim.proven
+        for holder in claim.holders:
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
+        self.wake()
+
+    def wait(self, claim: Claim) -> "asyncio.Future[bool]":
+        """Wait in the row of the claim; the future is True when the place is taken. `leave` it when it is cancelled."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(claim, deque()).append(future)
+        self.waiting += 1
+        return future
+
+    def leave(self, claim: Claim, future: "asyncio.Future[bool]") -> None:
+        """Wait no longer; a place that was given meanwhile goes back."""
+        row = self._waiting.get(claim)
+        if row is not None and future in row:
+            row.remove(future)
+            self.waiting -= 1
+            if not row:
+                del self._waiting[claim]
+        elif future.done() and not future.cancelled() and future.result():
+            self.give(claim)
+
+    def wake(self) -> None:
+        """Let in who may have a place: one of each row, in turn, as long as there are places."""
+        for claim in list(self._waiting):
+            if self._taken >= self.count:
+                return
+            if self.allows(claim) and self._let_in(claim):
+                self.take(claim)
+
+    def _let_in(self, claim: Claim) -> bool:
+        row = self._waiting.pop(claim)
+        let_in = False
+        while row and not let_in:
+            future = row.popleft()
+            self.waiting -= 1
+            if not future.done():
+                future.set_result(True)
+                let_in = True
+        if row:
+            self._waiting[claim] = row  # at the end now
+        return let_in
