@@ -12,18 +12,12 @@ BENCHES := accept relay depth idle pop3 storage
 .PHONY: install develop tools demo test check lint types imports fuzz rfc docs clean
 .PHONY: bench bench-profile bench-smoke $(addprefix bench-,$(BENCHES))
 
-install: $(VENV)/.installed
+# The script looks each time whether the environment is whole: a file's date cannot tell.
+install:
+	@tests/tools/ensure-venv "$(PYTHON)" "$(VENV)" "$(firstword $(origin PYTHON))"
 
-$(VENV)/.installed: pyproject.toml
-	@tests/tools/ensure-venv $(PYTHON) $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	@touch $@
-
-develop: $(VENV)/.developed
-
-$(VENV)/.developed: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@
+develop:
+	@tests/tools/ensure-venv "$(PYTHON)" "$(VENV)" "$(firstword $(origin PYTHON))" dev
 
 # The mail programs that the scenario tests talk to, from Debian's packages.
 tools:
@@ -70,6 +64,13 @@ torture: develop
 .PHONY: soak
 soak: develop
 	$(BIN)/python -m tests.faults.soak $(ARGS)
+
+# `make demo` and `make test` on fresh machines, as root; for hours (docs/fresh-machines.md): `make fresh ARGS="--only
+# debian13 --as user --command demo"`
+.PHONY: fresh
+fresh: develop
+	@tests/tools/ensure-fresh-tools
+	$(BIN)/python -m tests.fresh $(ARGS)
 
 # Every place that cites an RFC: `make rfc N=5321`
 rfc:
