@@ -37,7 +37,7 @@ def said(config: Path, pid: int) -> None:
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     """A process that looks like a service."""
-    process = subprocess.Popen([sys.executable, "-c", "input()", "waypost"], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", "input()", "waypost", "serve"], stdin=subprocess.PIPE)
     yield process
     process.communicate(b"\n")
 
@@ -56,12 +56,28 @@ def test_a_host_without_service_is_said_not_to_run(config: Path, run: Run) -> No
 
 
 def test_a_service_whose_process_is_gone_does_not_run(config: Path, run: Run) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", "", "waypost"])
+    gone = subprocess.Popen([sys.executable, "-c", "", "waypost", "serve"])
     gone.wait()
     said(config, gone.pid)
     assert status(run)["running"] is False
-    said(config, 1)  # somebody else's number, after a restart of the machine
-    assert status(run)["running"] is False
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve"],
+        ["/srv/waypost/start", "serve"],
+        ["the waypost container"],
+        ["/bin/waypost", "lab"],
+        ["waypost.service", "serve"],
+    ],
+)
+def test_another_process_that_has_the_number_now_is_not_the_service(config: Path, run: Run, words: list[str]) -> None:
+    """After a restart of the machine, or as the first process of a container."""
+    with subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE) as other:
+        said(config, other.pid)
+        assert status(run)["running"] is False
+        other.communicate(b"\n")
 
 
 def test_a_running_service_is_described(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:

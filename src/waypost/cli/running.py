@@ -34,9 +34,11 @@ def _alive(said: dict[str, Any]) -> bool:
 
         return bool(process_identity(pid) == said["process"])
     try:  # written by an older version
-        return b"waypost" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
+    # The first process of a container may have the number, and the name Waypost anywhere in its command line.
+    return b"serve" in words and any(word.rpartition(b"/")[2] == b"waypost" for word in words)
 
 
 def configuration_in_force(path: Path) -> tuple[Settings, str] | None:
