@@ -15,12 +15,16 @@ from email import message_from_bytes
 from typing import Any
 from urllib.parse import quote
 
+from waypost.config.settings import Outbound
 from waypost.lab.host import Host, LabError
 from waypost.lab.narrator import Narrator
 from waypost.lab.town import ALICE, BOB, PASSWORDS, Town
 
 BURST = 500
 _PATIENCE = 60.0
+_ON_THE_WAY = 1 + Outbound().max_connections_per_destination
+"""How many answers can be lost at the kill, so that their messages are sent again (RFC 5321 section 4.2.5): one on
+Alice's connection, one on each between the hosts."""
 
 
 class Story:
@@ -78,7 +82,7 @@ class Story:
     async def _the_burst(self) -> None:
         self._tell.scene(
             "kill -9 in the middle of a burst",
-            f"{self._burst} messages, and both hosts killed at once: each arrives exactly once.",
+            f"{self._burst} messages, and both hosts killed at once: each arrives; twice if its answer was on the way.",
         )
         town, burst = self._town, _Burst(self._town.wonderland, self._burst)
         half = asyncio.create_task(burst.until(self._burst * 2 // 5))
@@ -96,10 +100,10 @@ class Story:
         self._tell.say(
             "builder.test",
             f"{len(counts)} of {self._burst} messages in Bob's mailbox; {missing} missing, {twice} twice",
-            "good" if not missing and not twice else "bad",
+            "good" if not missing and twice <= _ON_THE_WAY else "bad",
         )
-        if missing or twice:
-            raise LabError(f"the burst did not arrive exactly once: {missing} missing, {twice} twice")
+        if missing or twice > _ON_THE_WAY:
+            raise LabError(f"the burst did not arrive as it should: {missing} missing, {twice} twice")
 
     async def _count_arrivals(self) -> dict[str, int]:
         deadline = time.monotonic() + _PATIENCE
