@@ -226,7 +226,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def served(service: Service) -> str:
     """Return the certificate that is shown now."""
-    client = smtplib.SMTP("127.0.0.1", service.port, timeout=PATIENCE)
+    client = smtplib.SMTP("127.0.0.1", service.port, local_hostname="client.test", timeout=PATIENCE)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     client.starttls(context=context)

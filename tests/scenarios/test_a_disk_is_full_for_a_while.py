@@ -39,7 +39,7 @@ class SmallDisk:
 
     def deliver(self, subject: str, size: int = 2000) -> int:
         """Offer a message to port 25; return the code of the last answer, and remember what was taken."""
-        with smtplib.SMTP(self.host.address, 25, timeout=30) as session:
+        with smtplib.SMTP(self.host.address, 25, local_hostname="client.test", timeout=30) as session:
             session.ehlo()
             for code, _ in (session.mail("x@elsewhere.test"), session.rcpt(BOB)):
                 if code != 250:

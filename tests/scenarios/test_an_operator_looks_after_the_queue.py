@@ -43,7 +43,9 @@ async def host(shared_world: World) -> Host:
 
 def submit_all(host: Host) -> None:
     for start in range(0, COUNT, 1000):  # the server's limit of one session
-        with smtplib.SMTP_SSL(host.address, 465, timeout=20, context=trusting(host)) as session:
+        with smtplib.SMTP_SSL(
+            host.address, 465, local_hostname="client.test", timeout=20, context=trusting(host)
+        ) as session:
             session.login(ALICE, ALICE_PASSWORD)
             for number in range(start, min(start + 1000, COUNT)):
                 sender = SALES if number % 10 == 0 else ALICE

@@ -51,7 +51,9 @@ class Submission:
     """Alice's connection to her host, on which she says exactly what she wants."""
 
     def __init__(self, host: Host, user: str = ALICE) -> None:
-        self._session = smtplib.SMTP_SSL(host.address, 465, timeout=20, context=trusting(host))
+        self._session = smtplib.SMTP_SSL(
+            host.address, 465, local_hostname="client.test", timeout=20, context=trusting(host)
+        )
         self._session.ehlo()
         self.offers = self._session.esmtp_features
         login = base64.b64encode(f"\0{user}\0{ALICE_PASSWORD}".encode())  # smtplib's own is for ASCII only

@@ -25,7 +25,7 @@ async def host(shared_world: World) -> Host:
 
 
 def deliver(host: Host, *subjects: str) -> None:
-    with smtplib.SMTP(host.address, 25, timeout=20) as session:
+    with smtplib.SMTP(host.address, 25, local_hostname="client.test", timeout=20) as session:
         for subject in subjects:
             session.sendmail("x@elsewhere.test", [BOB], f"Subject: {subject}\r\n\r\n.\r\n..\r\nhello\r\n".encode())
 
@@ -133,7 +133,7 @@ TAKEOVER = (
 
 def deliver_binary(host: Host, *contents: bytes) -> None:
     """Send contents by BDAT with BODY=BINARYMIME (RFC 3030), which frees them of lines."""
-    with smtplib.SMTP(host.address, 25, timeout=20) as session:
+    with smtplib.SMTP(host.address, 25, local_hostname="client.test", timeout=20) as session:
         session.ehlo("elsewhere.test")
         for content in contents:
             assert session.docmd("MAIL", "FROM:<x@elsewhere.test> BODY=BINARYMIME")[0] == 250

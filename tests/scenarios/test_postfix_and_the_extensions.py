@@ -70,7 +70,9 @@ def submit(
     host: Host, recipient: str, content: bytes, *, mail: tuple[str, ...] = (), rcpt: tuple[str, ...] = ()
 ) -> str:
     """Submit as Alice, by DATA or, for binary content, by BDAT; return the trace id."""
-    with smtplib.SMTP_SSL(host.address, 465, timeout=20, context=trusting(host)) as session:
+    with smtplib.SMTP_SSL(
+        host.address, 465, local_hostname="client.test", timeout=20, context=trusting(host)
+    ) as session:
         session.login(ALICE, ALICE_PASSWORD)
         if "SMTPUTF8" in mail:
             session.command_encoding = "utf-8"
@@ -122,7 +124,7 @@ async def test_a_report_of_success_is_made_by_whoever_delivers(host: Host, compl
 
 async def test_postfix_says_itself_that_its_message_was_passed_on_to_us(host: Host, complete: Postfix) -> None:
     before = complete.messages("bob")
-    with smtplib.SMTP(complete.address, 25, timeout=20) as session:
+    with smtplib.SMTP(complete.address, 25, local_hostname="client.test", timeout=20) as session:
         session.sendmail(
             "bob@complete.test", [ALICE], letter(ALICE), mail_options=("ENVID=7",), rcpt_options=("NOTIFY=SUCCESS",)
         )
@@ -147,7 +149,7 @@ async def test_mail_in_all_letters_goes_both_ways(host: Host, complete: Postfix)
     await asyncio.to_thread(submit, host, recipient, content, mail=("SMTPUTF8", "BODY=8BITMIME"))
     [arrived] = await eventually(lambda: complete.messages("bärbel"))
     assert "Subject: Grüße\n".encode() in arrived and "\n\nGrüße\n".encode() in arrived
-    with smtplib.SMTP(complete.address, 25, timeout=20) as session:
+    with smtplib.SMTP(complete.address, 25, local_hostname="client.test", timeout=20) as session:
         session.send_message(
             message_from_bytes(letter(ÄLICE, "Grüße zurück\r\n", subject="Grüße"), policy=policy.SMTPUTF8),
             "bärbel@complete.test",
@@ -206,7 +208,7 @@ async def test_postfix_delivers_by_lmtp(host: Host, complete: Postfix) -> None:
     settings.write_text(settings.read_text().replace("ilse.test", "wonderland.test"))
     await asyncio.to_thread(complete.reload)
     before = complete.messages("bob")
-    with smtplib.SMTP(complete.address, 25, timeout=20) as session:
+    with smtplib.SMTP(complete.address, 25, local_hostname="client.test", timeout=20) as session:
         session.sendmail(
             "bob@complete.test", ["ilse@wonderland.test", "nobody@wonderland.test"], letter("ilse@wonderland.test")
         )

@@ -37,7 +37,9 @@ async def host(world: World, postfix: Postfix) -> Host:
 
 
 def submit(host: Host, recipient: str, body: str) -> None:
-    with smtplib.SMTP_SSL(host.address, 465, timeout=20, context=trusting(host)) as session:
+    with smtplib.SMTP_SSL(
+        host.address, 465, local_hostname="client.test", timeout=20, context=trusting(host)
+    ) as session:
         session.login(ALICE, ALICE_PASSWORD)
         session.sendmail(ALICE, [recipient], f"From: {ALICE}\r\nTo: {recipient}\r\n\r\n{body}\r\n".encode())
 
@@ -50,7 +52,7 @@ async def test_waypost_relays_to_postfix_by_mx(host: Host, postfix: Postfix) -> 
 
 
 async def test_postfix_relays_to_waypost_by_mx(host: Host, postfix: Postfix) -> None:
-    with smtplib.SMTP(postfix.address, 25, timeout=20) as session:
+    with smtplib.SMTP(postfix.address, 25, local_hostname="client.test", timeout=20) as session:
         session.sendmail("bob@postfix.test", [ALICE], b"Subject: hi\r\n\r\nhello\r\n.\r\nyourself\r\n")
     [message] = await eventually(lambda: poll(host, ALICE, ALICE_PASSWORD))
     assert message.endswith(b"\r\n\r\nhello\r\n.\r\nyourself\r\n")
@@ -65,7 +67,7 @@ async def test_what_postfix_refuses_comes_back_to_alice(host: Host, postfix: Pos
 
 
 async def test_what_waypost_refuses_comes_back_from_postfix(host: Host, postfix: Postfix) -> None:
-    with smtplib.SMTP(postfix.address, 25, timeout=20) as session:
+    with smtplib.SMTP(postfix.address, 25, local_hostname="client.test", timeout=20) as session:
         session.sendmail("bob@postfix.test", ["nobody@wonderland.test"], b"Subject: hi\r\n\r\nhello\r\n")
     [report] = await eventually(lambda: postfix.messages("bob"))
     assert b"550 5.1.1" in report

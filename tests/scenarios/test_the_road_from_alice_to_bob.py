@@ -13,7 +13,9 @@ from waypost.lab.host import Host
 
 def submit(host: Host, recipient: str, subject: str, *, options: tuple[str, ...] = ()) -> str:
     """Submit by smtplib; returns the trace id that the reply names."""
-    with smtplib.SMTP_SSL(host.address, 465, timeout=20, context=trusting(host)) as session:
+    with smtplib.SMTP_SSL(
+        host.address, 465, local_hostname="client.test", timeout=20, context=trusting(host)
+    ) as session:
         session.login(ALICE, ALICE_PASSWORD)
         session.mail(ALICE)
         session.rcpt(recipient, options)
@@ -105,7 +107,9 @@ async def test_after_kill_9_of_everything_each_message_is_there_exactly_once(tow
     loop = asyncio.get_running_loop()
 
     def burst(count: int) -> None:
-        with smtplib.SMTP_SSL(town.wonderland.address, 465, timeout=20, context=trusting(town.wonderland)) as s:
+        with smtplib.SMTP_SSL(
+            town.wonderland.address, 465, local_hostname="client.test", timeout=20, context=trusting(town.wonderland)
+        ) as s:
             s.login(ALICE, ALICE_PASSWORD)
             for subject in pending[:count]:
                 text = f"From: {ALICE}\r\nMessage-ID: <{subject}@x.test>\r\nSubject: {subject}\r\n\r\nhi\r\n"

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -73,15 +73,19 @@ class Live:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        async with AsyncExitStack() as rest:  # each step is taken, whatever the one before raises
+            rest.push_async_callback(self.assembly.closing.aclose)
+            rest.push_async_callback(self._stop_working)
+            for door, sock in self._doors:
+                rest.callback(sock.close)
+                rest.callback(door.close)
+            for wire in self._clients:
+                rest.callback(wire.drop)
+
+    async def _stop_working(self) -> None:
         assert self._dispatching is not None
-        for wire in self._clients:
-            wire.writer.transport.abort()
-        for door, sock in self._doors:
-            door.close()
-            sock.close()
         await asyncio.gather(self.assembly.house.connections.stop(0.0), self.assembly.dispatcher.stop(0.0))
         await self._dispatching
-        await self.assembly.closing.aclose()
 
     async def account(self, address: str, *, quota: int = 0) -> None:
         """Add an account with the password `PASSWORD`."""
@@ -184,6 +188,11 @@ class Wire:
 
     async def start_tls(self) -> None:
         await self.writer.start_tls(client_context())
+
+    def drop(self) -> None:
+        """End the connection at once, unless that has begun: in Python 3.11.2, TLS closed twice cannot be aborted."""
+        if not self.writer.transport.is_closing():
+            self.writer.transport.abort()
 
     async def close(self) -> None:
         self.writer.close()

@@ -173,11 +173,11 @@ class Client:
 
     def rest(self) -> bytes:
         """Everything until the end, or until the connection breaks."""
-        octets = b""
+        octets = bytearray()
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while part := self.socket.recv(1 << 16):
                 octets += part
-        return octets
+        return bytes(octets)
 
     def start_tls(self) -> None:
         self.socket = client_context().wrap_socket(self.socket, suppress_ragged_eofs=False)

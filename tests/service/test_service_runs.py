@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 def dial(port: int) -> smtplib.SMTP:
-    client = smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE)
+    client = smtplib.SMTP("127.0.0.1", port, local_hostname="client.test", timeout=PATIENCE)
     client.ehlo("client.example.org")
     return client
 
@@ -177,6 +178,7 @@ def test_a_reload_changes_everything_and_drops_nobody(service: Service) -> None:
     service.signal(signal.SIGHUP)
     assert "MONOTONIC_USEC=" in service.until("RELOADING=1")
     service.until("READY=1")
+    assert service.events("reload failed") == []
     wait_for(lambda: len(service.workers()) <= 3, "the idle old worker ends")
     over.set()
     knocking.join()
@@ -231,18 +233,36 @@ def test_a_reload_that_can_not_work_changes_nothing_and_says_why(service: Servic
         pass
 
 
+@contextmanager
+def locked(folder: Path, numbers: range) -> Iterator[None]:
+    """Hold the locks of workers with these numbers, in other processes, which together may open so many files."""
+    program = (
+        "import fcntl, os, sys\n"
+        "for number in range(int(sys.argv[2]), int(sys.argv[3])):\n"
+        "    fd = os.open(f'{sys.argv[1]}/worker-{number}.lock', os.O_RDWR | os.O_CREAT, 0o666)\n"
+        "    fcntl.flock(fd, fcntl.LOCK_EX)\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with ExitStack() as holders:
+        for begin in range(numbers.start, numbers.stop, 500):
+            bounds = [str(begin), str(min(begin + 500, numbers.stop))]
+            holder = holders.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", program, str(folder), *bounds], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                )
+            )
+            holders.callback(holder.kill)
+            assert holder.stdout is not None and holder.stdout.readline() == b"locked\n"
+        yield
+
+
 def test_a_reload_whose_workers_do_not_all_start_drops_nobody(
     service: Service,
 ) -> None:
     service.configure(workers=1)
     service.start()
     before = set(service.workers().values())
-    held = []
-    for number in range(2, 1023):  # all numbers but one are taken, as by workers of many reloads
-        held.append(os.open(service.folder / f"data/run/worker-{number}.lock", os.O_RDWR | os.O_CREAT, 0o666))
-        fcntl.flock(held[-1], fcntl.LOCK_EX)
-    service.configure(workers=2)
-    service.signal(signal.SIGHUP)
     clients: list[smtplib.SMTP] = []
 
     def failed() -> bool:
@@ -250,12 +270,13 @@ def test_a_reload_whose_workers_do_not_all_start_drops_nobody(
             clients.append(dial(service.port))
         return bool(service.events("reload failed"))
 
-    wait_for(failed, "the reload fails")
-    for client in clients:
-        assert client.noop()[0] == 250, "also who was served by the new worker that did start"
-        client.quit()
-    for fd in held:
-        os.close(fd)
+    with locked(service.folder / "data/run", range(2, 1023)):  # all but one, as by workers of many reloads
+        service.configure(workers=2)
+        service.signal(signal.SIGHUP)
+        wait_for(failed, "the reload fails")
+        for client in clients:
+            assert client.noop()[0] == 250, "also who was served by the new worker that did start"
+            client.quit()
     assert before <= set(service.workers().values())
     service.signal(signal.SIGHUP)
     service.until("RELOADING=1")
