@@ -163,6 +163,33 @@ def test_on_a_terminal_the_password_is_asked_for_twice_and_never_shown(config: P
     assert b"rabbit" not in shown
 
 
+def test_a_password_that_is_too_short_is_refused_before_it_is_typed_again(config: Path, run: Run) -> None:
+    ours, theirs = pty.openpty()
+    arguments = [sys.executable, "-m", "waypost", "account", "add", "alice@example.org"]
+    shown = b""
+    answers = [
+        (b"Password: ", b"short"),
+        (b"Password: ", b"a long password"),
+        (b"The same again: ", b"another password"),
+        (b"Password: ", b"a long password"),
+        (b"The same again: ", b"a long password"),
+    ]
+    with subprocess.Popen(arguments, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        for question, answer in answers:
+            said = b""
+            while not said.endswith(question):
+                said += os.read(ours, 1024)
+            shown += said
+            os.write(ours, answer + b"\n")
+        while b"Added alice@example.org." not in shown:
+            shown += os.read(ours, 1024)
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"the password has 5 characters; 8 are the least; please try another" in shown
+    assert b"the two entries are not the same" in shown
+
+
 def test_domains_are_listed_with_who_lives_there(config: Path, run: Run) -> None:
     add(run, "alice@example.org")
     run("alias", "add", "@example.org", "alice@example.org")

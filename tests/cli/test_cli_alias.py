@@ -71,3 +71,31 @@ def test_what_can_not_be_done_is_one_line(arguments: list[str], words: str, conf
     result = run("alias", *arguments, status=1)
     assert result.stderr.startswith(f"waypost: {words}") and result.stderr.count("\n") == 1
     assert listed(run) == {"info@example.org": ["a@else.example"]}
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "circle"),
+    [
+        (["a b"], "b a", "b@example.org -> a@example.org -> b@example.org"),
+        (["a b", "b c"], "c a", "c@example.org -> a@example.org -> b@example.org -> c@example.org"),
+        (["a b"], "b x a", "b@example.org -> a@example.org -> b@example.org"),
+    ],
+)
+def test_a_circle_of_aliases_is_refused_with_its_way(
+    first: list[str], then: str, circle: str, config: Path, run: Run
+) -> None:
+    def add(words: str, status: int = 0) -> str:
+        return run("alias", "add", *(f"{word}@example.org" for word in words.split()), status=status).stderr
+
+    for words in first:
+        add(words)
+    before = listed(run)
+    assert circle in add(then, status=1)
+    assert listed(run) == before
+
+
+def test_two_ways_to_the_same_address_are_not_a_circle(config: Path, run: Run) -> None:
+    run("alias", "add", "a@example.org", "x@else.example")
+    run("alias", "add", "b@example.org", "a@example.org")
+    run("alias", "add", "c@example.org", "a@example.org", "b@example.org")
+    assert len(listed(run)) == 3

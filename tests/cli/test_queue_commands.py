@@ -285,3 +285,9 @@ class TestDamage:
         assert f"entry {entries[0].id} stays: its recipients can't be read" in returned.stderr
         assert [entry["id"] for entry in listed(run, "--domain", "builder.test")] == [entries[0].id]
         assert run("queue", "delete", "--domain", "builder.test", "--yes").stdout == "1 entry was deleted.\n"
+
+
+@pytest.mark.parametrize("sender", ["foo", "@", "a@b@c", "<x>", ""])
+def test_what_can_be_no_sender_is_refused_with_what_can(config: Path, run: Run, sender: str) -> None:
+    error = run("queue", "hold", "--sender", sender, status=2).stderr
+    assert "write an address" in error

@@ -128,6 +128,21 @@ def test_what_goes_wrong_is_said_in_plain_words(turns: list[bytes], words: str) 
     assert words in str(caught.value)
 
 
+def test_a_port_that_begins_otherwise_than_the_scheme_says_is_named_with_the_scheme_for_it(
+    certificate: Certificate,
+) -> None:
+    with (
+        listening(scripted(b"")) as port,
+        pytest.raises(ClientError, match=r"TLS from the first octet \(usually 995\), write pop3s://"),
+    ):
+        opened(Pop3Place([]), port)
+    with (
+        listening(scripted(b"+OK hi\r\n")) as port,
+        pytest.raises(ClientError, match=r"plain text and STLS \(usually 110\), write pop3://"),
+    ):
+        opened(Pop3Place([], certificate=certificate, implicit=True), port)
+
+
 def test_a_listing_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("waypost.client.maildrop._MAX_LISTING", 1000)
     turns = [*OLD, b"+OK\r\n" + b"1 1\r\n" * 1000]

@@ -200,7 +200,19 @@ def test_a_server_that_is_not_there_is_named() -> None:
 def test_a_server_that_speaks_no_tls_on_the_tls_port_is_named() -> None:
     with listening(scripted(b"220 hi\r\n")) as port:
         place = parse_place(f"submissions://a@127.0.0.1:{port}", SUBMISSION)
-        with pytest.raises(ClientError, match="TLS did not start"):
+        with pytest.raises(ClientError, match=r"TLS did not start: .*STARTTLS \(usually 587\), write submission://"):
+            submit(place, Trust(), letter(), password=str, now=lambda: 0)
+
+
+@pytest.mark.parametrize("scheme", ["submission", "smtp"])
+def test_a_server_whose_port_begins_with_tls_is_named_with_the_scheme_for_it(scheme: str) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"\x15\x03\x03\x00\x02\x02\x46\n")  # an alert: what comes is no handshake
+        connection.close()
+
+    with listening(serve) as port:
+        place = parse_place(f"{scheme}://127.0.0.1:{port}", SUBMISSION)
+        with pytest.raises(ClientError, match=r"TLS from the first octet \(usually 465\), write submissions://"):
             submit(place, Trust(), letter(), password=str, now=lambda: 0)
 
 

@@ -220,9 +220,16 @@ def test_errors_at_the_top_are_told(text: str, told: list[str]) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"a = 1\nb = = 2\n", "waypost.toml:2: not TOML: invalid value in column 5"),
-        (b"a = 1\nb = [1,\n", "waypost.toml:3: not TOML: invalid value at the end of the file"),
-        (b"a = 1\na = 2\n", "waypost.toml:2: not TOML: cannot overwrite a value in column 6"),
+        (
+            b"a = 1\nb = = 2\n",
+            'waypost.toml:2: not TOML in column 5: not a value: a text stands in quotes, as in "mx.example.org"',
+        ),
+        (
+            b"a = 1\nb = [1,\n",
+            "waypost.toml:3: not TOML at the end of the file: not a value: a text stands in quotes, "
+            'as in "mx.example.org"',
+        ),
+        (b"a = 1\na = 2\n", "waypost.toml:2: not TOML in column 6: this key has a value already; write it once"),
         (b"a = 1\n# caf\xe9\n", "waypost.toml:2: not UTF-8; save the file in this encoding"),
         (b"a = " + b"[" * 100_000, "waypost.toml: not usable: arrays or tables stand too deep in each other"),
     ],

@@ -78,6 +78,7 @@ async def test_the_journal_tells_of_reception_and_delivery(house: House) -> None
         "peer": "192.0.2.7",
         "helo": "mx.there.test",
         "tls": None,
+        "sender": "x@there.test",
         "recipients": ["sales@here.test", "bob@here.test"],
         "size": len(content),
         "message_id": "<1@there.test>",

@@ -158,7 +158,9 @@ async def test_a_refused_login_keeps_the_mail_and_is_loud(pki: Pki, caplog: pyte
         carried = await world.carry(world.entry(), way=way(server, "wrong"))
         await world.close()
     assert carried.fates == [Fate.DEFERRED] and carried.only.whole_destination
-    assert carried.words == ["535 5.7.8 wrong password"]
+    [words] = carried.words
+    assert words.startswith("(this host's login at mx.test 127.0.0.1:") and "as alice (route.username)" in words
+    assert "535 5.7.8 wrong password" in words, "queue list and trace tell it, not the log alone"
     assert carried.only.tls == "TLSv1.3 verified", "the trace must not say that a password went in plain text"
     assert carried.only.results[0].status == "4.7.8"
     [record] = [one for one in caplog.records if one.levelname == "ERROR"]

@@ -121,7 +121,8 @@ def list_accounts(settings: Settings, as_json: bool) -> None:
 def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
     """Change the password of an account."""
     # Read now: after a look into the storage the process may be a user who can't read the program.
-    import waypost.login.passwords  # noqa: F401
+    import waypost.login.passwords
+    import waypost.protocol.sasl.prep  # noqa: F401
 
     key = address_key(address)
     _must_exist(settings, key)
@@ -209,12 +210,12 @@ def _must_exist(settings: Settings, key: str) -> None:
 
 def _new_credentials(from_stdin: bool) -> Credentials:
     """Ask for a password, or read it from standard input; return what is stored of it."""
-    password = _read_line() if from_stdin else _ask()
-    if not password:
-        fail("the password is empty")
-    if len(password) < _SHORTEST_PASSWORD:
-        fail(f"the password has {len(password)} characters; {_SHORTEST_PASSWORD} are the least")
     from waypost.login.passwords import make_credentials
+
+    password = _read_line() if from_stdin else _ask()
+    problem = _problem_with(password)
+    if problem:
+        fail(problem)
 
     try:
         return make_credentials(password)
@@ -225,7 +226,30 @@ def _new_credentials(from_stdin: bool) -> Credentials:
 def _ask() -> str:
     if not sys.stdin.isatty():
         fail("there is no terminal to ask for the password on; use --password-stdin")
-    return str(click.prompt("Password", hide_input=True, confirmation_prompt="The same again"))
+    while True:
+        password = str(click.prompt("Password", hide_input=True))
+        problem = _problem_with(password)
+        if problem:  # before it is typed a second time
+            click.echo(f"{problem}; please try another", err=True)
+        elif click.prompt("The same again", hide_input=True) == password:
+            return password
+        else:
+            click.echo("the two entries are not the same; please try again", err=True)
+
+
+def _problem_with(password: str) -> str | None:
+    """Return what keeps a text from being a password; None when nothing does."""
+    from waypost.protocol.sasl.prep import saslprep
+
+    if not password:
+        return "the password is empty"
+    if len(password) < _SHORTEST_PASSWORD:
+        return f"the password has {len(password)} characters; {_SHORTEST_PASSWORD} are the least"
+    try:
+        saslprep(password)
+    except ValueError as error:
+        return f"this can't be a password: {error}"
+    return None
 
 
 def _read_line() -> str:

@@ -37,6 +37,9 @@ def add(settings: Settings, address: str, targets: tuple[str, ...]) -> None:
 
     async def work(storage: Storage, bus: Bus) -> tuple[Alias, list[str]]:
         before = await storage.directory.alias(key)
+        circle = await _circle(storage, key, wanted)
+        if circle:
+            fail(f"aliases would lead {key} to itself: {' -> '.join(circle)}; nothing was changed")
         known = before.targets if before else ()
         made = Alias(key, tuple({address_key(target): target for target in (*known, *wanted)}.values()))
         await storage.directory.set_alias(made)
@@ -48,6 +51,23 @@ def add(settings: Settings, address: str, targets: tuple[str, ...]) -> None:
     click.echo(f"{key} leads to {', '.join(made.targets)}.")
     for target in nowhere:
         click.echo(f"note: {target} is neither an account nor an alias yet", err=True)
+
+
+async def _circle(storage: Storage, key: str, targets: tuple[str, ...]) -> list[str]:
+    """Return the way by which aliases would lead from an address to itself; empty when there is none."""
+    ways = [[key, address_key(target)] for target in targets]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        if way[-1] == key:
+            return way
+        if way[-1] in seen:
+            continue
+        seen.add(way[-1])
+        found = await storage.directory.alias(way[-1])
+        if found is not None:
+            ways += [[*way, address_key(target)] for target in found.targets]
+    return []
 
 
 @alias.command("list")

@@ -40,8 +40,7 @@ def reload(config: Path | None) -> None:
             click.echo(printable(str(problem)), err=True)
         fail("the service was not reloaded; it goes on as before")
     listening = ", ".join(f"{each['protocol']} {each['address']}" for each in after["listeners"])
-    count = len([worker for worker in after["workers"] if worker["number"] is not None])
-    click.echo(f"Reloaded: {settings.path} is in force, {count} {'worker' if count == 1 else 'workers'}, {listening}")
+    click.echo(f"Reloaded: {settings.path} is in force; it listens on {listening or 'nothing'}")
 
 
 def _reloaded(settings: Settings, before: dict[str, Any]) -> dict[str, Any]:

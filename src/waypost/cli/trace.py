@@ -146,9 +146,10 @@ def _words(event: Event) -> str:
     to = ", ".join(details.get("recipients") or ())
     match event.station.value:
         case "submitted":
-            return f"by {details.get('account')} from {_client(details)}; {_content(details)}for {to}"
+            sender = "" if details.get("sender") == details.get("account") else _sender(details)
+            return f"by {details.get('account')}{sender} from {_client(details)}; {_content(details)}for {to}"
         case "received":
-            return f"from {_client(details)}; {_content(details)}for {to}"
+            return f"from {_client(details)}{_sender(details)}; {_content(details)}for {to}"
         case "generated":
             about = f" about {details['about']}" if details.get("about") else ""
             return f"a report ({details.get('kind')}){about} for {to}"
@@ -174,6 +175,11 @@ def _words(event: Event) -> str:
             return f"{details.get('action')}{by}"
         case "deleted":
             return f"by an operator, for {details.get('destination')}"
+
+
+def _sender(details: dict[str, Any]) -> str:
+    """Return the reverse-path; it is unknown of messages that an older version took."""
+    return f", sender {details['sender']}" if details.get("sender") else ""
 
 
 def _client(details: dict[str, Any]) -> str:

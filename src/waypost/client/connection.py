@@ -11,7 +11,7 @@ from types import TracebackType
 from cryptography import x509
 
 from waypost.client.errors import ClientError
-from waypost.client.places import Place, Security
+from waypost.client.places import Place, Security, other_scheme
 from waypost.client.trust import Trust
 from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.session import TlsInfo
@@ -24,6 +24,7 @@ CONTENT_TIMEOUT = 600.0
 """Seconds that a server may take to accept a whole message (RFC 5321 4.5.3.2.6)."""
 
 _PIECE = 65536
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 
 
 class Connection:
@@ -72,7 +73,14 @@ class Connection:
                 "if it is your own, name its file with --ca"
             ) from None
         except (OSError, ValueError) as error:
-            raise ClientError(f"{self._place}: TLS did not start: {_words(error)}") from None
+            hint = ""
+            if (
+                isinstance(error, ssl.SSLError)
+                and error.reason in _NOT_TLS
+                and self._place.security is Security.IMPLICIT
+            ):
+                hint = f"; {other_scheme(self._place)}"
+            raise ClientError(f"{self._place}: TLS did not start: {_words(error)}{hint}") from None
         self._socket = secured
         end_point = None
         der = secured.getpeercert(binary_form=True)

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from waypost.client.connection import Connection
 from waypost.client.errors import ClientError
-from waypost.client.places import Place, Security
+from waypost.client.places import Place, Security, other_scheme
 from waypost.client.trust import Trust
 from waypost.protocol.pop3.client import Answered, Content, ContentEnded, Disconnected, Pop3Client, Pop3ClientEvent
 from waypost.protocol.sasl import choose
@@ -28,6 +28,7 @@ class Maildrop:
     ) -> None:
         self._place = place
         self._engine = Pop3Client()
+        self._greeted = False
         self._capabilities: dict[str, list[str]] = {}
         self._connection = Connection(place, trust)
         try:
@@ -191,7 +192,9 @@ class Maildrop:
             else:
                 self._engine.receive_eof()
         if isinstance(event, Disconnected):
-            raise ClientError(f"{self._place}: {event.reason}")
+            hint = "" if self._greeted else f"; {other_scheme(self._place)}"
+            raise ClientError(f"{self._place}: {event.reason}{hint}")
+        self._greeted = True
         return event
 
 

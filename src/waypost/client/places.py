@@ -44,6 +44,25 @@ POP3 = ("pop3s", "pop3")
 """The schemes by which mail is fetched."""
 
 
+_OTHER_BEGINNING = {
+    "submissions": "submission",
+    "submission": "submissions",
+    "smtp": "submissions",
+    "pop3s": "pop3",
+    "pop3": "pop3s",
+}
+
+
+def other_scheme(place: Place) -> str:
+    """Return in words what to write where TLS begins otherwise than the place says."""
+    scheme = _OTHER_BEGINNING[place.scheme]
+    port, security = _SCHEMES[scheme]
+    begins = "TLS from the first octet" if security is Security.IMPLICIT else "plain text and STARTTLS"
+    if place.scheme.startswith("pop3") and security is not Security.IMPLICIT:
+        begins = "plain text and STLS"
+    return f"if this port begins with {begins} (usually {port}), write {scheme}://"
+
+
 def parse_place(url: str, schemes: Collection[str]) -> Place:
     """Read a URL of one of `schemes`. Raises `ClientError`."""
     example = f"write for example {next(iter(schemes))}://alice%40example.org@mail.example.org"

@@ -10,7 +10,7 @@ from typing import TypeVar
 from waypost.client.compose import Composed
 from waypost.client.connection import COMMAND_TIMEOUT, CONTENT_TIMEOUT, Connection
 from waypost.client.errors import ClientError
-from waypost.client.places import Place, Security
+from waypost.client.places import Place, Security, other_scheme
 from waypost.client.trust import Trust
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
@@ -120,7 +120,8 @@ class _Session:
         if isinstance(event, kinds):
             return event
         if isinstance(event, Disconnected):
-            raise ClientError(f"{self._place}: {event.reply or event.reason}")
+            hint = f"; {other_scheme(self._place)}" if Greeted in kinds and event.reply is None else ""
+            raise ClientError(f"{self._place}: {event.reply or event.reason}{hint}")
         raise AssertionError(f"{event} where none of {kinds} may be")
 
     def _next(self) -> ClientEvent:

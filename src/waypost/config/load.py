@@ -15,6 +15,7 @@ from waypost.config.errors import Complaints, ConfigError, ConfigErrors
 from waypost.config.reader import Reader
 from waypost.config.settings import Settings
 from waypost.config.toml_lines import lines_of_keys
+from waypost.config.toml_words import toml_words
 
 __all__ = ["ConfigError", "ConfigErrors", "Document", "load", "load_document", "parse"]
 
@@ -72,7 +73,7 @@ def _toml(data: bytes, path: Path) -> tuple[dict[str, Any], str]:
         words = str(error)[: position.start()] if position else str(error)
         line = int(position[1]) if position and position[1] else text.count("\n") + 1
         column = f" in column {position[2]}" if position and position[2] else " at the end of the file"
-        raise _whole_file(path, line, f"not TOML: {words[:1].lower()}{words[1:]}{column}") from None
+        raise _whole_file(path, line, f"not TOML{column}: {toml_words(words)}") from None
     except RecursionError:
         raise _whole_file(path, None, "not usable: arrays or tables stand too deep in each other") from None
     except ValueError as error:  # a number with thousands of digits

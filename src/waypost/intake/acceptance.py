@@ -214,6 +214,7 @@ def _events(arrival: Arrival, examined: Examined, plan: Plan, trace: TraceId, no
         "peer": client.peer.address,
         "helo": client.helo,
         "tls": client.tls,
+        "sender": reverse_path_text(envelope.reverse_path),
         "recipients": [str(recipient.address) for recipient in envelope.recipients],
         "size": arrival.content.size,
         "message_id": examined.message_id,

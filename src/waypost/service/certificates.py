@@ -80,14 +80,12 @@ def self_signed(names: Sequence[str], now: datetime, *, rsa: bool = False) -> tu
 def load_pair(certificate: Path, key: Path, now: datetime) -> Pair:
     """Read a certificate (its chain may follow it) and its key, and check that they can be used at `now`.
 
-    Raises `CertificateProblem`.
+    One that has expired can: other servers take it, and a reload does. Raises `CertificateProblem`.
     """
     first = _certificate(certificate)
     private = _key(key)
     if not _fit(first, private):
         raise CertificateProblem("key", f"is not the key of the certificate in {certificate}; write the one that is")
-    if now >= first.not_valid_after_utc:
-        raise CertificateProblem("certificate", f"expired on {first.not_valid_after_utc:%Y-%m-%d}; renew it")
     if now < first.not_valid_before_utc:
         raise CertificateProblem(
             "certificate", f"is valid only from {first.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on; is the clock right?"

@@ -103,18 +103,34 @@ def _notes(settings: Settings, pair: Pair | None, second: Pair | None, now: date
             yield f"the certificate is not for {settings.hostname}: mail programs will warn their users"
         if pair.self_signed:
             yield "the certificate is self-signed: enough for other servers, but mail programs will warn their users"
-        if pair.not_after - now < _EXPIRES_SOON:
-            yield f"the certificate expires soon, on {pair.not_after:%Y-%m-%d}"
-        if second is not None and second.not_after - now < _EXPIRES_SOON:
-            yield f"the second certificate expires soon, on {second.not_after:%Y-%m-%d}"
+        yield from _expiry("the certificate", pair, now)
+        if second is not None:
+            yield from _expiry("the second certificate", second, now)
         if not pair.rsa and second is None:
             yield "mail servers that know RSA only get no TLS here: add tls.second_certificate with an RSA key"
+        yield from _readable_keys(settings)
+    if not settings.data.exists():
+        yield f"{settings.data} does not exist yet: the service will begin with an empty one"
     for route in settings.routes:
         if route.password_file is not None and route.password_file.stat().st_mode & _FOR_OTHERS:
             yield f"{route.password_file} can be read by every user of this machine: chmod 600"
     for address in settings.outbound.source_addresses:
         if not _is_ours(address):
             yield f"{address} (outbound.source_addresses) is no address of this machine now"
+
+
+def _expiry(which: str, pair: Pair, now: datetime) -> Iterator[str]:
+    if now >= pair.not_after:
+        yield f"{which} EXPIRED on {pair.not_after:%Y-%m-%d}: mail programs refuse it; renew it"
+    elif pair.not_after - now < _EXPIRES_SOON:
+        yield f"{which} expires soon, on {pair.not_after:%Y-%m-%d}"
+
+
+def _readable_keys(settings: Settings) -> Iterator[str]:
+    keys = (settings.tls.key, settings.tls.second_key) if settings.tls is not None else ()
+    for key in keys:
+        if key is not None and key.stat().st_mode & _FOR_OTHERS:
+            yield f"{key} is a private key that others on this machine can read: chmod 600 {key}"
 
 
 def _is_ours(address: IpAddress) -> bool:

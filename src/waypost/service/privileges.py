@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from waypost.service.problems import SetupProblem
+from waypost.service.problems import SetupProblem, machine_words
 from waypost.storage.folders import make_folder
 
 _SERVICE_USER = "waypost"
@@ -75,7 +75,7 @@ def own_data(data: Path, identity: Identity | None) -> None:
         if data.stat().st_uid != identity.uid:
             _give(data, identity)
     except OSError as error:
-        raise SetupProblem(f"data: {error.filename or data}: {error.strerror}") from None
+        raise SetupProblem(f"data: {error.filename or data}: {machine_words(error)}") from None
     for folder in data.resolve().parents:
         if not _may_enter(folder.stat(), identity):
             raise SetupProblem(

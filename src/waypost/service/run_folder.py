@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from waypost.service.privileges import Identity
-from waypost.service.problems import SetupProblem
+from waypost.service.problems import SetupProblem, machine_words
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class RunFolder:
             finally:
                 os.close(above)
         except OSError as error:
-            raise SetupProblem(f"data: {self._path}: {error.strerror}") from None
+            raise SetupProblem(f"data: {self._path}: {machine_words(error)}") from None
         self._held: list[int] = []
         self._maintenance: int | None = None
 
@@ -61,7 +61,7 @@ class RunFolder:
             if taken:
                 self._own(self._folder)
         except OSError as error:
-            raise SetupProblem(f"data: {self._path / _LOCK}: {error.strerror}") from None
+            raise SetupProblem(f"data: {self._path / _LOCK}: {machine_words(error)}") from None
         if not taken:
             pid = self._state().get("pid")
             who = f"process {pid}" if pid else "another process"
@@ -105,7 +105,7 @@ class RunFolder:
                     os.fsync(self._folder)
             return secret
         except OSError as error:
-            raise SetupProblem(f"data: {self._path / _SECRET}: {error.strerror}") from None
+            raise SetupProblem(f"data: {self._path / _SECRET}: {machine_words(error)}") from None
 
     def write(self, state: dict[str, Any]) -> None:
         """Write `service.json`; a disk that does not take it is logged and no more."""

@@ -264,7 +264,9 @@ class Connector:
         except ServerFailed as failure:
             fields = {"server": str(connection.server), "user": username, "problem": str(failure)}
             log.error("the login at a smart host failed", extra={"fields": fields})
-            raise
+            # The server's words alone don't say that it is the operator's login which they are about.
+            words = f"this host's login at {connection.server} as {username} (route.username) failed: {failure}"
+            raise ServerFailed(words, failure.status, ours=True) from failure
 
 
 def _certificate_name(server: Server) -> str:

@@ -69,11 +69,38 @@ class _DomainType(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class _SenderType(click.ParamType[str]):
+    """A reverse-path: an address, `<>`, or `@` and a domain."""
+
+    name = "sender"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from waypost.message.address import Address, AddressError, check_domain
+
+        if value == "<>":
+            return str(value)
+        try:
+            if value.startswith("@"):
+                check_domain(value[1:])
+            else:
+                Address.parse(value)
+        except AddressError as error:
+            self.fail(
+                f'{value!r}: {error}; write an address, "@example.org" for a domain, or "<>" for reports', param, ctx
+            )
+        return str(value)
+
+
 _OPTIONS = (
     click.option("--id", "entry", type=ENTRY, metavar="ENTRY", help="This entry."),
     click.option("--trace", type=_TraceType(), metavar="ID", help="Entries of this message."),
     click.option("--domain", type=_DomainType(), metavar="DOMAIN", help="Entries for this destination."),
-    click.option("--sender", metavar="ADDRESS", help='From this address; "<>" for reports, "@DOMAIN" for a domain.'),
+    click.option(
+        "--sender",
+        type=_SenderType(),
+        metavar="ADDRESS",
+        help='From this address; "<>" for reports, "@DOMAIN" for a domain.',
+    ),
     click.option("--older-than", type=_DurationType(), metavar="AGE", help='Older than this, such as "2h" or "5d".'),
     click.option("--newer-than", type=_DurationType(), metavar="AGE", help="Newer than this."),
     click.option("--error", metavar="TEXT", help="The last error has this in it."),
