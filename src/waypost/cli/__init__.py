@@ -18,6 +18,7 @@ COMMANDS = {
     "domain": "List the hosted domains.",
     "account": "Add, list, change and remove accounts.",
     "alias": "Add, list and remove aliases, groups and catch-alls.",
+    "settings": "Print what a mail program has to be told.",
     "queue": "See and change what waits to be delivered.",
     "trace": "Tell the whole way of one message.",
     "storage": "Look after the stored messages.",

@@ -1,0 +1,94 @@
+"""`waypost settings`: what a mail program has to be told about an account (RFC 8314, RFC 6409)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from waypost.cli.addresses import address_key
+from waypost.cli.frame import config_option, fail, json_option, print_json, print_table, run_with_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from waypost.config.settings import Settings
+    from waypost.storage import Account, Bus, Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One way in: `purpose` is sending or reading, `protocol` SMTP or POP3, `tls` as mail programs call it."""
+
+    purpose: str
+    protocol: str
+    port: int
+    tls: str
+
+
+_OFFERS = {
+    "submissions": ("sending", "SMTP", "TLS from the start (SSL/TLS)"),
+    "submission": ("sending", "SMTP", "STARTTLS"),
+    "pop3s": ("reading", "POP3", "TLS from the start (SSL/TLS)"),
+    "pop3": ("reading", "POP3", "STARTTLS"),
+}
+"""What people use of the protocols of listeners, the best first (RFC 8314 section 3)."""
+
+
+def offers_of(settings: Settings) -> Sequence[Offer]:
+    """Return what the listeners of a configuration offer to mail programs, the best for each purpose first.
+
+    A listener on a loopback address serves this machine alone, and is left out.
+    """
+    found = {
+        (listener.protocol.value, listener.port)
+        for listener in settings.listeners
+        if listener.protocol.value in _OFFERS and not listener.address.is_loopback
+    }
+    return [
+        Offer(purpose, protocol, port, tls)
+        for name, (purpose, protocol, tls) in _OFFERS.items()
+        for port in sorted(port for offered, port in found if offered == name)
+    ]
+
+
+def print_settings(address: str, hostname: str, offers: Sequence[Offer]) -> None:
+    """Print what to type into a mail program."""
+    print_table(
+        ("for", "protocol", "server", "port", "security"),
+        [(offer.purpose, offer.protocol, hostname, offer.port, offer.tls) for offer in offers],
+    )
+    click.echo(f"\nThe user name is {address}, for sending and for reading; the password is the account's.")
+    click.echo('Where a program asks for the kind of login, "normal password" is right.')
+
+
+@click.command()
+@click.argument("address")
+@config_option
+@json_option
+def settings(settings: Settings, address: str, as_json: bool) -> None:
+    """Print what a mail program has to be told: server, ports, security and user name."""
+    key = address_key(address)
+    offers = offers_of(settings)
+
+    async def work(storage: Storage, bus: Bus) -> Account | None:
+        return await storage.directory.account(key)
+
+    if run_with_storage(settings, work) is None:
+        fail(f"there is no account {key}; waypost account list shows all")
+    if not offers:
+        fail(f"{settings.path}: no listener serves mail programs: submissions, submission, pop3s or pop3")
+    if as_json:
+        print_json(
+            {
+                "user": key,
+                "server": settings.hostname,
+                "offers": [
+                    {"for": each.purpose, "protocol": each.protocol.lower(), "port": each.port, "security": each.tls}
+                    for each in offers
+                ],
+            }
+        )
+        return
+    print_settings(key, settings.hostname, offers)
