@@ -18,6 +18,7 @@ from waypost.message.trace import TraceId, TraceIdMaker, parse_trace_id
 from waypost.protocol.session import Next, Peer, TlsInfo
 from waypost.queue.reporter import Reporter
 from waypost.reception import ReceptionPolicy
+from waypost.service.assembly import trusted_policy
 from waypost.storage import Account, Alias, Credentials, Event, Filter, Notice, QueueEntry, Storage, StoredMessage
 from waypost.storage.sqlite import open_storage
 from waypost.submission import SubmissionPolicy
@@ -120,7 +121,11 @@ class House:
                 hostname=self.settings.hostname,
                 domains=self.settings.domains,
             )
+        trusted = trusted_policy(self.settings, self.book(), self.storage.directory)
+        if protocol is ListenerProtocol.TRUSTED_SUBMISSION:
+            policy = trusted
         return SmtpSession(
+            refuses=trusted.refuse if policy is trusted else lambda peer: None,
             options=server_options(self.settings, protocol),
             policy=policy or ReceptionPolicy(book=self.book()),
             acceptance=self.acceptance(),

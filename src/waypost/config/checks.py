@@ -8,6 +8,7 @@ from waypost.config.errors import Complaints, KeyPath
 from waypost.config.network import format_ip_and_port
 from waypost.config.settings import ListenerProtocol, Queue, Route, Settings, TlsPolicy
 from waypost.config.toml_text import value_text
+from waypost.config.trusted import check_trusted
 
 Places = Mapping[KeyPath, list[KeyPath]]
 
@@ -19,6 +20,8 @@ def check(settings: Settings, raw: Mapping[str, Any], places: Places, complaints
     """Report everything that does not go together. `raw` is the document, `places` where its tables stand."""
     _domains(settings, complaints)
     _listeners(settings, places.get(("listener",), []), complaints, has_tls="tls" in raw)
+    tables = (places.get((name,), []) for name in ("listener", "trusted_network"))
+    check_trusted(settings, *tables, complaints, any_table="trusted_network" in raw)
     _second_pair(settings, complaints)
     _queue(settings.queue, complaints)
     _routes(settings.routes, places.get(("route",), []), complaints)

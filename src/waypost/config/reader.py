@@ -145,6 +145,9 @@ _EXAMPLES = {
     "certificate": '"tls/cert.pem"',
     "key": '"tls/key.pem"',
     "host": '"relay.example.net"',
+    "networks": '["192.168.7.40/32"]',
+    "account": '"devices@example.org"',
+    "senders": '["scanner@example.org"]',
 }
 
 

@@ -57,6 +57,7 @@ class ListenerProtocol(StrEnum):
     SMTP = "smtp"
     SUBMISSION = "submission"
     SUBMISSIONS = "submissions"
+    TRUSTED_SUBMISSION = "trusted-submission"
     LMTP = "lmtp"
     POP3 = "pop3"
     POP3S = "pop3s"
@@ -77,13 +78,35 @@ class Listener:
 
     protocol: ListenerProtocol
     """`smtp` (mail from other servers, port 25), `submission` (mail from users, 587), `submissions` (the same with TLS
-    from the first byte, 465), `lmtp` (mail from a server in front of this one), `pop3` (110) or `pop3s` (995). All but
-    `smtp` and `lmtp` need `[tls]`, since nobody logs in without it."""
+    from the first byte, 465), `trusted-submission` (mail from devices without a login, `[[trusted_network]]`), `lmtp`
+    (mail from a server in front of this one), `pop3` (110) or `pop3s` (995). Where people log in, `[tls]` is needed."""
     address: ListenAddress
     """Where to listen, as "0.0.0.0:25" or "[::]:25"; port 0 is any free one."""
     port: int = field(metadata={"behind": "address"})
     proxy_protocol: tuple[IpNetwork, ...] = ()
     """Networks of load balancers whose PROXY protocol header (v1 or v2) is believed, and demanded."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedNetwork:
+    """`[[trusted_network]]`: devices that can't log in, such as printers and scanners, submit without a login and TLS.
+
+    They do so on listeners of the kind `trusted-submission` alone. Off by default.
+
+    Whoever sends from these networks is believed, so keep them small: best the addresses of the devices themselves.
+    `waypost check` refuses networks that hold an address of this machine, a gateway or a bridge: behind the proxy of a
+    container every stranger has one of these.
+    """
+
+    networks: tuple[IpNetwork, ...]
+    """The networks of the devices, as their TCP connections come from: "192.168.7.40/32". Not wider than /16 (IPv6
+    /48)."""
+    account: MailAddress
+    """The account in whose name they send: its limits in `[submission]` count, and disabling it stops them."""
+    senders: tuple[MailAddress, ...]
+    """The addresses that they may send as, in the envelope and in From; no others, and no whole domains."""
+    allow_public_addresses: bool = False
+    """The networks may be public ones. Whoever can send from such an address sends in your name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +300,7 @@ class Settings:
     data: Path
     """The data directory, relative to the configuration file."""
     listeners: tuple[Listener, ...] = field(default=(), metadata={"key": "listener"})
+    trusted_networks: tuple[TrustedNetwork, ...] = field(default=(), metadata={"key": "trusted_network"})
     tls: Tls | None = None
     dns: Dns = field(default_factory=Dns)
     outbound: Outbound = field(default_factory=Outbound)

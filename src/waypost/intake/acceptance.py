@@ -190,7 +190,7 @@ class Acceptance:
         protocol = with_protocol(
             extended=client.extended,
             tls=client.peer.tls is not None,
-            authenticated=client.account is not None,
+            authenticated=client.authenticated,
             lmtp=lmtp,
             utf8=envelope.smtputf8,
         )

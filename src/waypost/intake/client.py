@@ -8,12 +8,21 @@ from waypost.storage import Account
 
 @dataclass(slots=True)
 class Client:
-    """One client. `helo` is what EHLO, HELO or LHLO said; `account` is who logged in, None for nobody."""
+    """One client. `helo` is what EHLO, HELO or LHLO said; `account` is in whose name it sends, None for nobody.
+
+    `trusted` is true where no login says so, but the network that the client connects from.
+    """
 
     peer: Peer
     helo: str = ""
     extended: bool = False
     account: Account | None = None
+    trusted: bool = False
+
+    @property
+    def authenticated(self) -> bool:
+        """True after a login."""
+        return self.account is not None and not self.trusted
 
     @property
     def tls(self) -> str | None:

@@ -6,6 +6,9 @@ from waypost.protocol.smtp.server import ServerOptions
 _BEFORE_TLS = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
 
 
+_STARTTLS = (ListenerProtocol.SMTP, ListenerProtocol.SUBMISSION, ListenerProtocol.TRUSTED_SUBMISSION)
+
+
 def server_options(
     settings: Settings, protocol: ListenerProtocol, *, mechanisms: tuple[str, ...] = _BEFORE_TLS
 ) -> ServerOptions:
@@ -15,16 +18,17 @@ def server_options(
     the login desk names those that the connection allows.
     """
     submission = protocol in (ListenerProtocol.SUBMISSION, ListenerProtocol.SUBMISSIONS)
+    trusted = protocol is ListenerProtocol.TRUSTED_SUBMISSION
     lmtp = protocol is ListenerProtocol.LMTP
-    if not submission and not lmtp and protocol is not ListenerProtocol.SMTP:
+    if not submission and not lmtp and not trusted and protocol is not ListenerProtocol.SMTP:
         raise ValueError(f"{protocol} takes no mail in")
     limits = settings.limits
     return ServerOptions(
         hostname=settings.hostname,
         lmtp=lmtp,
-        dsn=submission,  # a stranger's wish for success reports is not granted: docs/decisions/0017
+        dsn=submission or trusted,  # a stranger's wish for success reports is not granted: docs/decisions/0017
         submission=submission,
-        starttls=settings.tls is not None and protocol in (ListenerProtocol.SMTP, ListenerProtocol.SUBMISSION),
+        starttls=settings.tls is not None and protocol in _STARTTLS,
         mechanisms=mechanisms if submission else (),
         auth_required=submission,
         max_message_size=limits.message_size,

@@ -57,7 +57,8 @@ class SmtpSession:
     """Implements `protocol.session.Session` for one connection.
 
     `desk` is None where AUTH is not offered. `greeting_delay` is in seconds: a client that speaks in this time, before
-    it was greeted, is no mail server and is sent away.
+    it was greeted, is no mail server and is sent away. `refuses` says what a client hears instead of the
+    greeting, or None.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class SmtpSession:
         "_login",
         "_policy",
         "_reached",
+        "_refuses",
         "_spool",
         "_storing",
         "_tls_wanted",
@@ -91,6 +93,7 @@ class SmtpSession:
         now: Callable[[], Micros],
         limits: Limits,
         greeting_delay: float = 0.0,
+        refuses: Callable[[Peer], Reply | None] = lambda peer: None,
     ) -> None:
         self.drain: Callable[[], Awaitable[None]] | None = None
         self.pause: Callable[[float], Awaitable[None]] | None = None
@@ -102,6 +105,7 @@ class SmtpSession:
         self._spool = spool
         self._limits = limits
         self._greeting_delay = greeting_delay
+        self._refuses = refuses
         self._client = Client(_NOBODY)
         self._too_early: asyncio.Event | None = None  # set by what ends the wait before the greeting
         self._reached: list[Reached | None] = []
@@ -116,6 +120,11 @@ class SmtpSession:
         self._spool.expect(self)
         if peer.tls is not None:
             self._engine.tls_started(self._login.mechanisms(peer.tls))
+        refusal = self._refuses(peer)
+        if refusal is not None:
+            log.warning("stranger refused", extra={"fields": self._client.facts})
+            self._engine.greet(refusal)
+            return self._next()
         early = self._greeting_delay > 0 and await self._speaks_early()
         if not self._engine.closed:
             self._engine.greet(replies.EARLY_TALKER if early else None)

@@ -33,9 +33,9 @@ from waypost.service.door import House
 from waypost.service.outbox import Outbox
 from waypost.service.own_addresses import own_addresses
 from waypost.service.secrets import Secrets
-from waypost.storage import Storage, StorageError
+from waypost.storage import Directory, Storage, StorageError
 from waypost.storage.sqlite import SqliteStorage, open_storage
-from waypost.submission import SubmissionPolicy
+from waypost.submission import NamedSenders, SubmissionPolicy, TrustedDevices, TrustedPolicy
 from waypost.transport.relay import Relay
 from waypost.transport.router import Router
 
@@ -197,6 +197,20 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
             limits=limits,
         )
 
+    def trusts() -> Make:
+        options = server_options(settings, ListenerProtocol.TRUSTED_SUBMISSION)
+        trusted = trusted_policy(settings, shared.book, directory)
+        return lambda: SmtpSession(
+            options=options,
+            policy=trusted,
+            acceptance=acceptance,
+            desk=None,
+            spool=storage.spool,
+            now=now,
+            limits=limits,
+            refuses=trusted.refuse,
+        )
+
     forms = SentForms(storage.mailboxes)
 
     def reads(*, starttls: bool) -> Make:
@@ -215,9 +229,27 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
         ListenerProtocol.LMTP: receives(ListenerProtocol.LMTP),
         ListenerProtocol.SUBMISSION: submits(ListenerProtocol.SUBMISSION),
         ListenerProtocol.SUBMISSIONS: submits(ListenerProtocol.SUBMISSIONS),
+        ListenerProtocol.TRUSTED_SUBMISSION: trusts(),
         ListenerProtocol.POP3: reads(starttls=settings.tls is not None),
         ListenerProtocol.POP3S: reads(starttls=False),
     }
+
+
+def trusted_policy(settings: Settings, book: AddressBook, directory: Directory) -> TrustedPolicy:
+    """What devices without a login may send, for each table of networks."""
+    devices = []
+    for network in settings.trusted_networks:
+        senders = NamedSenders(network.senders)
+        policy = SubmissionPolicy(
+            book=book,
+            directory=directory,
+            settings=settings.submission,
+            hostname=settings.hostname,
+            domains=settings.domains,
+            senders=senders,
+        )
+        devices.append(TrustedDevices(network, senders, policy))
+    return TrustedPolicy(devices, directory)
 
 
 def wall_clock() -> Micros:

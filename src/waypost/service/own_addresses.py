@@ -23,6 +23,11 @@ def own_addresses(listeners: Iterable[Listener], *, net: Path = Path("/proc/net"
     return frozenset(found)
 
 
+def machine_addresses(net: Path = Path("/proc/net")) -> frozenset[IpAddress]:
+    """Return every address that the machine has now."""
+    return frozenset(_machine_v4(net) | _machine_v6(net))
+
+
 def _machine_v4(net: Path) -> set[IpAddress]:
     """The hosts that the kernel's routing table calls local: each stands above a line `/32 host LOCAL`."""
     found: set[IpAddress] = set()

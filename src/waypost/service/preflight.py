@@ -15,6 +15,7 @@ from waypost.config.load import Document
 from waypost.config.password_file import read_password
 from waypost.config.settings import IpAddress, Settings
 from waypost.service.certificates import CertificateProblem, Pair, load_pair
+from waypost.service.trusted_networks import dangerous_networks
 
 _EXPIRES_SOON = timedelta(days=14)
 _FOR_OTHERS = 0o004
@@ -34,6 +35,7 @@ def preflight(document: Document, now: datetime) -> Preflight:
     second = _certificate(document, now, "second_")
     _passwords(document)
     _machine(document)
+    _trusted(document)
     if document.complaints:
         raise document.complaints.errors()
     return Preflight(pair, tuple(_notes(document.settings, pair, second, now)))
@@ -71,6 +73,13 @@ def _passwords(document: Document) -> None:
         else:
             continue
         _about_file(document, ("route", index, "password_file"), route.password_file, words)
+
+
+def _trusted(document: Document) -> None:
+    settings = document.settings
+    for table, index, words in dangerous_networks(settings):
+        network = str(settings.trusted_networks[table].networks[index])
+        document.complaints.about_value(("trusted_network", table, "networks", index), network, words)
 
 
 def _machine(document: Document) -> None:
@@ -114,6 +123,9 @@ def _notes(settings: Settings, pair: Pair | None, second: Pair | None, now: date
     for route in settings.routes:
         if route.password_file is not None and route.password_file.stat().st_mode & _FOR_OTHERS:
             yield f"{route.password_file} can be read by every user of this machine: chmod 600"
+    for trusted in settings.trusted_networks:
+        networks, senders = (", ".join(map(str, values)) for values in (trusted.networks, trusted.senders))
+        yield f"devices in {networks} send without a login as {senders} (trusted_network)"
     for address in settings.outbound.source_addresses:
         if not _is_ours(address):
             yield f"{address} (outbound.source_addresses) is no address of this machine now"

@@ -25,6 +25,7 @@ from waypost.service.problems import SetupProblem
 from waypost.service.run_folder import RunFolder
 from waypost.service.secrets import Secrets, read_secrets
 from waypost.service.state import ServiceState
+from waypost.service.trusted_networks import refuse_dangerous_networks
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Supervisor:
         self._crew: Crew | None = None
         self._retired: list[Crew] = []
         self._identity = service_identity(settings.service.user, settings.data)
+        refuse_dangerous_networks(settings)
         secrets = read_secrets(settings)
         own_data(settings.data, None)  # makes it, and no more
         self._run_folder = RunFolder(settings.data, self._identity)
@@ -198,6 +200,7 @@ class Supervisor:
             raise SetupProblem("data: the data directory can only be changed by a restart")
         if service_identity(settings.service.user, settings.data) != self._identity:
             raise SetupProblem("service.user: the user can only be changed by a restart")
+        await asyncio.to_thread(refuse_dangerous_networks, settings)
         secrets = replace(await asyncio.to_thread(read_secrets, settings), login=self._secrets.login)
         change = self._listeners.bind(settings.listeners)
         crew = self._new_crew(settings, secrets, change.bound)

@@ -17,7 +17,7 @@ from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.storage import Account, Directory
 from waypost.submission.completion import Malformed, complete, prepare, read_originators
-from waypost.submission.senders import Senders
+from waypost.submission.senders import SenderRule, Senders
 from waypost.submission.spending import Budget
 
 _PRIORITIES = (-4, 4)
@@ -39,13 +39,15 @@ class SubmissionPolicy:
         settings: Submission,
         hostname: str,
         domains: Collection[str] = (),
+        senders: SenderRule | None = None,
     ) -> None:
-        """`domains` are hosted here, in lower case. Raises `AddressError` for a sender in the settings that is no
+        """`domains` are hosted here, in lower case; `senders` decides who may send as whom, by default what is an
+        account's own and `submission.send_as`. Raises `AddressError` for a sender in the settings that is no
         address.
         """
         self._book = book
         self._directory = directory
-        self._senders = Senders(book, settings.send_as)
+        self._senders = senders or Senders(book, settings.send_as)
         self._budget = Budget(directory, settings)
         self._hostname = hostname
         self._result_names = (hostname.lower(), *domains)

@@ -1,8 +1,18 @@
 """Who may send as whom: one's own addresses, aliases that lead to oneself, and what the operator allows."""
 
+from typing import Protocol
+
 from waypost.delivery.resolve import AddressBook
 from waypost.message.address import Address, AddressError, domain_key
 from waypost.storage import Account
+
+
+class SenderRule(Protocol):
+    """Who may send as whom."""
+
+    async def may_send_as(self, account: Account, address: Address) -> bool:
+        """True when the account may use the address as a sender. Raises `StorageError`."""
+        ...
 
 
 class Senders:

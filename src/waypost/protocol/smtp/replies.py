@@ -51,6 +51,7 @@ AUTH_MECHANISM = reply(504, "5.5.4", "Mechanism not offered")
 AUTH_DONE = reply(503, "5.5.1", "You are logged in already")
 AUTH_TEMPORARY = reply(454, "4.7.0", "Logging in is not possible for the moment")
 ACCOUNT_CLOSED = reply(525, "5.7.13", "This account is closed")
+NOT_TRUSTED = reply(554, "5.7.1", "This port is for known devices; mail programs log in on port 465 or 587")
 RELAY_DENIED = reply(550, "5.7.1", "Relaying denied: this server hosts no such domain")
 NOT_QUALIFIED = reply(554, "5.1.2", "Write the domain in full, such as example.org")
 NO_SUCH_USER = reply(550, "5.1.1", "No such user here")
@@ -108,6 +109,11 @@ def too_large(limit: int) -> Reply:
 def not_your_address(account: str, address: str) -> Reply:
     """Return the refusal of a sender that is not the account's own."""
     return reply(553, "5.7.1", f"{account} may not send as {address}")
+
+
+def not_a_named_sender(address: str) -> Reply:
+    """Return the refusal of a sender that was not named for the devices of a network."""
+    return reply(553, "5.7.1", f"Devices of this network may not send as {address}")
 
 
 def malformed_message(problem: str) -> Reply:

@@ -1,0 +1,129 @@
+"""Trusted networks that everybody could come from: with an address of this machine, of a gateway or of a bridge."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from waypost.config.errors import ConfigErrors
+from waypost.config.load import parse
+from waypost.config.settings import Settings, TrustedNetwork
+from waypost.service.preflight import preflight
+from waypost.service.problems import SetupProblem
+from waypost.service.trusted_networks import dangerous_networks, refuse_dangerous_networks
+
+TRIE = """\
+Local:
+     |-- 127.0.0.1
+        /32 host LOCAL
+     |-- 192.168.7.9
+        /32 host LOCAL
+     |-- 172.17.0.5
+        /32 host LOCAL
+"""
+ROUTES = """\
+Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0107A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t0007A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+eth1\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+eth0\t0000140A\tFE07A8C0\t0003\t0\t0\t0\t0000FFFF\t0\t0\t0
+"""
+SIX = "fd000007000000000000000000000009 02 40 00 80     eth0\n"
+ROUTES_SIX = """\
+fd000007000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 1 0 00000001     eth0
+00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000077 00000400 2 0 00000003     eth0
+00000000000000000000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000000 2 0 80200001       lo
+"""  # noqa: E501
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    """What a container says of its network: two links, a gateway and one more, IPv6."""
+    for name, text in (("fib_trie", TRIE), ("route", ROUTES), ("if_inet6", SIX), ("ipv6_route", ROUTES_SIX)):
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def trusting(*networks: str) -> Settings:
+    tables = tuple(TrustedNetwork((ip_network(one),), "a@here.test", ("b@here.test",)) for one in networks)
+    return Settings(Path("waypost.toml"), "mx.here.test", ("here.test",), Path("data"), trusted_networks=tables)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("192.168.7.0/24", "192.168.7."),
+        ("192.168.7.9/32", "192.168.7.9 is an address of this machine"),
+        ("192.168.7.8/30", "192.168.7.9 is an address of this machine"),
+        ("127.0.0.0/16", "127.0.0.1 is an address of this machine"),
+        ("192.168.7.1/32", "192.168.7.1 is a gateway"),
+        ("192.168.7.254/31", "192.168.7.254 is a gateway"),
+        ("172.17.0.1/32", "172.17.0.1 is where eth1 would have a bridge"),
+        ("172.17.0.0/30", "172.17.0.1 is where eth1 would have a bridge"),
+        ("fd00:7::9/128", "fd00:7::9 is an address of this machine"),
+        ("fd00:7::1/128", "fd00:7::1 is where eth0 would have a bridge"),
+        ("fe80::/64", "fe80::77 is a gateway"),
+    ],
+)
+def test_a_network_that_everybody_could_come_from_is_found(net: Path, network: str, words: str) -> None:
+    found = list(dangerous_networks(trusting("10.9.9.9/32", network), net=net))
+    assert [(table, index) for table, index, _ in found] == [(1, 0)]
+    assert words in found[0][2] and found[0][2].endswith("write the addresses of the devices themselves")
+
+
+@pytest.mark.parametrize(
+    "network",
+    ["192.168.7.40/32", "192.168.7.128/26", "172.17.0.8/29", "10.20.0.0/16", "fd00:7::40/124", "fe80::40/128"],
+)
+def test_devices_beside_this_machine_may_be_trusted(net: Path, network: str) -> None:
+    assert list(dangerous_networks(trusting(network), net=net)) == []
+
+
+def test_a_kernel_without_these_files_has_no_such_addresses(tmp_path: Path) -> None:
+    assert list(dangerous_networks(trusting("192.168.7.0/24"), net=tmp_path)) == []
+
+
+def test_nothing_is_looked_at_where_nobody_is_trusted(tmp_path: Path) -> None:
+    (tmp_path / "fib_trie").mkdir()  # reading it would fail
+    assert list(dangerous_networks(trusting(), net=tmp_path)) == []
+
+
+def test_a_start_and_a_reload_are_refused_in_the_words_of_the_setting() -> None:
+    with pytest.raises(SetupProblem) as raised:
+        refuse_dangerous_networks(trusting("127.0.0.1/32", "10.255.255.254/32"))
+    [problem] = raised.value.problems
+    assert problem.startswith('trusted_network.networks = "127.0.0.1/32": 127.0.0.1 is an address of this machine, and')
+    refuse_dangerous_networks(replace(trusting(), domains=()))
+
+
+CONFIGURATION = """\
+hostname = "mx.here.test"
+domains = ["here.test"]
+data = "data"
+[[listener]]
+protocol = "trusted-submission"
+address = "192.168.7.9:2525"
+[[trusted_network]]
+networks = ["10.255.255.254/32",
+            "192.168.7.0/24"]
+account = "devices@here.test"
+senders = ["scanner@here.test"]
+"""
+
+
+def test_check_names_the_file_the_line_and_the_key(net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        "waypost.service.preflight.dangerous_networks", lambda settings: dangerous_networks(settings, net=net)
+    )
+    file = tmp_path / "waypost.toml"
+    with pytest.raises(ConfigErrors) as raised:
+        preflight(parse(CONFIGURATION.encode(), file), datetime.now(UTC))
+    assert str(raised.value).startswith(f'{file}:9: trusted_network.networks = "192.168.7.0/24": 192.168.7.')
+    document = parse(CONFIGURATION.replace("192.168.7.0/24", "192.168.7.40/32").encode(), file)
+    notes = preflight(document, datetime.now(UTC)).notes
+    assert (
+        "devices in 10.255.255.254/32, 192.168.7.40/32 send without a login as scanner@here.test (trusted_network)"
+        in notes
+    )
