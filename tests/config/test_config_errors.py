@@ -61,8 +61,8 @@ WRONG = [
     ('[[listener]]\naddress = "0.0.0.0:25"', '4: listener.protocol: missing; write for example protocol = "smtp"'),
     (
         '[[listener]]\nprotocol = "imap"\naddress = "0.0.0.0:143"',
-        '5: listener.protocol = "imap": not one of the known ones; write "smtp", "submission", "submissions", "lmtp", '
-        '"pop3" or "pop3s"',
+        '5: listener.protocol = "imap": not one of the known ones; write "smtp", "submission", "submissions", '
+        '"trusted-submission", "lmtp", "pop3" or "pop3s"',
     ),
     (
         '[[listener]]\nprotocol = "smtp"\naddress = "localhost:25"',

@@ -8,17 +8,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.security.live import Live, Wire, changed, host
 
-from waypost.config.settings import Listener
+from waypost.config.settings import Listener, TrustedNetwork
 from waypost.config.settings import ListenerProtocol as Protocol
 from waypost.protocol.pop3 import server as pop3_server
 from waypost.protocol.smtp import server as smtp_server
 
+DEVICE = "127.0.0.5"
 ALICE, BOB = "alice@here.test", "bob@here.test"
 NO_LIMIT = 1_000_000_000
 MOST = 128  # commands between two turns of the loop
@@ -26,9 +28,9 @@ MOST = 128  # commands between two turns of the loop
 Enter = Callable[[Live], Any]
 
 
-async def plain(live: Live, protocol: Protocol, hello: str = "EHLO flood.test") -> Wire:
+async def plain(live: Live, protocol: Protocol, hello: str = "EHLO flood.test", source: str = "127.0.0.1") -> Wire:
     """A client that has said hello, before STARTTLS and without a login."""
-    wire = await live.client(protocol)
+    wire = await live.client(protocol, source=source)
     await wire.reply()
     if hello:
         await wire.say(hello)
@@ -75,6 +77,11 @@ FLOODS = {
     "recipients behind a login": Flood(
         Protocol.SUBMISSIONS,
         lambda live: live.submitter(ALICE),
+        b"MAIL FROM:<alice@here.test>\r\n" + b"RCPT TO:<bob@here.test>\r\n" * 900 + b"RSET\r\n",
+    ),
+    "recipients of a device": Flood(
+        Protocol.TRUSTED_SUBMISSION,
+        lambda live: plain(live, Protocol.TRUSTED_SUBMISSION, source=DEVICE),
         b"MAIL FROM:<alice@here.test>\r\n" + b"RCPT TO:<bob@here.test>\r\n" * 900 + b"RSET\r\n",
     ),
     "LHLO": Flood(Protocol.LMTP, lambda live: plain(live, Protocol.LMTP, "LHLO x"), b"LHLO x\r\n" * 500),
@@ -191,7 +198,13 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
     made = host(tmp_path, "here.test")
     listeners = made.settings.listeners
     pop3s = [listener for listener in listeners if listener.protocol is Protocol.POP3]
-    made = changed(made, limits=limits, listeners=(*listeners, *map(_over_tls, pop3s)))
+    devices = Listener(Protocol.TRUSTED_SUBMISSION, ip_address("127.0.0.1"), 0)
+    made = changed(
+        made,
+        limits=limits,
+        listeners=(*listeners, *map(_over_tls, pop3s), devices),
+        trusted_networks=(TrustedNetwork((ip_network(f"{DEVICE}/32"),), ALICE, (ALICE,)),),
+    )
     async with made:
         for address in (ALICE, BOB):
             await made.account(address)

@@ -20,8 +20,8 @@ def check(settings: Settings, raw: Mapping[str, Any], places: Places, complaints
     """Report everything that does not go together. `raw` is the document, `places` where its tables stand."""
     _domains(settings, complaints)
     _listeners(settings, places.get(("listener",), []), complaints, has_tls="tls" in raw)
-    tables = (places.get((name,), []) for name in ("listener", "trusted_network"))
-    check_trusted(settings, *tables, complaints, any_table="trusted_network" in raw)
+    listeners, networks = places.get(("listener",), []), places.get(("trusted_network",), [])
+    check_trusted(settings, listeners, networks, complaints, any_table="trusted_network" in raw)
     _second_pair(settings, complaints)
     _queue(settings.queue, complaints)
     _routes(settings.routes, places.get(("route",), []), complaints)

@@ -122,7 +122,7 @@ class SmtpSession:
             self._engine.tls_started(self._login.mechanisms(peer.tls))
         refusal = self._refuses(peer)
         if refusal is not None:
-            log.warning("stranger refused", extra={"fields": self._client.facts})
+            log.info("stranger refused", extra={"fields": self._client.facts})
             self._engine.greet(refusal)
             return self._next()
         early = self._greeting_delay > 0 and await self._speaks_early()
