@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,9 @@ class Post:
     bob: Account
     engine: Engine
 
+    async def sleep(self, seconds: float) -> None:
+        self.engine.clock.time += int(seconds * 1_000_000)
+
     def session(self, *, starttls: bool = False, max_junk: int = 100) -> Pop3Session:
         return Pop3Session(
             desk=self.desk,
@@ -91,8 +95,14 @@ async def post(tmp_path: Path) -> AsyncIterator[Post]:
     engine = Engine("sqlite", tmp_path / "data")
     storage = (await engine.open()).storage
     bob = await storage.directory.add_account(BOB, CREDENTIALS, quota=0, now=engine.clock())
-    desk = LoginDesk(storage.directory, now=engine.clock)
-    yield Post(storage, Letters(storage, engine.clock), desk, bob, engine)
+    post: Post
+
+    async def sleep(seconds: float) -> None:
+        await post.sleep(seconds)
+
+    desk = LoginDesk(storage.directory, storage.networks, now=engine.clock, sleep=sleep)
+    post = Post(storage, Letters(storage, engine.clock), desk, bob, engine)
+    yield post
     desk.close()
     await engine.close()
 
@@ -390,13 +400,51 @@ async def test_a_mailbox_that_can_not_be_opened_is_not_left_locked(post: Post, m
 # Logins.
 
 
-async def test_wrong_passwords_and_haste_have_their_response_codes(post: Post) -> None:
+async def test_wrong_passwords_have_their_response_codes(post: Post) -> None:
     client = await post.client()
-    wrong = f"USER {BOB}\r\nPASS wrong\r\n".encode()
-    assert (await client.send(wrong)).endswith(b"-ERR [AUTH] Wrong user name or password\r\n")
-    assert b"-ERR [LOGIN-DELAY] " in await client.send(LOGIN)
-    post.engine.clock.time += 1_000_000
+    for number in range(20):
+        wrong = f"USER {BOB}\r\nPASS wrong{number}\r\n".encode()
+        assert (await client.send(wrong)).endswith(b"-ERR [AUTH] Wrong user name or password\r\n")
+    client = await post.client()
+    answer = await client.send(f"USER {BOB}\r\nPASS one more\r\n".encode())
+    assert b"-ERR [SYS/TEMP] Too many failed logins; please try again in " in answer, "RFC 3206"
+    assert (await client.send(LOGIN)).endswith(b"octets)\r\n"), "the right one opens"
+
+
+async def test_an_unknown_channel_binding_is_told_by_its_name(post: Post) -> None:
+    client = await post.client()
+    first = base64.b64encode(b"p=tls-unique,,n=bob@builder.test,r=abc")
+    answer = await client.send(b"AUTH SCRAM-SHA-256-PLUS " + first + b"\r\n")
+    assert answer.startswith(b"-ERR unsupported-channel-binding-type")
     assert (await client.send(LOGIN)).endswith(b"octets)\r\n")
+
+
+@pytest.mark.parametrize(
+    "way", [LOGIN.replace(b"fix", b"mend"), b"AUTH PLAIN " + base64.b64encode(b"\0bob\0x") + b"\r\n"]
+)
+async def test_a_session_that_is_shut_down_waits_for_no_turn(post: Post, way: bytes) -> None:
+    asleep = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        asleep.set()
+        await asyncio.Event().wait()
+
+    first = await post.client()
+    await first.send(f"USER {BOB}\r\nPASS wrong\r\nUSER bob\r\nPASS wrong\r\n".encode())
+    post.sleep = sleep
+    client = await post.client()
+    login = asyncio.create_task(client.send(way))
+    await asleep.wait()
+    client.session.shut_down(timed_out=True)
+    assert b"-ERR" not in await asyncio.wait_for(login, 20), "in silence (RFC 1939 3)"
+    assert client.next is Next.CLOSE
+
+
+async def test_a_client_has_three_minutes_to_log_in(post: Post) -> None:
+    client = await post.client()
+    assert client.session.lasts == 180
+    await client.send(LOGIN)
+    assert client.session.lasts == math.inf
 
 
 async def test_trouble_of_ours_is_temporary(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +473,6 @@ async def test_sasl_may_be_cancelled_refused_and_tried_again(post: Post) -> None
     assert await client.lines(b"AUTH PLAIN\r\n*\r\n") == [b"+ ", b"-ERR Authentication cancelled"]
     assert await client.send(b"AUTH PLAIN bm9uc2Vuc2U=\r\n") == replies.AUTH_MALFORMED.line
     assert await client.send(b"AUTH PLAIN " + base64.b64encode(b"\0a\0b") + b"\r\n") == replies.AUTH_FAILED.line
-    post.engine.clock.time += 1_000_000
     assert (await client.send(LOGIN)).endswith(b"octets)\r\n")
 
 

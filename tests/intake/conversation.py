@@ -39,6 +39,9 @@ class Clock:
     def __call__(self) -> int:
         return self.now
 
+    async def sleep(self, seconds: float) -> None:
+        self.now += int(seconds * 1_000_000)
+
 
 class DoorKeeper:
     """Stands in for the login desk: knows accounts by name, and every password is "secret"."""
@@ -52,6 +55,9 @@ class DoorKeeper:
 
     def begin(self, mechanism: str, *, tls: TlsInfo | None, peer: str) -> "DoorKeeper":
         return self
+
+    def give_up(self) -> None:
+        return
 
     async def step(self, data: bytes | None) -> Challenge | Welcome:
         if data is None:

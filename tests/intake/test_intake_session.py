@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -93,6 +94,7 @@ async def test_auth_needs_tls_and_mail_needs_auth(house: House) -> None:
     [
         (LoginFault.WRONG, "535 5.7.8"),
         (LoginFault.THROTTLED, "454 4.7.0 Too many failed logins; please try again in 7 seconds"),
+        (LoginFault.BINDING, "504 5.5.4 unsupported-channel-binding-type"),
         (LoginFault.MALFORMED, "501 5.5.2"),
         (LoginFault.UNAVAILABLE, "454 4.7.0"),
     ],
@@ -112,6 +114,18 @@ async def test_a_failed_login_is_answered_by_its_kind_and_may_be_tried_again(
     assert await talk.say("AUTH PLAIN") == "334 "
     assert (await talk.say(plain("alice@here.test"))).startswith("235 2.7.0")
     assert (await talk.say("AUTH PLAIN " + plain("alice@here.test"))).startswith("503")
+
+
+async def test_a_client_has_as_long_to_log_in_as_it_may_be_silent_and_three_minutes_at_least(house: House) -> None:
+    for silence, time in ((300, 300.0), (60, 180.0)):
+        limits = replace(house.settings.limits, command_timeout=silence * 1_000_000)
+        house.settings = replace(house.settings, limits=limits)
+        talk = Conversation(house.session(ListenerProtocol.SUBMISSIONS), structs.replace(CLIENT, tls=TLS))
+        await talk.open()
+        assert talk.session.lasts == time
+        await talk.say("EHLO laptop.test", "AUTH PLAIN " + plain("alice@here.test"))
+        assert talk.session.lasts == math.inf
+    assert house.session(SMTP).lasts == math.inf
 
 
 async def test_the_login_desk_itself_lets_a_user_in(house: House) -> None:

@@ -1,5 +1,6 @@
 """What is remembered of password checks, and for how long."""
 
+from waypost.login.memory import LoginMemory
 from waypost.login.verdicts import Verdicts
 
 MINUTE = 60_000_000
@@ -12,9 +13,13 @@ class Clock:
         return self.now
 
 
+def made(clock: Clock, key: bytes = b"key") -> Verdicts:
+    return Verdicts(LoginMemory.create(lambda _: key), clock)
+
+
 def test_a_right_password_is_remembered_for_ten_minutes_from_every_network() -> None:
     clock = Clock()
-    verdicts = Verdicts(clock, b"key")
+    verdicts = made(clock)
     question = verdicts.question("hash", False, "password")
     assert verdicts.recall("net", "bob", question) is None
     verdicts.remember("net", "bob", question, True)
@@ -28,19 +33,19 @@ def test_a_right_password_is_remembered_for_ten_minutes_from_every_network() -> 
 
 
 def test_a_change_of_the_account_is_a_new_question() -> None:
-    verdicts = Verdicts(Clock(), b"key")
+    verdicts = made(Clock())
     verdicts.remember("net", "bob", verdicts.question("hash", False, "password"), True)
     for question in (
         verdicts.question("new hash", False, "password"),
         verdicts.question("hash", True, "password"),
         verdicts.question("hash", False, "Password"),
-        Verdicts(Clock(), b"other key").question("hash", False, "password"),
+        made(Clock(), b"other key").question("hash", False, "password"),
     ):
         assert verdicts.recall("net", "bob", question) is None
 
 
 def test_a_notice_about_the_account_drops_its_password() -> None:
-    verdicts = Verdicts(Clock(), b"key")
+    verdicts = made(Clock())
     question = verdicts.question("hash", False, "password")
     verdicts.remember("net", "bob", question, True)
     verdicts.forget("alice")
@@ -50,7 +55,7 @@ def test_a_notice_about_the_account_drops_its_password() -> None:
 
 
 def test_the_last_wrong_passwords_are_remembered_for_their_network_and_account() -> None:
-    verdicts = Verdicts(Clock(), b"key")
+    verdicts = made(Clock())
     questions = [verdicts.question("hash", False, str(number)) for number in range(6)]
     for question in questions:
         verdicts.remember("net", "bob", question, False)
@@ -62,16 +67,8 @@ def test_the_last_wrong_passwords_are_remembered_for_their_network_and_account()
 def test_a_clock_that_is_set_back_makes_no_password_last_longer() -> None:
     clock = Clock()
     clock.now = 100 * MINUTE
-    verdicts = Verdicts(clock, b"key")
+    verdicts = made(clock)
     question = verdicts.question("hash", False, "password")
     verdicts.remember("net", "bob", question, True)
     clock.now = 50 * MINUTE
     assert verdicts.recall("net", "bob", question) is None
-
-
-def test_the_memory_is_bounded() -> None:
-    verdicts = Verdicts(Clock(), b"key", most=3)
-    for number in range(10):
-        verdicts.remember("net", str(number), verdicts.question("hash", False, "x"), True)
-    recalled = [verdicts.recall("net", str(n), verdicts.question("hash", False, "x")) for n in range(10)]
-    assert recalled == [None] * 7 + [True] * 3

@@ -271,7 +271,7 @@ def test_failed_login_through_sasl_goes_back_to_the_beginning() -> None:
     owner = Owner()
     owner.refuse[AuthResponse] = replies.throttled(4)
     answer = owner.send(b"AUTH PLAIN\r\nAGIAYQ==\r\nSTAT\r\n")
-    assert answer.split(b"\r\n")[1] == b"-ERR [LOGIN-DELAY] Too many failed logins; please try again in 4 seconds"
+    assert answer.split(b"\r\n")[1] == b"-ERR [SYS/TEMP] Too many failed logins; please try again in 4 seconds"
     assert answer.endswith(b"-ERR Log in first\r\n")
 
 

@@ -192,7 +192,7 @@ async def test_there_is_no_login_on_port_25_and_none_opens_a_relay(house: House,
 
 @pytest.mark.parametrize("initial", ["=", "AAAA", "AAA=", "AGFsaWNlQGhlcmUudGVzdAA=", "AABhbGljZQ=="])
 async def test_an_empty_login_is_none(house: House, initial: str) -> None:
-    desk = LoginDesk(house.storage.directory, now=house.clock)
+    desk = LoginDesk(house.storage.directory, now=house.clock, sleep=house.clock.sleep)
     house.desk = desk  # type: ignore[assignment]
     talk = Conversation(house.session(ListenerProtocol.SUBMISSIONS), replace(CLIENT, tls=TLS))
     await talk.open()

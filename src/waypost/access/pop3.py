@@ -5,6 +5,7 @@ in one commit, and the mailbox is given back on every way out.
 """
 
 import logging
+import math
 from collections.abc import Callable
 
 from waypost.access.pop3_form import SentForms
@@ -39,10 +40,11 @@ LOGIN_TIMEOUT = 60.0
 
 
 class Pop3Session(Session):
-    """One POP3 client. `timeout` is the seconds it may be silent after the login: RFC 1939 3 asks for ten minutes.
+    """One POP3 client.
 
-    `forms` are shared with the other sessions of the process; None makes them for this one. `max_junk` is
-    `limits.junk_commands`.
+    `timeout` is the seconds it may be silent after the login: RFC 1939 3 asks for ten minutes; `login_time` the seconds
+    until it must have logged in. `forms` are shared with the other sessions of the process; None makes them for this
+    one. `max_junk` is `limits.junk_commands`.
     """
 
     def __init__(
@@ -56,16 +58,19 @@ class Pop3Session(Session):
         timeout: float = 600.0,
         forms: SentForms | None = None,
         max_junk: int = 100,
+        login_time: float = 180.0,
     ) -> None:
         self._desk = desk
         self._mailboxes = mailboxes
         self._forms = forms or SentForms(mailboxes)
         self._now = now
         self._timeout = timeout
+        self._login_time = login_time
         self._engine = Pop3Server(Pop3Options(hostname, starttls=starttls, max_junk=max_junk))
         self._peer = Peer("", 0, "", 0)
         self._tls: TlsInfo | None = None
         self._attempt: LoginAttempt | None = None
+        self._patience = desk.patience()
         self._mechanism = ""
         self._mailbox: OpenMailbox | None = None
         self._held: list[bytes] = []  # output, where no connection drains it
@@ -137,8 +142,14 @@ class Pop3Session(Session):
         """Seconds that the peer may stay silent in the present state."""
         return LOGIN_TIMEOUT if self._mailbox is None else self._timeout
 
+    @property
+    def lasts(self) -> float:
+        """Seconds until the client must have logged in."""
+        return self._login_time if self._mailbox is None else math.inf
+
     def shut_down(self, timed_out: bool) -> None:
         """End the session without removing anything; after a time-out in silence, as RFC 1939 3 asks."""
+        self._give_up_login()
         if timed_out:
             self._engine.shut_down(None, "the client was silent for too long")
         else:
@@ -146,6 +157,7 @@ class Pop3Session(Session):
 
     def closed(self) -> None:
         """Give the mailbox back."""
+        self._give_up_login()
         if self._mailbox is not None:
             self._mailbox.release()
             self._mailbox.log_closed(self._peer.address)
@@ -182,7 +194,7 @@ class Pop3Session(Session):
     async def _check_password(self, event: PasswordGiven) -> None:
         self._mechanism = "USER"
         try:
-            account = await self._desk.check_password(event.user, event.password, self._peer.address)
+            account = await self._desk.check_password(event.user, event.password, self._peer.address, self._patience)
         except LoginRefused as refused:
             self._engine.answer(_refusal(refused))
             return
@@ -200,6 +212,12 @@ class Pop3Session(Session):
             return
         self._attempt = None
         await self._enter(outcome.account)
+
+    def _give_up_login(self) -> None:
+        """A login that waits for its turn waits no more."""
+        self._patience.end()
+        if self._attempt is not None:
+            self._attempt.give_up()
 
     async def _enter(self, account: Account) -> None:
         """Open the mailbox of an account that is logged in."""
@@ -289,6 +307,8 @@ def _refusal(refused: LoginRefused) -> Pop3Reply:
             return replies.AUTH_FAILED
         case LoginFault.THROTTLED:
             return replies.throttled(refused.seconds)
+        case LoginFault.BINDING:
+            return replies.AUTH_BINDING
         case LoginFault.MALFORMED:
             return replies.AUTH_MALFORMED
         case LoginFault.UNAVAILABLE:

@@ -231,6 +231,9 @@ class Limits:
     """Messages in one session."""
     command_timeout: Timeout = 5 * MINUTE
     """How long a client may be silent (RFC 5321 4.5.3.2.7)."""
+    login_time: Timeout = 3 * MINUTE
+    """How long a client of POP3 or submission may take to log in, whatever it says meanwhile. In submission not less
+    than `command_timeout`."""
     session_time: Timeout = 2 * HOUR
     """How long one session may last."""
 
@@ -249,6 +252,15 @@ class Submission:
     """The same for a day."""
     send_as: Senders = ()
     """`[submission.send_as]`: account = ["address", "@domain"]: further senders that an account may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """`[login]`: how users prove who they are."""
+
+    channel_binding: bool = True
+    """Offer SCRAM-SHA-256-PLUS, which fails where somebody stands between client and server. Some mail programs choose
+    it because it is offered, and can't use it: mutt and neomutt of Debian 12. `false` leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +318,7 @@ class Settings:
     outbound: Outbound = field(default_factory=Outbound)
     queue: Queue = field(default_factory=Queue)
     limits: Limits = field(default_factory=Limits)
+    login: Login = field(default_factory=Login)
     submission: Submission = field(default_factory=Submission)
     reception: Reception = field(default_factory=Reception)
     mailbox: Mailbox = field(default_factory=Mailbox)

@@ -44,12 +44,25 @@ class Login:
         """Forget the exchange."""
         self._attempt = None
 
+    def end(self) -> None:
+        """The session is over: a login that waits for its turn is given up."""
+        if self._attempt is not None:
+            self._attempt.give_up()
+        self.cancel()
+
+    @property
+    def required(self) -> bool:
+        """True where clients log in."""
+        return self._desk is not None
+
 
 def _refusal(refused: LoginRefused) -> Reply:
     """Return the words for a login that failed (RFC 4954 section 6)."""
     match refused.fault:
         case LoginFault.THROTTLED:
             return replies.throttled(refused.seconds)
+        case LoginFault.BINDING:
+            return replies.AUTH_BINDING
         case LoginFault.MALFORMED:
             return replies.AUTH_MALFORMED
         case LoginFault.UNAVAILABLE:

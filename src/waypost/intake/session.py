@@ -6,6 +6,7 @@ are answered here, so that the session goes on; whatever it holds is given back 
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -221,6 +222,13 @@ class SmtpSession:
         seconds = self._limits.command_timeout / SECOND
         return min(seconds, _CONTENT_TIMEOUT) if self._engine.reads_content else seconds
 
+    @property
+    def lasts(self) -> float:
+        """Seconds until the client must have logged in, where it has to; not less than it may be silent."""
+        if not self._login.required or self._client.account is not None:
+            return math.inf
+        return max(self._limits.login_time, self._limits.command_timeout) / SECOND
+
     def shut_down(self, timed_out: bool) -> None:
         """Say 421: the client was silent, or the service stops.
 
@@ -232,6 +240,7 @@ class SmtpSession:
             self._farewell = reply
         else:
             self._engine.shut_down(reply)
+        self._login.end()
         if self._too_early is not None:
             self._too_early.set()
 
@@ -239,7 +248,7 @@ class SmtpSession:
         """The connection is gone: give back the message that was arriving."""
         self._spool.expect_no_more(self)
         self._drop_content()
-        self._login.cancel()
+        self._login.end()
         self._reached = []
 
     # Events.

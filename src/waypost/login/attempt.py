@@ -7,8 +7,10 @@ from waypost.login.checker import Checker, explain, refuse
 from waypost.login.claim import Claim, account_key
 from waypost.login.outcomes import Challenge, LoginFault, Welcome
 from waypost.login.passwords import SALT_LENGTH, SCRAM_ITERATIONS
+from waypost.login.patience import Patience
+from waypost.login.throttle import Origin
 from waypost.protocol.sasl.scram import SaslError, ScramKeys
-from waypost.protocol.sasl.server import Distrusted, LoginServer, PlainServer, ScramServer
+from waypost.protocol.sasl.server import Distrusted, LoginServer, PlainServer, ScramServer, UnsupportedBinding
 from waypost.storage import Account
 
 
@@ -19,13 +21,20 @@ class LoginAttempt(Protocol):
         """Take the client's next message; None when there is no initial response. Raises `LoginRefused`."""
         ...
 
+    def give_up(self) -> None:
+        """The session is over: a step that waits for its turn is refused now."""
+        ...
+
 
 class PasswordAttempt:
     """PLAIN or LOGIN: ends with a password to check."""
 
-    def __init__(self, server: PlainServer | LoginServer, checker: Checker, *, peer: str, mechanism: str) -> None:
+    def __init__(
+        self, server: PlainServer | LoginServer, checker: Checker, patience: Patience, *, peer: str, mechanism: str
+    ) -> None:
         self._server = server
         self._checker = checker
+        self._patience = patience
         self._nobody = Claim.of("", peer, mechanism)
 
     async def step(self, data: bytes | None) -> Challenge | Welcome:
@@ -38,7 +47,11 @@ class PasswordAttempt:
             return Challenge(said)
         claim = Claim.of(said.user, self._nobody.peer, self._nobody.mechanism)
         check_identity(claim, said.authzid)
-        return Welcome(await self._checker.check(claim, said.password))
+        return Welcome(await self._checker.check(claim, said.password, self._patience))
+
+    def give_up(self) -> None:
+        """The session is over."""
+        self._patience.end()
 
 
 class ScramAttempt:
@@ -48,11 +61,22 @@ class ScramAttempt:
     service, so that they all tell the same tale.
     """
 
-    def __init__(self, server: ScramServer, checker: Checker, *, peer: str, mechanism: str, secret: bytes) -> None:
+    def __init__(
+        self,
+        server: ScramServer,
+        checker: Checker,
+        patience: Patience,
+        *,
+        peer: str,
+        mechanism: str,
+        secret: bytes,
+    ) -> None:
         self._server = server
         self._checker = checker
+        self._patience = patience
         self._secret = secret
         self._claim = Claim.of("", peer, mechanism)
+        self._origin = Origin("", "")
         self._account: Account | None = None
         self._next = self._first
 
@@ -64,24 +88,34 @@ class ScramAttempt:
             return await self._next(data)
         except Distrusted as error:
             self._distrust(str(error))
+        except UnsupportedBinding as error:
+            refuse(self._claim, LoginFault.BINDING, str(error))
         except SaslError as error:
             refuse(self._claim, LoginFault.MALFORMED, str(error))
+
+    def give_up(self) -> None:
+        """The session is over."""
+        self._patience.end()
 
     async def _first(self, data: bytes) -> Challenge | Welcome:
         wanted = self._server.first(data)
         self._claim = Claim.of(wanted.user, self._claim.peer, self._claim.mechanism)
         check_identity(self._claim, wanted.authzid)
-        self._checker.admit(self._claim)
         self._account = await self._checker.account(self._claim)
         self._next = self._final
         return Challenge(self._server.challenge(self._keys()))
 
     async def _final(self, data: bytes) -> Challenge | Welcome:
-        self._checker.admit(self._claim)  # others of this network may have failed meanwhile
+        self._origin = await self._checker.origin(self._claim)
+        await self._checker.admit(self._claim, self._origin, self._patience)  # only a proof is a guess
         proof = self._server.final(data)
-        if self._account is None or self._account.disabled:
-            self._checker.fail(self._claim, explain(self._claim, self._account))
-        self._checker.succeed(self._claim)
+        account = await self._checker.account(self._claim)  # it may have changed during a wait
+        if account is None or account.disabled:
+            self._checker.fail(self._claim, self._origin, explain(self._claim, account))
+        if self._account is None or account.credentials != self._account.credentials:
+            self._checker.fail(self._claim, self._origin, "the password was changed meanwhile")
+        self._account = account
+        await self._checker.succeed(self._claim)
         self._next = self._last
         return Challenge(proof)
 
@@ -91,8 +125,9 @@ class ScramAttempt:
         return Welcome(self._account)
 
     def _distrust(self, reason: str) -> NoReturn:
-        if self._next == self._final:  # only a proof is a guess
-            self._checker.fail(self._claim, reason if self._account else explain(self._claim, None))
+        if self._next == self._final:
+            words = reason if self._account else explain(self._claim, None)
+            self._checker.fail(self._claim, self._origin, words)
         refuse(self._claim, LoginFault.WRONG, reason)
 
     def _keys(self) -> ScramKeys:

@@ -6,13 +6,15 @@ from typing import NoReturn
 
 from waypost.login.claim import Claim
 from waypost.login.hashing import HashingBusy, HashPool
+from waypost.login.memory import LoginMemory
 from waypost.login.outcomes import LoginFault, LoginRefused
 from waypost.login.passwords import NO_PASSWORD
-from waypost.login.throttle import Throttle
+from waypost.login.patience import Patience, SessionOver
+from waypost.login.throttle import Origin, Throttle
 from waypost.login.verdicts import Verdicts
 from waypost.message.trace import Micros
 from waypost.protocol.sasl import PreparationError, saslprep
-from waypost.storage import Account, Directory, StorageError
+from waypost.storage import Account, Directory, KnownNetworks, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -20,36 +22,52 @@ log = logging.getLogger(__name__)
 class Checker:
     """Looks accounts up, counts failures, checks passwords. What it refuses it logs, once."""
 
-    def __init__(self, directory: Directory, *, now: Callable[[], Micros], key: bytes, pool: HashPool) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        networks: KnownNetworks | None,
+        *,
+        now: Callable[[], Micros],
+        memory: LoginMemory,
+        pool: HashPool,
+    ) -> None:
         self._directory = directory
+        self._networks = networks
         self._pool = pool
-        self._throttle = Throttle(now)
-        self._verdicts = Verdicts(now, key)
+        self._now = now
+        self._throttle = Throttle(memory, now)
+        self._verdicts = Verdicts(memory, now)
 
-    async def check(self, claim: Claim, password: str) -> Account:
-        """Return the account whose password this is. Raises `LoginRefused`."""
-        self.admit(claim)
+    async def check(self, claim: Claim, password: str, patience: Patience) -> Account:
+        """Return the account whose password this is, when its turn has come. Raises `LoginRefused`."""
+        origin = await self.origin(claim)
+        has_turn = await self.admit(claim, origin, patience)
         try:
             prepared = saslprep(password)
         except PreparationError:
-            self.fail(claim, "no password is like this one")
-        account = await self.account(claim)
-        verdict = self._recall(claim, account, prepared)
-        if verdict is None:
+            self.fail(claim, origin, "no password is like this one")
+        while True:
+            account = await self.account(claim)
+            verdict = self._recall(claim, account, prepared)
+            if verdict is not None:
+                break
             try:
-                async with self._pool.turn():
-                    self.admit(claim)  # others of this network may have failed meanwhile
+                async with self._pool.turn(self._throttle.standing(origin), claim.network):
+                    # Others of this network may have failed meanwhile, and a login with the same password succeeded.
                     account = await self.account(claim)
                     verdict = self._recall(claim, account, prepared)
-                    if verdict is None:
+                    if verdict is None and (has_turn or not self._throttle.must_wait(origin)):
                         verdict = await self._verify(claim, account, prepared)
+                        if not verdict:
+                            self.fail(claim, origin, explain(claim, account))
             except HashingBusy as error:
                 refuse(claim, LoginFault.UNAVAILABLE, str(error))
-            if not verdict:
-                self.fail(claim, explain(claim, account))
+            if verdict is not None:
+                break
+            has_turn = await self.admit(claim, origin, patience)
         if account is None or not verdict:
             refuse(claim, LoginFault.WRONG, "the same wrong password again")
-        self.succeed(claim)
+        await self.succeed(claim)
         return account
 
     def _recall(self, claim: Claim, account: Account | None, prepared: str) -> bool | None:
@@ -70,11 +88,29 @@ class Checker:
         self._verdicts.remember(claim.network, claim.key, self._question(account, prepared), right)
         return right
 
-    def admit(self, claim: Claim) -> None:
-        """Let a claim go on. Raises `LoginRefused` when it comes too soon after failures."""
-        seconds = self._throttle.wait(claim.network, claim.key)
-        if seconds:
-            refuse(claim, LoginFault.THROTTLED, f"too soon after failures: {seconds} s to wait", seconds=seconds)
+    async def origin(self, claim: Claim) -> Origin:
+        """Say where a claim comes from. Raises `LoginRefused` when storage is in trouble."""
+        if self._networks is None:
+            return Origin(claim.network, claim.key)
+        try:
+            return Origin(claim.network, claim.key, await self._networks.knows(claim.key, claim.network))
+        except StorageError as error:
+            refuse(claim, LoginFault.UNAVAILABLE, str(error))
+
+    async def admit(self, claim: Claim, origin: Origin, patience: Patience) -> bool:
+        """Wait until a claim may go on; True when it has a turn of its own. Raises `LoginRefused`."""
+        while True:
+            entry = self._throttle.enter(origin)
+            if entry.refused:
+                reason = f"too many failures: {entry.refused} s until they are fewer"
+                refuse(claim, LoginFault.THROTTLED, reason, seconds=entry.refused)
+            if entry.wait:
+                try:
+                    await patience.wait(entry.wait)
+                except SessionOver:
+                    raise LoginRefused(LoginFault.UNAVAILABLE, "the session ended") from None
+            if entry.turn or not entry.wait:
+                return entry.turn
 
     async def account(self, claim: Claim) -> Account | None:
         """Return the account of a claim, disabled ones too. Raises `LoginRefused` when storage is in trouble."""
@@ -83,14 +119,20 @@ class Checker:
         except StorageError as error:
             refuse(claim, LoginFault.UNAVAILABLE, str(error))
 
-    def succeed(self, claim: Claim) -> None:
-        """The claim is proved."""
-        self._throttle.succeeded(claim.network, claim.key)
+    async def succeed(self, claim: Claim) -> None:
+        """The claim is proved: from now on its network is known to the account."""
+        if self._networks is None:
+            return
+        try:
+            await self._networks.remember(claim.key, claim.network, self._now())
+        except StorageError as error:  # who is let in need not wait for a disk that is full
+            fields = {"user": claim.key, "peer": claim.peer, "error": str(error)}
+            log.warning("network of a login not remembered", extra={"fields": fields})
 
-    def fail(self, claim: Claim, reason: str) -> NoReturn:
+    def fail(self, claim: Claim, origin: Origin, reason: str) -> NoReturn:
         """Count a wrong guess and refuse it. Raises `LoginRefused`."""
-        self._throttle.failed(claim.network, claim.key)
-        refuse(claim, LoginFault.WRONG, reason)
+        seconds = self._throttle.failed(origin)
+        refuse(claim, LoginFault.THROTTLED if seconds else LoginFault.WRONG, reason, seconds=seconds)
 
     def forget(self, address: str) -> None:
         """Drop what is remembered of an account's password."""

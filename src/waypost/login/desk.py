@@ -1,17 +1,19 @@
 """The login desk: every login of every protocol is decided here (RFC 4422; RFC 4954 and RFC 5034 use it)."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from waypost.login.attempt import LoginAttempt, PasswordAttempt, ScramAttempt
 from waypost.login.checker import Checker
 from waypost.login.claim import Claim
 from waypost.login.hashing import HashPool
+from waypost.login.memory import LoginMemory
+from waypost.login.patience import Patience
 from waypost.message.trace import Micros
 from waypost.protocol.sasl.scram import SCRAM, SCRAM_PLUS, bindings, make_nonce
 from waypost.protocol.sasl.server import LoginServer, PlainServer, ScramServer
 from waypost.protocol.session import TlsInfo
-from waypost.storage import Account, Directory
+from waypost.storage import Account, Directory, KnownNetworks
 
 __all__ = ["LoginAttempt", "LoginDesk"]
 
@@ -22,33 +24,49 @@ _WITH_BINDING = (SCRAM_PLUS, *_WITHOUT_BINDING)
 class LoginDesk:
     """Decides logins for one process. `now` gives microseconds since 1970, `random` that many random octets.
 
-    `secret` makes up SCRAM salts for unknown users. Processes that answer on one address need one secret, 32
-    random octets; a desk of its own makes one.
+    `networks` are where logins are known from; without them, every network is a stranger's. `memory` is what the
+    processes of a service share, and `secret` (32 random octets) makes up SCRAM salts for unknown users: processes that
+    answer on one address need the same of both; a desk of its own makes them. Without `channel_binding`, no mechanism
+    is offered that binds a login to its TLS channel. `sleep` waits for seconds.
     """
 
     def __init__(
         self,
         directory: Directory,
+        networks: KnownNetworks | None = None,
         *,
         now: Callable[[], Micros],
+        memory: LoginMemory | None = None,
         random: Callable[[int], bytes] = os.urandom,
         secret: bytes | None = None,
+        channel_binding: bool = True,
         nonce: Callable[[], str] = make_nonce,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         self._pool = HashPool()
-        self._checker = Checker(directory, now=now, key=random(32), pool=self._pool)
+        memory = memory or LoginMemory.create(random)
+        self._checker = Checker(directory, networks, now=now, memory=memory, pool=self._pool)
         self._secret = secret or random(32)
+        self._channel_binding = channel_binding
         self._nonce = nonce
+        self._sleep = sleep
+
+    def patience(self) -> Patience:
+        """Return what a login waits with, which whoever holds it can end."""
+        return Patience(self._sleep)
 
     def mechanisms(self, tls: TlsInfo | None) -> tuple[str, ...]:
         """Return the SASL mechanisms to offer: none without TLS, -PLUS only where TLS gives a channel binding."""
         if tls is None:
             return ()
-        return _WITH_BINDING if bindings(tls) else _WITHOUT_BINDING
+        return _WITH_BINDING if self._bindings(tls) else _WITHOUT_BINDING
 
-    async def check_password(self, user: str, password: str, peer: str) -> Account:
+    def _bindings(self, tls: TlsInfo | None) -> dict[str, bytes]:
+        return bindings(tls) if self._channel_binding else {}
+
+    async def check_password(self, user: str, password: str, peer: str, patience: Patience | None = None) -> Account:
         """Log in by user name and password (POP3's USER and PASS). Raises `LoginRefused`."""
-        return await self._checker.check(Claim.of(user, peer, "USER"), password)
+        return await self._checker.check(Claim.of(user, peer, "USER"), password, patience or self.patience())
 
     def begin(self, mechanism: str, *, tls: TlsInfo | None, peer: str) -> LoginAttempt:
         """Begin a SASL login. Raises `KeyError` for a mechanism that `mechanisms(tls)` does not offer."""
@@ -56,9 +74,9 @@ class LoginDesk:
             raise KeyError(mechanism)
         if mechanism in ("PLAIN", "LOGIN"):
             server = PlainServer() if mechanism == "PLAIN" else LoginServer()
-            return PasswordAttempt(server, self._checker, peer=peer, mechanism=mechanism)
-        scram = ScramServer(plus=mechanism == SCRAM_PLUS, bindings=bindings(tls), nonce=self._nonce())
-        return ScramAttempt(scram, self._checker, peer=peer, mechanism=mechanism, secret=self._secret)
+            return PasswordAttempt(server, self._checker, self.patience(), peer=peer, mechanism=mechanism)
+        scram = ScramServer(plus=mechanism == SCRAM_PLUS, bindings=self._bindings(tls), nonce=self._nonce())
+        return ScramAttempt(scram, self._checker, self.patience(), peer=peer, mechanism=mechanism, secret=self._secret)
 
     def forget(self, address: str) -> None:
         """The account with this address key changed: drop what is remembered of its password."""

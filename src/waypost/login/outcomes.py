@@ -11,7 +11,8 @@ class LoginFault(Enum):
     password; protocols choose their own words (RFC 4954 section 6, RFC 3206)."""
 
     WRONG = auto()  # unknown user, wrong password, disabled account: all alike
-    THROTTLED = auto()  # too soon after failures; `seconds` says how long to wait
+    THROTTLED = auto()  # too many failures; `seconds` says how long until they are fewer
+    BINDING = auto()  # bound to the channel by a type that is not offered (RFC 5802 section 7)
     MALFORMED = auto()  # the mechanism's message can't be read
     UNAVAILABLE = auto()  # our storage or our hashing is in trouble: temporary
 

@@ -1,113 +1,180 @@
-"""How long somebody waits after failed logins: a decision over counters and the clock.
+"""Who waits for a login, and who is refused one unseen: decisions over counters and the clock (decision 0018).
 
-Two counters grow with each failure: that of the client's network and that of the account. Each asks for a wait of
-1, 2, 4, ... up to 60 seconds. Nobody can use them to lock an account's owner out:
+A network (an IPv4 address, an IPv6 /64) from which an account has logged in before is *known* to it: there, only
+failures of this account from this network count. From anywhere else, all failures of the network count together.
 
-- From a network that has logged in to the account before, only failures from there for that account count.
-- From any other network, an account under attack asks for one wait, counted for that network from its own first
-  try: when it comes back after that wait it is let through, whatever others did meanwhile.
+- Up to 20 failures in ten minutes: each answer waits until 1, 2, 4, 8, and at last 15 seconds after the last failure.
+- Beyond them answers come one at a time: every 5 seconds for an account from a network that it knows. From another one
+  every 15 seconds for accounts at which that network has failed three times, and every 2 seconds, in a lane of their
+  own, for the others: a new phone, say. Who would wait for longer than a minute is refused unseen.
+- Where more than ten networks failed at an account within an hour, one that it does not know has five tries a day.
 
-The tables are bounded; what was not used for the longest time is forgotten first.
+Nobody else is refused unseen, so a right password gets in whatever others do.
+
+Nothing here asks whether an account exists: a name that does not is counted like any other.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
-from waypost.login.bounded import BoundedTable
+from waypost.login.counters import Counters, Failures
+from waypost.login.memory import LoginMemory
 from waypost.message.trace import Micros
 
-MAX_WAIT = 60
-"""Seconds: no wait is longer."""
+MAX_DELAY = 15
+"""Seconds after a failure for which the next answer is held back at most."""
+
+LONGEST_LINE = 60
+"""Seconds until a turn, beyond which a login is refused."""
+
+MOST_FAILURES = 20
+"""Failures in `WINDOW` seconds after which turns are taken, and a wrong password is answered as temporary."""
+
+WINDOW = 600
 
 _SECOND = 1_000_000
-_FORGET = 3600 * _SECOND
-_ACCOUNT_GRACE = 4  # failures from strange networks before an account asks them to wait
+_HOUR = 3600
+_DAY = 24 * _HOUR
+_KNOWN_EVERY = 5  # seconds between turns, from a network that the account knows
+_FAILED_EVERY = 15  # of others who have failed at the same account already
+_FRESH_EVERY = 2  # and who have not
+_OWN_TRIES = 3  # failures before one is taken for a guesser
+_MANY_NETWORKS = 10
+_TRIES_UNDER_ATTACK = 5
 
 
-@dataclass(slots=True)
-class _Failures:
-    count: int = 0
-    last: Micros = 0
+class Standing(IntEnum):
+    """In which order passwords are checked."""
 
-    def add(self, now: Micros) -> None:
-        self.count = self.count + 1 if now - self.last < _FORGET else 1
-        self.last = now
+    KNOWN = 0  # the account has logged in from this network, and nothing failed
+    CLEAN = 1  # nothing failed from this network, nor at this account
+    FAILED = 2
 
-    def delay(self, now: Micros, grace: int = 0) -> Micros:
-        """Return the wait that the failures ask for, counted from the last one."""
-        if self.last > now:  # the clock was set back
-            self.last = now
-        excess = self.count - grace
-        if excess <= 0 or now - self.last >= _FORGET:
-            return 0
-        return min(1 << min(excess - 1, 16), MAX_WAIT) * _SECOND
 
-    def left(self, now: Micros) -> Micros:
-        """Return what is left of the wait."""
-        delay = self.delay(now)
-        return max(0, self.last + delay - now)
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a login comes from and whom it is about; `known` when this account has logged in from this network."""
+
+    network: str
+    account: str
+    known: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a login may do now: go on after `wait` seconds, or nothing, when it is `refused`.
+
+    With a `turn`, it goes on then whatever happens meanwhile; without, it asks again. `refused` is the seconds after
+    which it makes sense to try again, 0 when it is not refused.
+    """
+
+    wait: float = 0.0
+    turn: bool = False
+    refused: int = 0
 
 
 class Throttle:
-    """Counts failures and says who waits. `most` bounds each table."""
+    """Counts failures for all processes that share `memory`, and says who waits."""
 
-    def __init__(self, now: Callable[[], Micros], *, most: int = 10_000) -> None:
+    def __init__(self, memory: LoginMemory, now: Callable[[], Micros]) -> None:
+        self._memory = memory
+        self._counters = Counters(memory)
         self._now = now
-        self._networks: BoundedTable[str, _Failures] = BoundedTable(most)
-        self._accounts: BoundedTable[str, _Failures] = BoundedTable(most)
-        self._known: BoundedTable[tuple[str, str], _Failures] = BoundedTable(most)
-        self._appointments: BoundedTable[tuple[str, str], Micros] = BoundedTable(most)
 
-    def __len__(self) -> int:
-        return len(self._networks) + len(self._accounts) + len(self._known) + len(self._appointments)
-
-    def wait(self, network: str, account: str) -> int:
-        """Return the seconds that this network must wait before it may try this account; 0: go on."""
+    def enter(self, origin: Origin) -> Entry:
+        """Say whether a login may go on. Where turns are taken, this takes one."""
         now = self._now()
-        known = self._known.get((network, account))
-        if known is not None:
-            return _seconds(known.left(now))
-        failures = self._networks.get(network)
-        left = failures.left(now) if failures is not None else 0
-        return _seconds(max(left, self._appointment(network, account, now)))
+        with self._memory.locked():
+            own = self._own(origin, now)
+            if not origin.known and self._attacked(origin, own, now):
+                return Entry(refused=_HOUR)
+            counted = own if origin.known else self._of_network(origin, now)
+            failures = counted.within(WINDOW, now)
+            if failures <= MOST_FAILURES:
+                return Entry(_delay(counted.last, failures, now))
+            fresh = not origin.known and own.within(_DAY, now) < _OWN_TRIES
+            return self._take_turn(origin, counted, fresh=fresh, now=now)
 
-    def _appointment(self, network: str, account: str, now: Micros) -> Micros:
-        """Return how long until this network may try the account that others, too, have failed at."""
-        failures = self._accounts.get(account)
-        delay = failures.delay(now, _ACCOUNT_GRACE) if failures is not None else 0
-        if not delay:
-            return 0
-        due = self._appointments.get((network, account))
-        if due is None or due > now + MAX_WAIT * _SECOND:  # none yet, or the clock was set back
-            due = now + delay
-            self._appointments.put((network, account), due)
-        return max(0, due - now)
-
-    def failed(self, network: str, account: str) -> None:
-        """Count a failure."""
+    def must_wait(self, origin: Origin) -> bool:
+        """Say whether a login without a turn would have to wait now. Takes no turn."""
         now = self._now()
-        known = self._known.get((network, account))
-        if known is not None:
-            known.add(now)
-            return
-        _count(self._networks, network, now)
-        _count(self._accounts, account, now)
-        self._appointments.remove((network, account))
-        self._appointment(network, account, now)
+        with self._memory.locked():
+            counted = self._own(origin, now) if origin.known else self._of_network(origin, now)
+        failures = counted.within(WINDOW, now)
+        return failures > MOST_FAILURES or _delay(counted.last, failures, now) > 0
 
-    def succeeded(self, network: str, account: str) -> None:
-        """Remember that this network has logged in to this account."""
-        self._appointments.remove((network, account))
-        self._known.put((network, account), _Failures())
+    def failed(self, origin: Origin) -> int:
+        """Count a failure. Returns 0, or beyond 20 in ten minutes, the seconds until they are less."""
+        now = self._now()
+        with self._memory.locked():
+            own = self._own(origin, now)
+            first = own.within(_HOUR, now) == 0
+            own.add(now)
+            self._counters.put("pair", origin.network, origin.account, failures=own)
+            if origin.known:
+                return _overdrawn(own, now)
+            network = self._of_network(origin, now)
+            network.add(now)
+            self._counters.put("network", origin.network, failures=network)
+            if first and origin.account:  # each network counts once: not how much one of them tries
+                account = self._counters.get("account", origin.account, now=now)
+                account.add(now)
+                self._counters.put("account", origin.account, failures=account)
+            return _overdrawn(network, now)
+
+    def standing(self, origin: Origin) -> Standing:
+        """Say who goes first where passwords are checked."""
+        now = self._now()
+        with self._memory.locked():
+            if self._own(origin, now).within(WINDOW, now):
+                return Standing.FAILED
+            if origin.known:
+                return Standing.KNOWN
+            network = self._of_network(origin, now).within(WINDOW, now)
+            account = self._counters.get("account", origin.account, now=now).within(_HOUR, now)
+            return Standing.FAILED if network or account else Standing.CLEAN
+
+    def _own(self, origin: Origin, now: Micros) -> Failures:
+        return self._counters.get("pair", origin.network, origin.account, now=now)
+
+    def _of_network(self, origin: Origin, now: Micros) -> Failures:
+        return self._counters.get("network", origin.network, now=now)
+
+    def _attacked(self, origin: Origin, own: Failures, now: Micros) -> bool:
+        if own.within(_DAY, now) < _TRIES_UNDER_ATTACK:
+            return False
+        account = self._counters.get("account", origin.account, now=now)
+        return account.within(_HOUR, now) > _MANY_NETWORKS
+
+    def _take_turn(self, origin: Origin, counted: Failures, *, fresh: bool, now: Micros) -> Entry:
+        lane = counted.next_fresh if fresh else counted.next_failed
+        if lane > now + (LONGEST_LINE + _FAILED_EVERY) * _SECOND:  # the clock was set back
+            lane = now
+        turn = max(now, lane)
+        if turn > now + LONGEST_LINE * _SECOND:
+            return Entry(refused=_overdrawn(counted, now))
+        if fresh:
+            counted.next_fresh = turn + _FRESH_EVERY * _SECOND
+        else:
+            counted.next_failed = turn + (_KNOWN_EVERY if origin.known else _FAILED_EVERY) * _SECOND
+        if origin.known:
+            self._counters.put("pair", origin.network, origin.account, failures=counted)
+        else:
+            self._counters.put("network", origin.network, failures=counted)
+        return Entry((turn - now) / _SECOND, turn=True)
 
 
-def _count(table: BoundedTable[str, _Failures], key: str, now: Micros) -> None:
-    failures = table.get(key)
-    if failures is None:
-        failures = _Failures()
-        table.put(key, failures)
-    failures.add(now)
+def _delay(last: Micros, failures: int, now: Micros) -> float:
+    """Return the seconds for which the next answer is held back after the last of some failures."""
+    if not failures:
+        return 0.0
+    delay = min(1 << min(failures - 1, 16), MAX_DELAY) * _SECOND
+    return max(0, last + delay - now) / _SECOND
 
 
-def _seconds(wait: Micros) -> int:
-    return -(-wait // _SECOND)
+def _overdrawn(failures: Failures, now: Micros) -> int:
+    """Return the seconds until failures are within the limit again; 0 when they are."""
+    if failures.within(WINDOW, now) <= MOST_FAILURES:
+        return 0
+    return max(1, failures.times[MOST_FAILURES] + WINDOW - now // _SECOND)

@@ -1,54 +1,88 @@
 """What was found about passwords a short while ago, so that they need no second argon2 check.
 
-Only keyed hashes are held, under a key of this process, in memory. A right password is remembered for ten
-minutes: a mail program that comes back every few minutes costs no core then. Some wrong ones are remembered for
-each network and account: a device that keeps trying an old password costs nothing, and is no guesser. Each hash
-covers what the account's row held, so a changed password or a disabled account is a new question at once.
+The answers are in memory that all workers share (`memory.py`), as keyed hashes under a key that is in no file. A right
+password is remembered for ten minutes: a mail program that comes back every few minutes costs no core then. Some wrong
+ones are remembered for each network and account: a device that keeps trying an old password costs nothing, and is no
+guesser. Each hash covers what the account's row held, so a changed password or a disabled account is a new question at
+once.
 """
 
 import hmac
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 
-from waypost.login.bounded import BoundedTable
+from waypost.login.memory import LoginMemory
 from waypost.message.trace import Micros
 
 _KEEP = 600 * 1_000_000
 _WRONG_EACH = 4
+_QUESTION = 24  # octets of a keyed hash
+_SINCE = struct.Struct("<Q")
 
 
 class Verdicts:
-    """Remembers answers of password checks. `key` is random and never leaves the process."""
+    """Remembers answers of password checks."""
 
-    def __init__(self, now: Callable[[], Micros], key: bytes, *, most: int = 10_000) -> None:
+    def __init__(self, memory: LoginMemory, now: Callable[[], Micros]) -> None:
+        self._memory = memory
         self._now = now
-        self._key = key
-        self._right: BoundedTable[str, tuple[bytes, Micros]] = BoundedTable(most)
-        self._wrong: BoundedTable[tuple[str, str], tuple[bytes, ...]] = BoundedTable(most)
 
     def question(self, argon2: str, disabled: bool, prepared: str) -> bytes:
         """Return the keyed hash under which the answer about a password is remembered."""
-        return hmac.digest(self._key, f"{argon2}\0{disabled}\0{prepared}".encode(), "sha256")
+        asked = f"{argon2}\0{disabled}\0{prepared}".encode()
+        return hmac.digest(self._memory.key, asked, "sha256")[:_QUESTION]
 
     def recall(self, network: str, account: str, question: bytes) -> bool | None:
         """Return what is known: right, wrong, or nothing (None)."""
-        right = self._right.get(account)
-        if right is not None:
-            known, since = right
-            if not 0 <= self._now() - since < _KEEP:
-                self._right.remove(account)
-            elif hmac.compare_digest(known, question):
-                return True
-        wrong = self._wrong.get((network, account)) or ()
-        return False if any(hmac.compare_digest(known, question) for known in wrong) else None
+        with self._memory.locked():
+            since, right = self._get(self._right(account))
+            if right and not 0 <= self._now() - since < _KEEP:
+                self._memory.answers.remove(self._right(account))
+                right = []
+            _, wrong = self._get(self._wrong(network, account))
+        if _among(question, right):
+            return True
+        return False if _among(question, wrong) else None
 
     def remember(self, network: str, account: str, question: bytes, right: bool) -> None:
         """Remember an answer."""
-        if right:
-            self._right.put(account, (question, self._now()))
-        else:
-            wrong = self._wrong.get((network, account)) or ()
-            self._wrong.put((network, account), (*wrong, question)[-_WRONG_EACH:])
+        with self._memory.locked():
+            if right:
+                self._put(self._right(account), [question])
+            else:
+                name = self._wrong(network, account)
+                _, wrong = self._get(name)
+                self._put(name, [question, *wrong[: _WRONG_EACH - 1]])
 
     def forget(self, account: str) -> None:
         """Drop the password that was right; those that were wrong say nothing about a new one."""
-        self._right.remove(account)
+        with self._memory.locked():
+            self._memory.answers.remove(self._right(account))
+
+    def _right(self, account: str) -> bytes:
+        return self._memory.name("right", account)
+
+    def _wrong(self, network: str, account: str) -> bytes:
+        return self._memory.name("wrong", network, account)
+
+    def _get(self, name: bytes) -> tuple[Micros, list[bytes]]:
+        """Return when a row was written, and its questions, newest first."""
+        held = self._memory.answers.get(name)
+        if held is None:
+            return 0, []
+        (since,) = _SINCE.unpack_from(held)
+        starts = range(_SINCE.size, _SINCE.size + _WRONG_EACH * _QUESTION, _QUESTION)
+        questions = [held[start : start + _QUESTION] for start in starts]
+        return since, [question for question in questions if any(question)]
+
+    def _put(self, name: bytes, questions: Sequence[bytes]) -> None:
+        self._memory.answers.put(name, _SINCE.pack(self._now()) + b"".join(questions), _worth)
+
+
+def _worth(held: bytes) -> int:
+    (since,) = _SINCE.unpack_from(held)
+    return int(since)
+
+
+def _among(question: bytes, known: Sequence[bytes]) -> bool:
+    return any(hmac.compare_digest(one, question) for one in known)

@@ -4,6 +4,7 @@
 joins a sans-IO engine with policy and storage, so its tests need neither sockets nor sleeps.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import Protocol
@@ -96,6 +97,11 @@ class Session(Protocol):
     def timeout(self) -> float:
         """Seconds that the peer may stay silent in the present state."""
         ...
+
+    @property
+    def lasts(self) -> float:
+        """Seconds after its start at which a session in the present state ends, however much its peer says."""
+        return math.inf
 
     def shut_down(self, timed_out: bool) -> None:
         """End the session with the protocol's farewell (421, -ERR): time-out, or the service stops."""

@@ -21,6 +21,7 @@ from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook
 from waypost.dns import StubResolver, system_servers
 from waypost.intake import Acceptance, SmtpSession, server_options
 from waypost.login.desk import LoginDesk
+from waypost.login.memory import LoginMemory
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
 from waypost.protocol.session import Session
 from waypost.queue import Carrier, Dispatcher, Reporter, Schedule
@@ -68,11 +69,22 @@ class _Shared:
     book: AddressBook
     planner: Planner
     reporter: Reporter
+    memory: LoginMemory | None
     closing: AsyncExitStack
 
 
-async def assemble(settings: Settings, secrets: Secrets, *, number: int, now: Callable[[], Micros]) -> Assembly:
-    """Make the worker of that number; nothing runs yet. Raises `StorageError`, `OSError`, `TlsProblem`."""
+async def assemble(
+    settings: Settings,
+    secrets: Secrets,
+    *,
+    number: int,
+    now: Callable[[], Micros],
+    memory: LoginMemory | None = None,
+) -> Assembly:
+    """Make the worker of that number; nothing runs yet. `memory` is what workers share of logins.
+
+    Raises `StorageError`, `OSError`, `TlsProblem`.
+    """
     async with AsyncExitStack() as closing:
         bus = UnixBus(settings.data / "bus", f"worker-{number}-{os.getpid()}")
         await bus.start()
@@ -96,7 +108,7 @@ async def assemble(settings: Settings, secrets: Secrets, *, number: int, now: Ca
             now=now,
             return_full_below=settings.queue.return_full_below,
         )
-        shared = _Shared(settings, number, now, ids, bus, storage, book, Planner(book), reporter, closing)
+        shared = _Shared(settings, number, now, ids, bus, storage, book, Planner(book), reporter, memory, closing)
         timing = Timing(session=settings.limits.session_time / SECOND)
         house = House(Admission(settings.limits), Connections(), timing, Outbox(), secrets.tls())
         dispatcher = _way_out(shared, secrets)
@@ -151,7 +163,14 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
     """What speaks on the listeners: reception, submission, and mailboxes."""
     settings, storage, now = shared.settings, shared.storage, shared.now
     limits, hostname, directory = settings.limits, settings.hostname, storage.directory
-    desk = LoginDesk(directory, now=now, secret=secrets.login)
+    desk = LoginDesk(
+        directory,
+        storage.networks,
+        now=now,
+        memory=shared.memory,
+        secret=secrets.login,
+        channel_binding=settings.login.channel_binding,
+    )
     shared.closing.callback(desk.close)
     shared.bus.subscribe("directory", lambda notice: desk.forget(notice.name))
     acceptance = Acceptance(
@@ -222,6 +241,7 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
             starttls=starttls,
             forms=forms,
             max_junk=limits.junk_commands,
+            login_time=limits.login_time / SECOND,
         )
 
     return {

@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
             self._encrypted = True
             peer = replace(peer, tls=self._tls.describe(handshake))
         self._heard = self._started = self._loop.time()
-        self._arm(min(self._session.timeout, self._timing.session))
+        self._arm(min(self._session.timeout, self._session.lasts, self._timing.session))
         self._run(self._session.start(peer))
 
     def data_received(self, data: bytes) -> None:
@@ -323,7 +323,7 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             return
         silent_until = self._heard + self._session.timeout
-        lasts_until = self._started + self._timing.session
+        lasts_until = self._started + min(self._timing.session, self._session.lasts)
         waiting = self._task is None or self._flow.waits_for_peer  # for the peer, and not for ourselves
         if now >= lasts_until or (waiting and now >= silent_until):
             self._farewell(timed_out=True)

@@ -52,11 +52,12 @@ class WorkerProcess:
         """Start a process and hand it its orders, with the sockets of their doors; `heard` is called when it is ready
         or says why it is not. Raises `OSError`."""
         ours, theirs = socket.socketpair()
+        shared = () if orders.login_memory is None else (orders.login_memory,)
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "waypost.service.worker", str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *(fd for _, fd in orders.doors)),
+                pass_fds=(theirs.fileno(), *(fd for _, fd in orders.doors), *shared),
                 env={key: value for key, value in os.environ.items() if key not in _OF_THE_MANAGER},
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours)

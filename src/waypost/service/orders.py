@@ -31,7 +31,8 @@ class Word(Enum):
 class Orders:
     """All that a worker needs to begin.
 
-    `doors` are listeners with the descriptors of their sockets in the worker; `place` is its place in its crew, from 0.
+    `doors` are listeners with the descriptors of their sockets in the worker; `place` is its place in its crew, from 0;
+    `login_memory` is the descriptor of what workers share of logins.
     """
 
     generation: int
@@ -42,6 +43,7 @@ class Orders:
     json_log: bool
     colour_log: bool = False
     place: int = 0
+    login_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

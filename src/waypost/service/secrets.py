@@ -16,12 +16,14 @@ from waypost.service.tls import ServerTls, TlsProblem
 @dataclass(frozen=True, slots=True)
 class Secrets:
     """PEM octets of certificate and key, None without TLS, and of the second pair, None without one; the passwords of
-    routes by their files; and what logins of unknown users are answered from, alike in every worker."""
+    routes by their files; what logins of unknown users are answered from, alike in every worker; and the key of the
+    memory of logins, which is in no file."""
 
     certificate: bytes | None = None
     key: bytes | None = field(default=None, repr=False)
     passwords: Mapping[Path, str] = field(default_factory=dict, repr=False)
     login: bytes | None = field(default=None, repr=False)
+    login_memory: bytes | None = field(default=None, repr=False)
     second_certificate: bytes | None = None
     second_key: bytes | None = field(default=None, repr=False)
 

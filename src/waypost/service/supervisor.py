@@ -16,6 +16,7 @@ from typing import Any
 from waypost import __version__, processors
 from waypost.config.errors import ConfigErrors
 from waypost.config.settings import SECOND, Settings
+from waypost.login.memory import LoginMemory
 from waypost.service.crew import Crew, CrewBroken
 from waypost.service.listeners import Bound, Listeners
 from waypost.service.notify import Notifier
@@ -66,7 +67,8 @@ class Supervisor:
         try:
             self._run_folder.lock_service()  # before anything is given to another user: it may be a running service's
             own_data(settings.data, self._identity)
-            self._secrets = replace(secrets, login=self._run_folder.login_secret())
+            self._login_memory = LoginMemory.create()
+            self._secrets = replace(secrets, login=self._run_folder.login_secret(), login_memory=self._login_memory.key)
             self._listeners.bind(settings.listeners, patience=_PATIENCE).keep()
         except SetupProblem:
             self._run_folder.close()
@@ -160,6 +162,7 @@ class Supervisor:
             doors=(),
             json_log=self._log_form.json,
             colour_log=self._log_form.colour,
+            login_memory=self._login_memory.fd,
         )
         crew = Crew(orders, bound, processors.count_workers(settings.service.workers), changed=self._crew_changed)
         crew.start()
@@ -201,7 +204,11 @@ class Supervisor:
         if service_identity(settings.service.user, settings.data) != self._identity:
             raise SetupProblem("service.user: the user can only be changed by a restart")
         await asyncio.to_thread(refuse_dangerous_networks, settings)
-        secrets = replace(await asyncio.to_thread(read_secrets, settings), login=self._secrets.login)
+        secrets = replace(
+            await asyncio.to_thread(read_secrets, settings),
+            login=self._secrets.login,
+            login_memory=self._secrets.login_memory,
+        )
         change = self._listeners.bind(settings.listeners)
         crew = self._new_crew(settings, secrets, change.bound)
         try:

@@ -17,6 +17,7 @@ from typing import Any
 
 from waypost import processors
 from waypost.config.settings import DAY, SECOND
+from waypost.login.memory import LoginMemory
 from waypost.service.assembly import Assembly, assemble, wall_clock
 from waypost.service.confinement import Unconfined, confine, reach_of
 from waypost.service.door import Door
@@ -111,7 +112,8 @@ class Worker:
             # By the place, not the number: after a reload, numbers have gaps where older workers still end.
             processors.keep_to_one(self._orders.place, processors.count_workers(self._settings.service.workers))
             number = folder.take_number()
-            assembly = await assemble(self._settings, self._orders.secrets, number=number, now=wall_clock)
+            secrets, memory = self._orders.secrets, _login_memory(self._orders)
+            assembly = await assemble(self._settings, secrets, number=number, now=wall_clock, memory=memory)
             async with assembly.closing:
                 await self._serve(assembly, number, folder)
         finally:
@@ -166,6 +168,13 @@ class Worker:
             door.open()
             doors.append((door, sock))
         return doors
+
+
+def _login_memory(orders: Orders) -> LoginMemory | None:
+    """Return what all workers share of logins; None: this one has it for itself."""
+    if orders.login_memory is None or orders.secrets.login_memory is None:
+        return None
+    return LoginMemory(orders.login_memory, orders.secrets.login_memory)
 
 
 def _spare_the_collector() -> None:

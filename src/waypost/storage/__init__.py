@@ -10,6 +10,7 @@ from waypost.storage.directory import Account, Alias, Credentials, Directory, Sp
 from waypost.storage.errors import Conflict, Damaged, NotFound, StorageError, StorageFull
 from waypost.storage.journal import Event, Journal, Station
 from waypost.storage.mailboxes import Mailbox, Mailboxes, MailboxLock, MailboxMessage
+from waypost.storage.networks import KnownNetworks
 from waypost.storage.queue import (
     Deferral,
     DestinationStats,
@@ -39,6 +40,7 @@ __all__ = [
     "Event",
     "Filter",
     "Journal",
+    "KnownNetworks",
     "Mailbox",
     "MailboxDelivery",
     "MailboxLock",
@@ -70,4 +72,5 @@ class Storage:
     queue: Queue
     mailboxes: Mailboxes
     directory: Directory
+    networks: KnownNetworks
     journal: Journal

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from waypost.protocol.spans import in_words
+
 
 @dataclass(frozen=True, slots=True)
 class Pop3Reply:
@@ -59,6 +61,7 @@ MECHANISM = err("Mechanism not offered")
 AUTH_CANCELLED = err("Authentication cancelled")
 AUTH_BASE64 = err("That was no base64")
 AUTH_MALFORMED = err("That is no message of this mechanism")
+AUTH_BINDING = err("unsupported-channel-binding-type: log in without it, or bind to another one")
 AUTH_FAILED = err("Wrong user name or password", "AUTH")
 AUTH_UNAVAILABLE = err("Logging in is not possible for the moment", "SYS/TEMP")
 IN_USE = err("Another session has this mailbox open", "IN-USE")
@@ -76,8 +79,8 @@ def greeting(hostname: str) -> Pop3Reply:
 
 
 def throttled(seconds: int) -> Pop3Reply:
-    """Return the refusal of a login that comes too soon after failures."""
-    return err(f"Too many failed logins; please try again in {seconds} seconds", "LOGIN-DELAY")
+    """Return the refusal of a login from a network with too many failures: in time it mends itself (RFC 3206 4)."""
+    return err(f"Too many failed logins; please try again in {in_words(seconds)}", "SYS/TEMP")
 
 
 def contents(messages: int, octets: int) -> Pop3Reply:

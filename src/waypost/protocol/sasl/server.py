@@ -26,6 +26,10 @@ class Distrusted(SaslError):
     """Well formed, but it proves nothing: a wrong proof, another TLS channel, or an offer that was tampered with."""
 
 
+class UnsupportedBinding(SaslError):
+    """The client binds its login to the channel by a type that this connection does not have (RFC 5802 7)."""
+
+
 @dataclass(frozen=True, slots=True)
 class PasswordClaim:
     """A user name and a password, as sent, with the identity to act for: "" for the user's own."""
@@ -118,7 +122,7 @@ class ScramServer:
                 raise SaslError("a channel binding without -PLUS")
             bound = self._bindings.get(flag[2:])
             if bound is None:
-                raise SaslError("this type of channel binding is not offered")
+                raise UnsupportedBinding("this type of channel binding is not offered")
             return bound
         if self._plus:
             raise SaslError("-PLUS without a channel binding")

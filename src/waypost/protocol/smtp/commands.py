@@ -127,7 +127,13 @@ def _helo(session: Dialogue, argument: bytes) -> None:
 
 def _capabilities(session: Dialogue) -> tuple[str, ...]:
     options = session.options
-    lines = ["PIPELINING", f"SIZE {options.max_message_size}", "8BITMIME", "ENHANCEDSTATUSCODES"]
+    lines = ["PIPELINING"]
+    # Neither may be the last line, where GNU SASL's client does not see it.
+    if options.starttls and not session.tls:
+        lines.append("STARTTLS")
+    if options.mechanisms and session.tls and not session.auth_done:
+        lines.append("AUTH " + " ".join(options.mechanisms))
+    lines += [f"SIZE {options.max_message_size}", "8BITMIME", "ENHANCEDSTATUSCODES"]
     if options.dsn:
         lines.append("DSN")
     lines += ["SMTPUTF8", "CHUNKING", "BINARYMIME", "DELIVERBY 0"]
@@ -135,10 +141,6 @@ def _capabilities(session: Dialogue) -> tuple[str, ...]:
     if options.submission:
         until = (session.now() // 1_000_000) + options.max_hold
         lines += [f"FUTURERELEASE {options.max_hold} {_utc(until)}", "MT-PRIORITY MIXER"]
-    if options.starttls and not session.tls:
-        lines.append("STARTTLS")
-    if options.mechanisms and session.tls and not session.auth_done:
-        lines.append("AUTH " + " ".join(options.mechanisms))
     return tuple(lines)
 
 

@@ -1,6 +1,7 @@
 """Every reply that a Waypost server gives (RFC 5321 4.2), with its enhanced code (RFC 3463, RFC 5248, RFC 7372)."""
 
 from waypost.protocol.reply import Reply, reply
+from waypost.protocol.spans import in_words
 
 OK = reply(250, "2.0.0", "Ok")
 RESET = reply(250, "2.0.0", "Forgotten")
@@ -47,6 +48,7 @@ AUTH_FAILED = reply(535, "5.7.8", "Wrong user name or password")
 AUTH_CANCELLED = reply(501, "5.7.0", "Authentication cancelled")
 AUTH_BASE64 = reply(501, "5.5.2", "That was no base64")
 AUTH_MALFORMED = reply(501, "5.5.2", "The login can't be read: it is not what the mechanism asks for")
+AUTH_BINDING = reply(504, "5.5.4", "unsupported-channel-binding-type: log in without it, or bind to another one")
 AUTH_MECHANISM = reply(504, "5.5.4", "Mechanism not offered")
 AUTH_DONE = reply(503, "5.5.1", "You are logged in already")
 AUTH_TEMPORARY = reply(454, "4.7.0", "Logging in is not possible for the moment")
@@ -127,5 +129,5 @@ def spent(what: str) -> Reply:
 
 
 def throttled(seconds: int) -> Reply:
-    """Return the refusal of a login that comes too soon after failures."""
-    return reply(454, "4.7.0", f"Too many failed logins; please try again in {seconds} seconds")
+    """Return the refusal of a login from a network with too many failures (RFC 4954 6)."""
+    return reply(454, "4.7.0", f"Too many failed logins; please try again in {in_words(seconds)}")

@@ -19,6 +19,7 @@ from waypost.storage.sqlite.mailboxes import SqliteMailboxes
 from waypost.storage.sqlite.maintenance import Housekeeping
 from waypost.storage.sqlite.mark import Mark
 from waypost.storage.sqlite.migrate import DATABASE, migrate
+from waypost.storage.sqlite.networks import SqliteNetworks
 from waypost.storage.sqlite.preparation import prepare
 from waypost.storage.sqlite.queue import SqliteQueue
 from waypost.storage.sqlite.reading import Reading
@@ -30,6 +31,7 @@ __all__ = ["DATABASE", "SqliteStorage", "migrate", "open_storage"]
 
 _AT_ONCE = 10_000
 _DAY = 24 * 3600 * 1_000_000
+_KNOWN = 180 * _DAY  # without a login for so long, a network is a stranger again
 
 
 class SqliteStorage:
@@ -61,6 +63,7 @@ class SqliteStorage:
             queue=SqliteQueue(writer, reading, Numbers(data / "locks")),
             mailboxes=SqliteMailboxes(writer, reading, self._spool, data / "locks", now),
             directory=SqliteDirectory(writer, reading),
+            networks=SqliteNetworks(writer, reading),
             journal=self._journal,
         )
 
@@ -88,6 +91,7 @@ class SqliteStorage:
         await self._housekeeping.remove_empty()
         while await self._journal.expire(now - journal_age, limit=_AT_ONCE) >= _AT_ONCE:
             continue
+        await self.storage.networks.expire(now - _KNOWN)
         await self._housekeeping.compact(smallest=smallest)  # last: it needs space for a while
         await self._mark.advance()
 

@@ -9,6 +9,7 @@ from waypost.storage.bus import Notice
 from waypost.storage.directory import Account, Alias, Credentials, Spending
 from waypost.storage.errors import Conflict, NotFound
 from waypost.storage.sqlite.mailboxes import new_mailbox, remove_messages
+from waypost.storage.sqlite.networks import forget_networks
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import text, texts_from
 from waypost.storage.sqlite.writer import Writer
@@ -133,6 +134,7 @@ class SqliteDirectory:
                 connection.execute("DELETE FROM expunged WHERE mailbox = ?", (box,)).fetchall()
             connection.execute("DELETE FROM mailbox WHERE account = ?", (account.id,)).fetchall()
             connection.execute("DELETE FROM spending WHERE account = ?", (address,)).fetchall()
+            forget_networks(connection, address)
 
         await self._writer.call(remove, lambda _: [Notice("directory", address)])
 

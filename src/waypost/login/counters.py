@@ -1,0 +1,67 @@
+"""One row of failures: when they happened, and when each lane behind them has its next turn."""
+
+import struct
+from dataclasses import dataclass
+
+from waypost.login.memory import LoginMemory
+from waypost.message.trace import Micros
+
+MOST = 24
+"""Failures that a row remembers: as many as any decision asks for."""
+
+_SECOND = 1_000_000
+_ROW = struct.Struct(f"<{MOST}IQQ")
+
+
+@dataclass(slots=True)
+class Failures:
+    """Failures of a network, an account, or an account from a network. `times` are seconds since 1970, newest first.
+
+    `next_fresh` and `next_failed` are the next turns of the two lanes (`throttle.py`).
+    """
+
+    times: tuple[int, ...] = ()
+    next_fresh: Micros = 0
+    next_failed: Micros = 0
+
+    @property
+    def last(self) -> Micros:
+        """The time of the newest failure, rounded up to a second; 0 when there is none."""
+        return self.times[0] * _SECOND if self.times else 0
+
+    def within(self, seconds: int, now: Micros) -> int:
+        """Count the failures of the last seconds."""
+        return sum(1 for time in self.times if time * _SECOND > now - seconds * _SECOND)
+
+    def add(self, now: Micros) -> None:
+        """Add a failure that happened just now."""
+        self.times = (-(-now // _SECOND), *self.times[: MOST - 1])
+
+
+class Counters:
+    """Rows of failures by their names, in shared memory. Call it while the memory is locked."""
+
+    def __init__(self, memory: LoginMemory) -> None:
+        self._memory = memory
+
+    def get(self, *name: str, now: Micros) -> Failures:
+        """Return a row; an empty one when there is none."""
+        held = self._memory.counters.get(self._memory.name(*name))
+        if held is None:
+            return Failures()
+        *times, next_fresh, next_failed = _ROW.unpack(held)
+        latest = now // _SECOND + 1
+        # What lies ahead comes from a clock that was set back since, or from a row half written: it counts no more.
+        known = tuple(sorted((time for time in times if 0 < time <= latest), reverse=True))
+        return Failures(known, next_fresh, next_failed)
+
+    def put(self, *name: str, failures: Failures) -> None:
+        """Write a row. Without room the rows of the oldest hour go, and of one hour those with fewest failures."""
+        times = (*failures.times, *([0] * (MOST - len(failures.times))))
+        row = _ROW.pack(*times, failures.next_fresh, failures.next_failed)
+        self._memory.counters.put(self._memory.name(*name), row, _worth)
+
+
+def _worth(held: bytes) -> int:
+    times = _ROW.unpack(held)[:MOST]
+    return int(max(times)) // 3600 << 8 | sum(1 for time in times if time)

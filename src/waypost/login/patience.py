@@ -1,0 +1,39 @@
+"""The waits of one client's logins, which end when its session does."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class SessionOver(Exception):
+    """The session ended before the wait did."""
+
+
+class Patience:
+    """Waits for one session. `sleep` takes seconds."""
+
+    __slots__ = ("_over", "_sleep", "_sleeping")
+
+    def __init__(self, sleep: Callable[[float], Awaitable[None]] | None = None) -> None:
+        self._sleep = sleep or (lambda seconds: asyncio.sleep(seconds))
+        self._sleeping: asyncio.Future[None] | None = None
+        self._over = False
+
+    async def wait(self, seconds: float) -> None:
+        """Wait. Raises `SessionOver`."""
+        if self._over:
+            raise SessionOver
+        self._sleeping = asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await self._sleeping
+        except asyncio.CancelledError:
+            if self._over:
+                raise SessionOver from None
+            raise
+        finally:
+            self._sleeping = None
+
+    def end(self) -> None:
+        """The session is over: nothing waits for it any more."""
+        self._over = True
+        if self._sleeping is not None:
+            self._sleeping.cancel()
