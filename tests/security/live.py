@@ -50,6 +50,8 @@ class Live:
     """A host: `settings` may be changed before it is opened."""
 
     settings: Settings
+    ahead: int = 0
+    """Microseconds that the host's clock is ahead of ours."""
     ports: dict[ListenerProtocol, int] = field(default_factory=dict)
     assembly: Assembly = field(init=False)
     _doors: list[tuple[Door, socket.socket]] = field(default_factory=list)
@@ -59,7 +61,7 @@ class Live:
     async def __aenter__(self) -> "Live":
         self.settings.data.mkdir(parents=True)
         secrets = Secrets(CERTIFICATE, KEY, login=b"s" * 32)
-        self.assembly = await assemble(self.settings, secrets, number=0, now=lambda: time.time_ns() // 1000)
+        self.assembly = await assemble(self.settings, secrets, number=0, now=self.now)
         for listener in self.settings.listeners:
             sock = socket.create_server((str(listener.address), listener.port))
             sock.setblocking(False)
@@ -86,6 +88,9 @@ class Live:
         assert self._dispatching is not None
         await asyncio.gather(self.assembly.house.connections.stop(0.0), self.assembly.dispatcher.stop(0.0))
         await self._dispatching
+
+    def now(self) -> int:
+        return time.time_ns() // 1000 + self.ahead
 
     async def account(self, address: str, *, quota: int = 0) -> None:
         """Add an account with the password `PASSWORD`."""

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.security.live import CREDENTIALS, PASSWORD, Live, host
+from tests.security.live import CREDENTIALS, PASSWORD, SECOND, Live, host
 
 from waypost.config.settings import ListenerProtocol
-from waypost.login import hashing
+from waypost.login import hashing, patience
 from waypost.protocol.sasl.client import ScramClient
 
 USERS = [
@@ -50,17 +50,17 @@ def b64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-async def guess_by_smtp(here: Live, user: str, mechanism: str) -> list[str]:
+async def guess_by_smtp(here: Live, user: str, mechanism: str, guess: str = "guess") -> list[str]:
     """Guess once; return all that the server says."""
     wire = await here.client(ListenerProtocol.SUBMISSIONS, tls=True)
     await wire.reply()
     await wire.say("EHLO x")
     if mechanism == "PLAIN":
-        said = [await wire.say("AUTH PLAIN " + b64(f"\0{user}\0guess"))]
+        said = [await wire.say("AUTH PLAIN " + b64(f"\0{user}\0{guess}"))]
     elif mechanism == "LOGIN":
-        said = [await wire.say(line) for line in ("AUTH LOGIN", b64(user), b64("guess"))]
+        said = [await wire.say(line) for line in ("AUTH LOGIN", b64(user), b64(guess))]
     else:
-        scram = ScramClient(user, "guess", plus=False, nonce="client")
+        scram = ScramClient(user, guess, plus=False, nonce="client")
         challenge = await wire.say("AUTH SCRAM-SHA-256 " + base64.b64encode(scram.start()).decode())
         final = scram.step(base64.b64decode(challenge[4:]))
         said = [challenge[:4], await wire.say(base64.b64encode(final).decode())]
@@ -101,18 +101,62 @@ async def test_an_answer_tells_nothing_of_the_user_and_costs_the_same(
     assert costs == ({0} if mechanism.startswith("SCRAM") else {1}), "SCRAM makes the client pay"
 
 
-async def test_a_guesser_waits_longer_each_time_and_pays_no_hash_for_it(here: Live, hashes: list[str]) -> None:
-    said = [(await guess_by_smtp(here, "alice@here.test", "PLAIN"))[0] for _ in range(6)]
-    assert said[0].startswith("535") and all(reply.startswith("454 4.7.0") for reply in said[1:])
-    assert len(hashes) == 1
-    assert (await guess_by_pop3(here, "alice@here.test"))[1].startswith("-ERR [")
-    assert len(hashes) == 1, "another protocol is no way around"
+@pytest.fixture
+def waits(here: Live, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long logins were held back; the clock is moved, and nobody waits."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(round(seconds))
+        here.ahead += int(seconds * SECOND)
+
+    monkeypatch.setattr(patience, "sleep", sleep)
+    return waited
 
 
-async def test_names_that_do_not_exist_are_no_way_around_either(here: Live, hashes: list[str]) -> None:
+async def test_a_guesser_hears_535_after_a_wait_that_grows_and_454_beyond_twenty(
+    here: Live, hashes: list[str], waits: list[float]
+) -> None:
+    said = [(await guess_by_smtp(here, "alice@here.test", "PLAIN", f"guess {number}"))[0] for number in range(20)]
+    assert all(reply.startswith("535 5.7.8") for reply in said)
+    assert waits[:4] == sorted(waits[:4]) and 15 <= waits[-1] <= 16 and len(hashes) == 20
+    assert (await guess_by_smtp(here, "alice@here.test", "PLAIN", "more"))[0].startswith("454 4.7.0")
+    assert (await guess_by_smtp(here, "alice@here.test", "LOGIN", "and more"))[0][:3] == "334"
+    assert (await guess_by_pop3(here, "alice@here.test"))[1].startswith("-ERR [SYS/TEMP]"), "by any protocol"
+    assert (await guess_by_smtp(here, "nobody@here.test", "PLAIN", "more"))[0].startswith("454"), "and any name"
+
+
+async def test_smtplib_hears_that_its_password_is_wrong(here: Live, hashes: list[str], waits: list[float]) -> None:
+    """It tries PLAIN, then LOGIN, and tells the last answer (RFC 4954 4: 454 would say that it is temporary)."""
+    wire = await here.client(ListenerProtocol.SUBMISSIONS, tls=True)
+    await wire.reply()
+    await wire.say("EHLO x")
+    assert (await wire.say("AUTH PLAIN " + b64("\0alice@here.test\0wrong"))).startswith("535")
+    assert (await wire.say("AUTH LOGIN", b64("alice@here.test"), b64("wrong"))).startswith("535")
+    assert (await wire.say("AUTH PLAIN " + b64(f"\0alice@here.test\0{PASSWORD}"))).startswith("235")
+    assert len(hashes) == 2
+    await wire.close()
+
+
+async def test_another_user_at_the_guessers_address_gets_in_with_a_new_phone(
+    here: Live, hashes: list[str], waits: list[float]
+) -> None:
+    await here.account("bob@here.test")
+    for number in range(40):
+        await guess_by_smtp(here, "alice@here.test", "PLAIN", f"guess {number}")
+        if number % 10 == 9:
+            waits.clear()
+            wire = await here.submitter("bob@here.test")
+            assert sum(waits) <= 60
+            await wire.close()
+
+
+async def test_names_that_do_not_exist_are_no_way_around_either(
+    here: Live, hashes: list[str], waits: list[float]
+) -> None:
     for number in range(6):
         await guess_by_smtp(here, f"nobody{number}@here.test", "PLAIN")
-    assert len(hashes) == 1
+    assert len(waits) == 5 and 15 <= waits[-1] <= 16
 
 
 async def test_a_session_ends_after_so_many_wrong_logins(here: Live, hashes: list[str]) -> None:

@@ -4,6 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
+async def sleep(seconds: float) -> None:
+    """Wait for seconds of the clock on the wall."""
+    await asyncio.sleep(seconds)
+
+
 class SessionOver(Exception):
     """The session ended before the wait did."""
 
@@ -11,10 +16,10 @@ class SessionOver(Exception):
 class Patience:
     """Waits for one session. `sleep` takes seconds."""
 
-    __slots__ = ("_over", "_sleep", "_sleeping")
+    __slots__ = ("_over", "_sleep_for", "_sleeping")
 
     def __init__(self, sleep: Callable[[float], Awaitable[None]] | None = None) -> None:
-        self._sleep = sleep or (lambda seconds: asyncio.sleep(seconds))
+        self._sleep_for = sleep
         self._sleeping: asyncio.Future[None] | None = None
         self._over = False
 
@@ -22,7 +27,7 @@ class Patience:
         """Wait. Raises `SessionOver`."""
         if self._over:
             raise SessionOver
-        self._sleeping = asyncio.ensure_future(self._sleep(seconds))
+        self._sleeping = asyncio.ensure_future((self._sleep_for or sleep)(seconds))
         try:
             await self._sleeping
         except asyncio.CancelledError:
