@@ -73,6 +73,16 @@ async def test_what_is_pipelined_behind_starttls_is_never_run(house: House) -> N
     assert "AUTH PLAIN LOGIN" in listed and "STARTTLS" not in listed
 
 
+async def test_neither_starttls_nor_auth_is_the_last_line_of_ehlo(house: House) -> None:
+    """GNU SASL's client does not see them there."""
+    for protocol in (SMTP, SUBMISSION):
+        talk = Conversation(house.session(protocol))
+        await talk.open()
+        assert "\r\n250-STARTTLS\r\n" in await talk.send(b"EHLO x\r\n")
+        talk.session.tls_started(TLS)
+        assert protocol is SMTP or "\r\n250-AUTH PLAIN LOGIN\r\n" in await talk.send(b"EHLO x\r\n")
+
+
 async def test_starttls_is_offered_only_with_a_certificate(house: House) -> None:
     house.settings = replace(house.settings, tls=None)
     for protocol in (SMTP, SUBMISSION):

@@ -333,6 +333,20 @@ async def test_of_many_guesses_at_once_only_those_under_way_are_not_held_up(offi
     assert set(faults) == {LoginFault.WRONG, LoginFault.THROTTLED}
 
 
+async def test_thirty_guesses_at_once_do_not_hold_up_another_users_first_login(office: Office) -> None:
+    carol = replace(BOB, id=3, address="carol@builder.test", credentials=replace(CREDENTIALS, argon2="carol's"))
+    office.directory.accounts[carol.address] = carol
+    guesses = [
+        asyncio.create_task(office.fault(user, f"guess {number}", ATTACKER))
+        for number in range(15)
+        for user in (BOB.address, f"user{number}@builder.test")
+    ]
+    await asyncio.sleep(0)
+    await office.fault(carol.address, PASSWORD, PEER)  # the fake check knows one hash only
+    assert office.hashes.index("carol's") <= 4, "the checks under way, and one turn in four"
+    await asyncio.gather(*guesses)
+
+
 async def test_many_logins_at_once_with_one_password_cost_one_hash(office: Office) -> None:
     logins = [office.desk.check_password(BOB.address, PASSWORD, PEER) for _ in range(50)]
     assert await asyncio.gather(*logins) == [BOB] * 50

@@ -3,6 +3,7 @@
 The work is counted in hashes, since the time that it takes says more about the machine.
 """
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -157,6 +158,27 @@ async def test_names_that_do_not_exist_are_no_way_around_either(
     for number in range(6):
         await guess_by_smtp(here, f"nobody{number}@here.test", "PLAIN")
     assert len(waits) == 5 and 15 <= waits[-1] <= 16
+
+
+async def test_while_thirty_connections_guess_another_user_logs_in_and_sends(here: Live, hashes: list[str]) -> None:
+    await here.account("bob@here.test")
+    guesses = []
+    for number in range(30):
+        wire = await here.client(ListenerProtocol.SUBMISSIONS, tls=True)
+        await wire.reply()
+        await wire.say("EHLO x")
+        guesses.append(asyncio.create_task(wire.say("AUTH PLAIN " + b64(f"\0alice@here.test\0guess {number}"))))
+    bob = await here.client(ListenerProtocol.SUBMISSIONS, tls=True, source="127.0.0.2")
+    await bob.reply()
+    await bob.say("EHLO x")
+    assert (await bob.say("AUTH PLAIN " + b64(f"\0bob@here.test\0{PASSWORD}"))).startswith("235")
+    await bob.say("MAIL FROM:<bob@here.test>", "RCPT TO:<alice@here.test>")
+    assert (await bob.content(b"From: bob@here.test\r\n\r\nhi\r\n.\r\n")).startswith("250")
+    assert len(await here.inbox("alice@here.test")) == 1
+    assert sum(guess.done() for guess in guesses) < 30, "the guesses wait"
+    for guess in guesses:
+        guess.cancel()
+    await asyncio.gather(*guesses, return_exceptions=True)
 
 
 async def test_a_session_ends_after_so_many_wrong_logins(here: Live, hashes: list[str]) -> None:

@@ -108,6 +108,7 @@ async def test_processes_that_start_together_agree_on_one_migration(engine: Engi
 
 
 BACK_TO_THE_FIRST = """
+DROP TABLE known_network;
 DROP TABLE set_aside;
 DROP TABLE life;
 DROP INDEX message_form;
