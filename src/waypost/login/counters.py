@@ -1,28 +1,37 @@
 """One row of failures: when they happened, and when each lane behind them has its next turn."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from waypost.login.memory import LoginMemory
 from waypost.message.trace import Micros
 
-MOST = 24
+MOST = 22
 """Failures that a row remembers: as many as any decision asks for."""
 
 _SECOND = 1_000_000
-_ROW = struct.Struct(f"<{MOST}IQQ")
+_ROW = struct.Struct(f"<{MOST}IQIQI")
+
+
+@dataclass(slots=True)
+class Lane:
+    """Answers that come one at a time: when the `next` may (microseconds), and how far it is overdrawn: it is not when
+    the time (in seconds) has come to `even`."""
+
+    next: Micros = 0
+    even: int = 0
 
 
 @dataclass(slots=True)
 class Failures:
     """Failures of a network, an account, or an account from a network. `times` are seconds since 1970, newest first.
 
-    `next_fresh` and `next_failed` are the next turns of the two lanes (`throttle.py`).
+    What the lanes are for, `throttle.py` says.
     """
 
     times: tuple[int, ...] = ()
-    next_fresh: Micros = 0
-    next_failed: Micros = 0
+    fresh: Lane = field(default_factory=Lane)
+    failed: Lane = field(default_factory=Lane)
 
     @property
     def last(self) -> Micros:
@@ -49,16 +58,17 @@ class Counters:
         held = self._memory.counters.get(self._memory.name(*name))
         if held is None:
             return Failures()
-        *times, next_fresh, next_failed = _ROW.unpack(held)
+        *times, next_fresh, even_fresh, next_failed, even_failed = _ROW.unpack(held)
         latest = now // _SECOND + 1
         # What lies ahead comes from a clock that was set back since, or from a row half written: it counts no more.
         known = tuple(sorted((time for time in times if 0 < time <= latest), reverse=True))
-        return Failures(known, next_fresh, next_failed)
+        return Failures(known, Lane(next_fresh, even_fresh), Lane(next_failed, even_failed))
 
     def put(self, *name: str, failures: Failures) -> None:
         """Write a row. Without room the rows of the oldest hour go, and of one hour those with fewest failures."""
         times = (*failures.times, *([0] * (MOST - len(failures.times))))
-        row = _ROW.pack(*times, failures.next_fresh, failures.next_failed)
+        fresh, failed = failures.fresh, failures.failed
+        row = _ROW.pack(*times, fresh.next, fresh.even, failed.next, failed.even)
         self._memory.counters.put(self._memory.name(*name), row, _worth)
 
 
