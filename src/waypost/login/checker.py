@@ -10,7 +10,7 @@ from waypost.login.memory import LoginMemory
 from waypost.login.outcomes import LoginFault, LoginRefused
 from waypost.login.passwords import NO_PASSWORD
 from waypost.login.patience import Patience, SessionOver
-from waypost.login.throttle import Origin, Throttle
+from waypost.login.throttle import Origin, Pass, Throttle
 from waypost.login.verdicts import Verdicts
 from waypost.message.trace import Micros
 from waypost.protocol.sasl import PreparationError, saslprep
@@ -41,7 +41,7 @@ class Checker:
     async def check(self, claim: Claim, password: str, patience: Patience) -> Account:
         """Return the account whose password this is, when its turn has come. Raises `LoginRefused`."""
         origin = await self.origin(claim)
-        has_turn = await self.admit(claim, origin, patience)
+        admitted = await self.admit(claim, origin, patience)
         try:
             prepared = saslprep(password)
         except PreparationError:
@@ -56,7 +56,7 @@ class Checker:
                     # Others of this network may have failed meanwhile, and a login with the same password succeeded.
                     account = await self.account(claim)
                     verdict = self._recall(claim, account, prepared)
-                    if verdict is None and (has_turn or not self._throttle.must_wait(origin)):
+                    if verdict is None and not self._throttle.must_wait(origin, admitted):
                         verdict = await self._verify(claim, account, prepared)
                         if not verdict:
                             self.fail(claim, origin, explain(claim, account))
@@ -64,7 +64,7 @@ class Checker:
                 refuse(claim, LoginFault.UNAVAILABLE, str(error))
             if verdict is not None:
                 break
-            has_turn = await self.admit(claim, origin, patience)
+            admitted = await self.admit(claim, origin, patience, waited=admitted.waited)
         if account is None or not verdict:
             refuse(claim, LoginFault.WRONG, "the same wrong password again")
         await self.succeed(claim)
@@ -97,10 +97,10 @@ class Checker:
         except StorageError as error:
             refuse(claim, LoginFault.UNAVAILABLE, str(error))
 
-    async def admit(self, claim: Claim, origin: Origin, patience: Patience) -> bool:
-        """Wait until a claim may go on; True when it has a turn of its own. Raises `LoginRefused`."""
+    async def admit(self, claim: Claim, origin: Origin, patience: Patience, *, waited: bool = False) -> Pass:
+        """Wait until a claim may go on; `waited` when it did so once already. Raises `LoginRefused`."""
         while True:
-            entry = self._throttle.enter(origin)
+            entry = self._throttle.enter(origin, waited=waited)
             if entry.refused:
                 reason = f"too many failures: {entry.refused} s until they are fewer"
                 refuse(claim, LoginFault.THROTTLED, reason, seconds=entry.refused)
@@ -110,7 +110,8 @@ class Checker:
                 except SessionOver:
                     raise LoginRefused(LoginFault.UNAVAILABLE, "the session ended") from None
             if entry.turn or not entry.wait:
-                return entry.turn
+                return Pass(turn=entry.turn, waited=waited)
+            waited = True
 
     async def account(self, claim: Claim) -> Account | None:
         """Return the account of a claim, disabled ones too. Raises `LoginRefused` when storage is in trouble."""

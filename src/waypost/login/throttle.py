@@ -3,11 +3,11 @@
 A network (an IPv4 address, an IPv6 /64) from which an account has logged in before is *known* to it: there, only
 failures of this account from this network count. From anywhere else, all failures of the network count together.
 
-- Up to 20 failures in ten minutes: each answer waits until 1, 2, 4, 8, and at last 15 seconds after the last failure.
+- Up to 20 failures in ten minutes: a login waits once, until 1, 2, 4, 8, and at last 15 seconds after the last failure.
 - Beyond them answers come one at a time: one a second, and after a thousand in a row fewer. Then an account gets one
   every 5 seconds from a network that it knows. From another network, the accounts at which that one has failed three
-  times get one every 15 seconds, and the others one every 2 seconds, in a lane of their own: a new phone, say. Who would
-  wait for longer than a minute is refused unseen.
+  times get one every 15 seconds, and the others one every 2 seconds, in a lane of their own: a new phone, say. A login
+  that would wait for longer than a minute is refused unseen.
 - Where more than ten networks failed at an account within an hour, one that it does not know has five tries a day.
 
 Nobody else is refused unseen, so a right password gets in whatever others do.
@@ -68,13 +68,21 @@ class Origin:
 class Entry:
     """What a login may do now: go on after `wait` seconds, or nothing, when it is `refused`.
 
-    With a `turn`, it goes on then whatever happens meanwhile; without, it asks again. `refused` is the seconds after
-    which it makes sense to try again, 0 when it is not refused.
+    With a `turn`, it goes on then whatever happens meanwhile; without, it asks again, as one that has `waited`.
+    `refused` is the seconds after which it makes sense to try again, 0 when it is not refused.
     """
 
     wait: float = 0.0
     turn: bool = False
     refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """How a login was let through: with a turn of its own, or else after it `waited` or at once."""
+
+    turn: bool
+    waited: bool
 
 
 class Throttle:
@@ -85,8 +93,8 @@ class Throttle:
         self._counters = Counters(memory)
         self._now = now
 
-    def enter(self, origin: Origin) -> Entry:
-        """Say whether a login may go on. Where turns are taken, this takes one."""
+    def enter(self, origin: Origin, *, waited: bool = False) -> Entry:
+        """Say whether a login may go on. Where turns are taken, this takes one; elsewhere a login waits once."""
         now = self._now()
         with self._memory.locked():
             own = self._own(origin, now)
@@ -95,17 +103,19 @@ class Throttle:
             counted = own if origin.known else self._of_network(origin, now)
             failures = counted.within(WINDOW, now)
             if failures <= MOST_FAILURES:
-                return Entry(_delay(counted.last, failures, now))
+                return Entry() if waited else Entry(_delay(counted.last, failures, now))
             fresh = not origin.known and own.within(_DAY, now) < _OWN_TRIES
             return self._take_turn(origin, counted, fresh=fresh, now=now)
 
-    def must_wait(self, origin: Origin) -> bool:
-        """Say whether a login without a turn would have to wait now. Takes no turn."""
+    def must_wait(self, origin: Origin, admitted: Pass) -> bool:
+        """Say whether a login that was let through would have to wait now, since others failed meanwhile."""
+        if admitted.turn:
+            return False
         now = self._now()
         with self._memory.locked():
             counted = self._own(origin, now) if origin.known else self._of_network(origin, now)
         failures = counted.within(WINDOW, now)
-        return failures > MOST_FAILURES or _delay(counted.last, failures, now) > 0
+        return failures > MOST_FAILURES or (not admitted.waited and _delay(counted.last, failures, now) > 0)
 
     def failed(self, origin: Origin) -> int:
         """Count a failure. Returns 0, or beyond 20 in ten minutes, the seconds until they are less."""
