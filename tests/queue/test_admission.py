@@ -12,6 +12,7 @@ from tests.queue.world import SECOND, START, ScriptedCarrier, World
 from waypost.delivery.resolve import LOCAL_DESTINATION
 from waypost.queue.carrier import EntrySource, Parting
 from waypost.queue.dispatcher import Dispatcher
+from waypost.storage import Notice
 
 MALLORY, BOB = "mallory@wonderland.test", "bob@wonderland.test"
 PLACES = 20
@@ -191,6 +192,21 @@ async def test_retries_of_others_are_found_behind_a_backlog(world: World, carrie
         await asyncio.wait({found}, timeout=0.01)
         world.clock.advance(0.5)
     assert found.result().entry.destination == "friends.test"
+
+
+async def test_fresh_mail_is_found_at_once_though_a_flood_of_fresh_mail_came_before_it(
+    world: World, carrier: Hanging, start: Start
+) -> None:
+    """All notices come at once, more than there are places; the clock stands still."""
+    start()
+    await world.clock.somebody_sleeps(30.0)
+    world.bus.deaf = True
+    await flood(world)
+    await world.submit("carol@friends.test", account=BOB)
+    world.bus.deaf = False
+    for name in (*(f"hang{number}.test" for number in range(MANY)), "friends.test"):
+        world.bus.publish(Notice("destination", name))
+    assert (await carrier.attempts.get()).entry.destination == "friends.test"
 
 
 async def test_a_backlog_that_hangs_is_looked_at_now_and_then_only(

@@ -29,8 +29,8 @@ CAPACITY = 32 * 1024 * 1024
 """What the cache may hold, in octets, roughly."""
 ENTRY_OVERHEAD = 1024
 """Octets that an entry of the cache takes beside its records, roughly."""
-MOST_IN_FLIGHT = 500
-"""Questions on the wire at once; each takes a socket."""
+MOST_IN_FLIGHT = 1000
+"""Questions on the wire at once; each takes a socket. More than one account's share of destinations asks at once."""
 
 _PATIENCE = 4  # all servers together get so many times what one gets
 

@@ -176,13 +176,16 @@ class Dispatcher:
             wanted=[*apart, *wanted],
             only_wanted=limit <= 0,
         )
+        fresh = frozenset(wanted)
         for name in names:
-            self._begin(name, fresh=name in wanted)
-        self._remember_vain(name for name in wanted if name not in self._sources)
+            self._begin(name, fresh=name in fresh)
+        missed = [name for name in wanted if name not in self._sources]
         if limit <= 0:
             return self._nap()
         if len(names) >= limit:
-            return 0.0 if self._admission.pause is None else self._nap()
+            self._wanted = {**dict.fromkeys(missed[:_MOST_WANTED]), **self._wanted}  # there was no room for all
+            return 0.0 if self._admission.pause is None or not fresh.isdisjoint(names) else self._nap()
+        self._remember_vain(missed)
         due = await self._queue.next_due(now=now)
         return _SWEEP_EVERY if due is None else min(_SWEEP_EVERY, max(_SHORTEST_NAP, (due - now) / _SECOND))
 
