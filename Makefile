@@ -1,13 +1,13 @@
 # The two commands of a newcomer: `make demo` and `make test`. `make check` is what CI runs.
 # Benchmarks, each beside a peer and with a last line `ratio: N.NN` (docs/performance.md): `make bench-accept`,
-# `bench-relay`, `bench-depth`, `bench-idle`, `bench-pop3`, `bench-storage`, or all of them by `make bench`. Options go
-# into ARGS: `make bench-accept ARGS="--all"`. `make bench-profile ARGS=relay` shows where the time goes.
+# `bench-relay`, `bench-depth`, `bench-idle`, `bench-pop3`, `bench-storage`, or all of them by `make bench`;
+# `bench-hold` says how long large deeds hold others up. Options go into ARGS: `make bench-accept ARGS="--all"`. `make bench-profile ARGS=relay` shows where the time goes.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 TESTS ?= tests
 
-BENCHES := accept relay depth idle pop3 storage
+BENCHES := accept relay depth idle pop3 storage hold
 
 .PHONY: install develop tools demo test check lint types imports fuzz rfc docs clean
 .PHONY: bench bench-profile bench-smoke $(addprefix bench-,$(BENCHES))

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from bench import accept, depth, idle, pop3, profile, relay, storage
+from bench import accept, depth, hold, idle, pop3, profile, relay, storage
 
 _RUNS: tuple[tuple[Callable[[Sequence[str]], None], str], ...] = (
     (accept.main, "--all --rounds 1 --scale 0.01"),
@@ -20,6 +20,7 @@ _RUNS: tuple[tuple[Callable[[Sequence[str]], None], str], ...] = (
     (idle.main, "--connections 40 --messages 40 --rounds 1"),
     (idle.main, "--connections 40 --messages 40 --rounds 1 --tls"),
     (pop3.main, "--sessions 4 --messages 10 --rounds 1"),
+    (lambda arguments: hold.main(arguments, strict=False), "--rounds 1 --scale 0.01"),
     (storage.main, "--seconds 0.2 --rounds 1 --sizes 1024 --messages 200"),
     (profile.main, "accept --scale 0.01"),
 )

@@ -56,6 +56,11 @@ class WaypostContender:
         asyncio.run(self._people(world))
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its processes."""
+        return os.environ | self._environment
+
+    @property
     def data(self) -> Path:
         """The data directory."""
         return self.directory / "data"
@@ -78,6 +83,8 @@ class WaypostContender:
         listeners = [{"protocol": "smtp", "address": f"{self.address}:{self.port}"}]
         if world.pop3:
             listeners.append({"protocol": "pop3s", "address": f"{self.address}:995"})
+        if world.submission:
+            listeners.append({"protocol": "submissions", "address": f"{self.address}:465"})
         sections: dict[str, dict[str, Any]] = {
             "tls": {"certificate": "tls/cert.pem", "key": "tls/key.pem"},
             "limits": {"transactions": 1_000_000},
@@ -123,7 +130,7 @@ class WaypostContender:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env=os.environ | self._environment | {"NOTIFY_SOCKET": str(path)},
+                env=self.environment | {"NOTIFY_SOCKET": str(path)},
             )
             if ready:
                 wait_until(lambda: self._said_ready(notify), seconds=60, what="waypost is ready")

@@ -20,7 +20,8 @@ class World:
 
     Mailboxes are `user0@`, `user1@` and so on of `DOMAIN`. `aliases` are further local parts of it, with the address
     that each stands for. `ways` are domains whose mail goes to a fixed address and port. `nameserver` (an address,
-    port 53) is asked for everything else, and `port` is where the mail servers of others listen. `pop3` opens port 995.
+    port 53) is asked for everything else, and `port` is where the mail servers of others listen. `pop3`
+    opens port 995, `submission` 465.
     """
 
     mailboxes: int = 100
@@ -29,6 +30,7 @@ class World:
     nameserver: str | None = None
     port: int = 25
     pop3: bool = False
+    submission: bool = False
 
 
 class Contender(Protocol):

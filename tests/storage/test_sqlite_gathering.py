@@ -194,13 +194,13 @@ def test_an_outcome_waits_for_mail_only_while_mail_comes(scene: Scene) -> None:
 
 
 def test_a_group_has_a_largest_size_and_the_rest_follows_at_once(scene: Scene) -> None:
-    for number in range(600):
+    for number in range(200):
         scene.add(str(number))
     scene.loop.pass_time()
-    assert [len(group) for group in scene.groups] == [512]
+    assert [len(group) for group in scene.groups] == [128]
     scene.gathering.ended()
     scene.loop.pass_time()
-    assert [len(group) for group in scene.groups] == [512, 88]
+    assert [len(group) for group in scene.groups] == [128, 72]
 
 
 def test_at_the_end_all_that_waits_is_given_out(scene: Scene) -> None:

@@ -110,6 +110,14 @@ async def test_processes_that_start_together_agree_on_one_migration(engine: Engi
 BACK_TO_THE_FIRST = """
 DROP TABLE known_network;
 DROP TABLE set_aside;
+DROP INDEX expunged_time;
+ALTER TABLE destination DROP COLUMN failed_at;
+ALTER TABLE destination DROP COLUMN again_at;
+ALTER TABLE destination DROP COLUMN failure;
+ALTER TABLE destination DROP COLUMN outage;
+ALTER TABLE entry DROP COLUMN counts_from;
+ALTER TABLE expunged DROP COLUMN time;
+ALTER TABLE mailbox DROP COLUMN forgotten;
 DROP TABLE life;
 DROP INDEX message_form;
 ALTER TABLE message DROP COLUMN growth;

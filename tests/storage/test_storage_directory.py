@@ -85,7 +85,7 @@ async def test_changing_an_account_that_is_not_there_is_said_so(directory: Direc
 async def test_a_removed_account_takes_its_mail_along(
     directory: Directory, letters: Letters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory_module, "_AT_ONCE", 3)  # a large mailbox goes in steps
+    monkeypatch.setattr(directory_module, "AT_ONCE", 3)  # a large mailbox goes in steps
     bob, carol = await letters.account(), await letters.account("carol@builder.test")
     alone = [await letters.post(mailboxes=[bob.inbox]) for _ in range(7)]
     shared = await letters.post(mailboxes=[bob.inbox, carol.inbox])

@@ -1,7 +1,7 @@
 """A POP3 session: the engine joined with the login desk and the mailboxes (RFC 1939).
 
-The mailbox is held exclusively from the login on, and seen as it was then. Messages are removed at QUIT only, all
-in one commit, and the mailbox is given back on every way out.
+The mailbox is held exclusively from the login on, and seen as it was then. Messages are removed at QUIT only, in
+steps that hold nobody else up, and the mailbox is given back on every way out.
 """
 
 import logging

@@ -92,7 +92,7 @@ class OpenMailbox:
         self.octets += self.maildrop.size(index)
 
     async def remove(self, indexes: tuple[int, ...]) -> None:
-        """Remove messages, all in one commit. Raises `StorageError`: then all are still there."""
+        """Remove messages, in steps. Raises `StorageError`: then some or all are still there (RFC 1939 6)."""
         if indexes:
             uids = [self.maildrop.uid(index) for index in indexes]
             self.removed = await self._mailboxes.expunge(self._account.inbox, uids)

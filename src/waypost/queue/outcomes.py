@@ -17,7 +17,7 @@ from waypost.message.trace import Micros, format_trace_id
 from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
 from waypost.queue.reporter import About, Attempted, Reporter, asked_for
 from waypost.queue.schedule import Again, Schedule, after_failure, age
-from waypost.storage import Deferral, Event, NewMessage, Outcome, QueueEntry, Station
+from waypost.storage import Deferral, Event, FailedRound, NewMessage, Outcome, QueueEntry, Station
 
 TIME_IS_UP = "5.4.7"
 """RFC 3463 X.4.7: delivery time expired."""
@@ -135,6 +135,31 @@ def bare_outcome(result: AttemptResult, schedule: Schedule) -> Outcome:
         deferral=replace(_deferral(rest, later, result.ended), last_error="a fault of this server") if rest else None,
         deliveries=result.deliveries,
         forwards=result.forwards,
+    )
+
+
+def destination_failed(result: AttemptResult) -> bool:
+    """True when an attempt failed for the moment, for everybody, and not because of its message."""
+    return (
+        result.whole_destination and bool(result.results) and all(one.fate is Fate.DEFERRED for one in result.results)
+    )
+
+
+def failed_round(
+    result: AttemptResult, schedule: Schedule, luck: float, *, look: Micros | None, told: bool
+) -> FailedRound:
+    """Return the failure of a whole destination; `told`: the journal has it of the tried entry already."""
+    result = _without_control_characters(result)
+    first = result.results[0]
+    events = () if told else tuple(_attempts(result, Judgement((), (), result.results, None), result.ended))
+    return FailedRound(
+        destination=result.entry.destination,
+        at=result.ended,
+        error=first.reply or first.problem or first.status,
+        longest_wait=schedule.longest_wait,
+        waits=tuple(schedule.wait(attempts, luck) for attempts in range(1, len(schedule.retry) + 1)),
+        look=look,
+        events=events,
     )
 
 

@@ -15,7 +15,15 @@ from msgspec.structs import replace
 
 from waypost.message.trace import Micros, format_trace_id, iso_time
 from waypost.queue.carrier import AttemptResult
-from waypost.queue.outcomes import bare_outcome, discard, outcome_of, plain_outcome, put_off, relayed_events
+from waypost.queue.outcomes import (
+    bare_outcome,
+    discard,
+    failed_round,
+    outcome_of,
+    plain_outcome,
+    put_off,
+    relayed_events,
+)
 from waypost.queue.reporter import Reporter
 from waypost.queue.schedule import Schedule
 from waypost.queue.waiting import Sleep, all_or_time, insist
@@ -25,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _REFUSALS = (NotFound, Damaged)
 """What storage says again each time: waiting does not help."""
+
+_MOST_AT_ONCE = 200  # results that are written together
 
 _PHRASES = {
     Station.ATTEMPT: "delivery failed",
@@ -70,7 +80,7 @@ class Settler:
     ) -> None:
         self._queue = queue
         self._reporter = reporter
-        self._schedule = schedule
+        self.schedule = schedule
         self._now = now
         self._random = random
         self._sleep = sleep
@@ -101,7 +111,7 @@ class Settler:
         group: list[_Plain] = []
         try:
             while self._plain:
-                group, self._plain = self._plain, []
+                group, self._plain = self._plain[:_MOST_AT_ONCE], self._plain[_MOST_AT_ONCE:]
                 await self._write_together(group)
                 group = []
         except asyncio.CancelledError:
@@ -149,6 +159,18 @@ class Settler:
             self._sleep,
         )
 
+    async def fail(self, result: AttemptResult, *, look: Micros | None, told: bool) -> None:
+        """Count the failure of a whole destination for all that waited: one row, one event. Raises `StorageError`."""
+        failed = failed_round(result, self.schedule, self._random.random(), look=look, told=told)
+        again_at = await self._queue.fail(failed)
+        fields = {
+            "destination": failed.destination,
+            "host": result.host,
+            "problem": failed.error,
+            "next_attempt": iso_time(again_at),
+        }
+        log.info("destination failed", extra={"fields": fields})
+
     async def finish(self, seconds: float) -> None:
         """Wait for what is being settled; what the disk does not take within some seconds is left, and logged."""
         if self._open:
@@ -180,7 +202,7 @@ class Settler:
         What can't be written either is set aside.
         """
         later = put_off(result, "something went wrong on our side")
-        bare = bare_outcome(later, self._schedule)
+        bare = bare_outcome(later, self.schedule)
         if bare.deferral is not None:
             for write in (lambda: self._write(later, luck), lambda: self._settle_one(bare)):
                 try:
@@ -194,7 +216,7 @@ class Settler:
     async def _write(self, result: AttemptResult, luck: float) -> None:
         try:
             outcome = await outcome_of(
-                result, schedule=self._schedule, reporter=self._reporter, luck=luck, now=self._now()
+                result, schedule=self.schedule, reporter=self._reporter, luck=luck, now=self._now()
             )
             await self._settle_one(outcome)
         except StorageError:
@@ -204,7 +226,7 @@ class Settler:
         except Exception:
             # Without this the message would be sent again and again: the fault is ours, not its recipients'.
             log.exception("an attempt's outcome could not be told", extra={"fields": _named(result)})
-            await self._settle_one(bare_outcome(result, self._schedule))
+            await self._settle_one(bare_outcome(result, self.schedule))
 
     async def _settle_one(self, outcome: Outcome) -> None:
         try:

@@ -5,13 +5,14 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
 from msgspec.structs import replace
 
 from waypost.message.trace import Micros
 from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
-from waypost.queue.outcomes import TIME_IS_UP
+from waypost.queue.outcomes import TIME_IS_UP, destination_failed
 from waypost.queue.places import Holder, submitter
-from waypost.queue.schedule import too_late
+from waypost.queue.schedule import Again, after_failure, too_late
 from waypost.queue.settler import Settler
 from waypost.queue.waiting import Sleep, event_or_time
 from waypost.storage import EntryId, Queue, QueueEntry, StorageError
@@ -90,7 +91,13 @@ class DestinationSource:
     def report(self, result: AttemptResult) -> "asyncio.Future[None]":  # hot: bench/relay
         """Settle an attempt, from now on; what is returned is done when its outcome is durable."""
         self.reported += 1
-        self._failure = result if result.whole_destination else None
+        before, self._failure = self._failure, result if result.whole_destination else None
+        if before is not None and destination_failed(before):  # somebody got through since
+            self._settle(before)
+        if destination_failed(result):  # `spread` writes it, for all
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return done
         return self._settle(result)
 
     def give_back(self, entry: QueueEntry) -> None:
@@ -114,11 +121,17 @@ class DestinationSource:
     async def spread(self) -> None:
         """If the destination as a whole failed last, count that failure for every entry that was due then.
 
-        So each waits by its own schedule, is told of, and expires, though only one of them was really tried.
+        So each waits by its own schedule, is told of, and expires, though only one of them was really tried. A failure
+        for the moment is one row and one event (decision 0007); only what its sender is to hear of is written for each.
         Raises `StorageError`.
         """
-        failure = self._failure
+        failure, self._failure = self._failure, None
         if failure is None or not failure.results:
+            return
+        if destination_failed(failure):
+            told = await self._look_after(failure)
+            await self._settler.fail(failure, look=told.look, told=told.tried)
+            self._in_flight.discard(failure.entry.id)
             return
         first = failure.results[0]
         while not self._closed:
@@ -129,6 +142,32 @@ class DestinationSource:
                 return
             results = (_same_failure(failure, first, entry) for entry in entries)
             await asyncio.gather(*(self._settle(result) for result in results))
+
+    async def _look_after(self, failure: AttemptResult) -> "_Looked":
+        """Settle, one by one, what this failure makes too old, or old enough to be told of."""
+        schedule, now = self._settler.schedule, failure.ended
+        looks: list[Micros] = []
+        tried = False
+        after: object = None
+        while True:
+            page = await self._queue.overdue(
+                self.destination, now=now, notice=schedule.delayed_notice, expire=schedule.expire, after=after
+            )
+            settling = []
+            for entry in page.entries:
+                later = after_failure(entry, now, schedule, 0.0)
+                if isinstance(later, Again) and not later.notice:
+                    looks.append(later.next_attempt)
+                elif entry.id == failure.entry.id or entry.id not in self._in_flight:
+                    tried = tried or entry.id == failure.entry.id
+                    settling.append(self._settle(_same_failure(failure, failure.results[0], entry)))
+            await asyncio.gather(*settling)
+            if page.look is not None:
+                looks.append(page.look)
+            after = page.after
+            if after is None:
+                return _Looked(min(looks, default=None), tried)
+            await asyncio.sleep(0)  # others have their turn
 
     def _settle(self, result: AttemptResult) -> "asyncio.Future[None]":
         entry = result.entry.id
@@ -177,6 +216,13 @@ class DestinationSource:
         self.unreadable = False
         self._dry = self._dry and len(entries) < _PAGE
         self._page.extend(entry for entry in entries if entry.id not in self._in_flight)
+
+
+class _Looked(msgspec.Struct, frozen=True):
+    """When the next entry must be looked at, and whether the entry that was tried is settled."""
+
+    look: Micros | None
+    tried: bool
 
 
 def _deadline_passed(entry: QueueEntry, now: Micros) -> AttemptResult:

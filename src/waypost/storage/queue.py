@@ -124,6 +124,33 @@ class QueueStats:
     largest: list[DestinationStats] = field(default_factory=list)
 
 
+class FailedRound(msgspec.Struct, frozen=True):
+    """A failure of a destination as a whole, for all ready entries that were due when it ended, at `at`.
+
+    They are tried again after the wait in `waits` for as many rounds as the youngest of them saw, or at `look` if that
+    is sooner. `events` are told of the entry that was tried; their `next_attempt` is filled in.
+    """
+
+    destination: str
+    at: Micros
+    error: str
+    longest_wait: Micros
+    waits: tuple[Micros, ...]
+    look: Micros | None = None
+    events: tuple[Event, ...] = ()
+
+
+class Overdue(msgspec.Struct, frozen=True):
+    """A page of entries whose senders may have to be told; `look`: when the next of the others must be looked at.
+
+    `after` is where the next page begins, None at the end.
+    """
+
+    entries: list[QueueEntry]
+    look: Micros | None
+    after: object
+
+
 class Queue(Protocol):
     """Store and forward, on disk. `owner` is a worker's number."""
 
@@ -168,6 +195,21 @@ class Queue(Protocol):
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Write outcomes in one group commit. An entry that is gone already is no error: then what a peer did is told
         in the journal, and nothing is delivered, forwarded or reported.
+        """
+        ...
+
+    async def fail(self, failed: FailedRound) -> Micros:
+        """Count a failed round for all that waited, in one row; return when they are tried again.
+
+        Entries are read from then on as if it had been written into each of them.
+        """
+        ...
+
+    async def overdue(
+        self, destination: str, *, now: Micros, notice: Micros, expire: Micros, after: object = None
+    ) -> Overdue:
+        """Return a page of the due entries of a destination whose age may have reached `notice` (0: never), if nobody
+        was told yet, or `expire`, or whose sender's deadline (RFC 2852) has passed.
         """
         ...
 

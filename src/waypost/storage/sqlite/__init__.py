@@ -10,12 +10,13 @@ import apsw
 from waypost.message.trace import Micros
 from waypost.storage import Storage
 from waypost.storage.bus import Notice
+from waypost.storage.errors import StorageError
 from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.connection import connect_reading, translate
 from waypost.storage.sqlite.directory import SqliteDirectory
 from waypost.storage.sqlite.journal import SqliteJournal
 from waypost.storage.sqlite.locks import Numbers
-from waypost.storage.sqlite.mailboxes import SqliteMailboxes
+from waypost.storage.sqlite.mailboxes import SqliteMailboxes, forget_expunged
 from waypost.storage.sqlite.maintenance import Housekeeping
 from waypost.storage.sqlite.mark import Mark
 from waypost.storage.sqlite.migrate import DATABASE, migrate
@@ -23,13 +24,16 @@ from waypost.storage.sqlite.networks import SqliteNetworks
 from waypost.storage.sqlite.preparation import prepare
 from waypost.storage.sqlite.queue import SqliteQueue
 from waypost.storage.sqlite.reading import Reading
+from waypost.storage.sqlite.shrinking import shrink
 from waypost.storage.sqlite.space import Space
 from waypost.storage.sqlite.spool import SqliteSpool
 from waypost.storage.sqlite.writer import Writer
 
 __all__ = ["DATABASE", "SqliteStorage", "migrate", "open_storage"]
 
-_AT_ONCE = 10_000
+_AT_ONCE = 1000  # rows that one commit removes
+_REMEMBERED = 30 * 24 * 3600 * 1_000_000
+"""Microseconds after which nobody is told which UIDs went (RFC 7162): whoever was away so long reads the list anew."""
 _DAY = 24 * 3600 * 1_000_000
 _KNOWN = 180 * _DAY  # without a login for so long, a network is a stranger again
 
@@ -82,18 +86,37 @@ class SqliteStorage:
         """Do the housekeeping once: segments of dead processes are sealed, space is given back, old rows go.
 
         For one process, every so often. `now` is the time by which they are old, `smallest` the size below which a
-        segment isn't worth compacting. Raises `StorageError`, `OSError`.
+        segment isn't worth compacting. A step that fails keeps no other from being done. Raises `StorageError`,
+        `OSError`.
         """
         now = self._now() if now is None else now
-        await self._housekeeping.remove_empty()
-        await self._housekeeping.sweep()
-        await self._housekeeping.seal_abandoned()  # it may need the space that this gave back
-        await self._housekeeping.remove_empty()
-        while await self._journal.expire(now - journal_age, limit=_AT_ONCE) >= _AT_ONCE:
-            continue
-        await self.storage.networks.expire(now - _KNOWN)
-        await self._housekeeping.compact(smallest=smallest)  # last: it needs space for a while
+        failed: StorageError | OSError | None = None
+        for step in (
+            self._housekeeping.remove_empty,
+            self._housekeeping.sweep,
+            self._housekeeping.seal_abandoned,  # it may need the space that this gave back
+            self._housekeeping.remove_empty,
+            lambda: self._expire(now - journal_age),
+            lambda: self.storage.networks.expire(now - _KNOWN),
+            lambda: self._forget_expunged(now - _REMEMBERED),
+            lambda: shrink(self._writer, self._reading),
+            lambda: self._housekeeping.compact(smallest=smallest),  # last: it needs space for a while
+        ):
+            try:
+                await step()
+            except (StorageError, OSError) as error:  # a damaged page, say, that concerns one step
+                failed = failed or error
         await self._mark.advance()
+        if failed is not None:
+            raise failed
+
+    async def _expire(self, before: Micros) -> None:
+        while await self._journal.expire(before, limit=_AT_ONCE) >= _AT_ONCE:
+            continue
+
+    async def _forget_expunged(self, before: Micros) -> None:
+        while await self._writer.call(lambda connection: forget_expunged(connection, before, _AT_ONCE)) >= _AT_ONCE:
+            continue
 
     async def close(self) -> None:
         """Commit what waits, then close everything."""

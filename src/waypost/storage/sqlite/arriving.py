@@ -10,6 +10,7 @@ import fcntl
 import itertools
 import os
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +41,8 @@ class ArrivingFile:
         self.number = 0
         self.kept = False
         """The file belongs to the database now: closing leaves it in its place."""
+        self.durable = False
+        """All octets are on the disk; only the name is not."""
         self._fd = -1
         try:
             self._make()
@@ -63,6 +66,7 @@ class ArrivingFile:
     def write(self, data: bytes) -> None:
         """Append octets. Raises `StorageFull`, `StorageError`: then the file is of no use any more."""
         self._whole()
+        self.durable = False
         try:
             self._write_at(data, self.size)
         except OSError as error:
@@ -80,6 +84,7 @@ class ArrivingFile:
             os.fdatasync(self._fd)
         except OSError as error:
             raise self._break(error, "could not be made durable") from error
+        self.durable = True
 
     def place(self, number: int) -> None:
         """Give the file its number; the caller makes the name durable. Raises `StorageFull`, `StorageError`."""
@@ -100,10 +105,11 @@ class ArrivingFile:
         if self._closing:
             self.close()
 
-    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Let another thread work with the file, which is held until that is over, though nobody waits any more.
+    async def in_thread(self, work: Callable[..., T], *arguments: Any, threads: Executor | None = None) -> T:
+        """Let another thread (one of `threads`, or of the loop's own) work with the file.
 
-        Raises what the work raises; `StorageError` when no thread can be had.
+        It is held until that is over, though nobody waits any more. Raises what the work raises; `StorageError` when no
+        thread can be had.
         """
         loop = asyncio.get_running_loop()
 
@@ -116,7 +122,7 @@ class ArrivingFile:
 
         self.hold()
         try:
-            working = loop.run_in_executor(None, held)
+            working = loop.run_in_executor(threads, held)
         except RuntimeError as error:  # the work waits all the same, for a thread that becomes free, and lets go then
             raise StorageError(f"{self._path}: {error}") from error
         return await asyncio.shield(working)

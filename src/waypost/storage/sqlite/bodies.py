@@ -5,6 +5,7 @@ owner discards meanwhile goes when they are done.
 """
 
 import zlib
+from concurrent.futures import Executor
 from pathlib import Path
 
 from waypost.message.trace import TraceId
@@ -80,8 +81,17 @@ class SqliteBody:
         self.parts = []
         self._buffered = 0
 
+    async def make_durable(self, trace: TraceId, head: bytes, threads: Executor) -> None:
+        """Write a large message to the disk, in one of these threads: nothing else waits for it. The body is lent.
+
+        Raises what the file raises.
+        """
+        if self.file is None or self.file.durable:
+            return
+        await self.file.in_thread(self.finish, self.file, trace, head, threads=threads)
+
     def finish(self, file: ArrivingFile, trace: TraceId, head: bytes) -> None:
-        """Write what is left and make the file durable, in the writer's thread. Raises what the file raises.
+        """Write what is left and make the file durable. Raises what the file raises.
 
         The head, which was not known when the first octets were written, follows them in a record of its own: rows have
         it too, and this one is for whoever has to do without them.

@@ -28,7 +28,7 @@ _CHOSEN = "WHERE id IN (SELECT value FROM json_each(:ids))"
 _RETRY = f"UPDATE entry SET next_attempt = :now {_CHOSEN} AND state = 0 RETURNING message, destination"
 _HOLD = f"UPDATE entry SET state = 1 {_CHOSEN} AND state = 0 RETURNING message, destination"
 _UNHOLD = f"""
-UPDATE entry SET state = 0, next_attempt = max(:now, coalesce(
+UPDATE entry SET state = 0, counts_from = :now, next_attempt = max(:now, coalesce(
     (SELECT {HELD_UNTIL} FROM message WHERE message.id = entry.message), 0)) {_CHOSEN} AND state = 1
 RETURNING message, destination"""
 _DELETE = f"DELETE FROM entry {_CHOSEN} RETURNING message, destination"

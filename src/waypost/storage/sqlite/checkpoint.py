@@ -20,7 +20,9 @@ from waypost.storage.sqlite.migrate import DATABASE
 
 log = logging.getLogger(__name__)
 
-_BUSY_MILLISECONDS = 50  # readers are short; writers wait for us meanwhile
+_BUSY_MILLISECONDS = 10  # readers are short; writers wait for us meanwhile
+_PASSES = 5  # while others write, each leaves less to move than the one before
+_LITTLE = 64  # pages that are moved while the writers wait
 _KEPT = 2  # times the limit: a log that a long reader has made larger is cut back, any other keeps its room
 _PAUSE = 1.0  # seconds between attempts when one didn't get to the end
 
@@ -89,7 +91,10 @@ class Checkpointer:
             writer = _open(stack, self._data / "writer.lock")
             connection = connect(self._data / DATABASE, busy_milliseconds=_BUSY_MILLISECONDS)
             stack.callback(connection.close)
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            for _ in range(_PASSES):
+                _, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0]
+                if pages - moved < _LITTLE:
+                    break
             # What came meanwhile is moved while the writers wait, which is short now.
             fcntl.flock(writer, fcntl.LOCK_EX)
             how = "TRUNCATE" if self._wal.stat().st_size > _KEPT * self._limit else "RESTART"

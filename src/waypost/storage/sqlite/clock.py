@@ -35,8 +35,8 @@ WHERE id IN (SELECT value FROM json_each(:ids)) AND {_LATE}
   AND NOT EXISTS (SELECT 1 FROM message WHERE message.id = entry.message AND {HELD_UNTIL} > :now)
 RETURNING CAST(destination AS BLOB)"""
 _RESTING = """
-SELECT name, not_before > :latest FROM (SELECT CAST(name AS BLOB) AS name, not_before FROM destination
-WHERE name > :after ORDER BY destination.name LIMIT :page)"""
+SELECT CAST(name AS BLOB), max(not_before, again_at) > :latest FROM destination
+WHERE name > :after ORDER BY name LIMIT :page"""
 _SHORTEN_LEASES = "UPDATE destination SET lease_until = min(lease_until, ?) WHERE owner >= 0"
 
 
@@ -122,7 +122,12 @@ class ClockRepair:
             await asyncio.sleep(0)
 
     async def _wake_some(self, names: Sequence[bytes]) -> None:
-        await in_halves(self._writer, names, lambda connection, some: (len(some), _wake(connection, some)), _notices)
+        def wake(connection: apsw.Connection, some: Sequence[bytes]) -> tuple[int, list[str]]:
+            for name in readable(connection, some):
+                connection.execute("UPDATE destination SET again_at = 0 WHERE name = ?", (name,)).fetchall()
+            return len(some), _wake(connection, some)
+
+        await in_halves(self._writer, names, wake, _notices)
 
 
 def _wake(connection: apsw.Connection, octets: Sequence[bytes]) -> list[str]:

@@ -109,7 +109,7 @@ RULES = (
     Rule(
         "destination that nobody wakes",
         f"SELECT destination FROM ({_EARLIEST}) LEFT JOIN destination ON name = destination "
-        "WHERE name IS NULL OR wake IS NULL OR (owner = -1 AND wake > max(earliest, not_before))",
+        "WHERE name IS NULL OR wake IS NULL OR (owner = -1 AND wake > max(earliest, not_before, again_at))",
         "mail for {0} is due, but nobody would look at it",
         (
             f"INSERT INTO destination (name, wake) SELECT destination, earliest FROM ({_EARLIEST}) WHERE true "

@@ -8,7 +8,7 @@ from waypost.message.trace import Micros
 from waypost.storage.bus import Notice
 from waypost.storage.directory import Account, Alias, Credentials, Spending
 from waypost.storage.errors import Conflict, NotFound
-from waypost.storage.sqlite.mailboxes import new_mailbox, remove_messages
+from waypost.storage.sqlite.mailboxes import AT_ONCE, new_mailbox, remove_messages
 from waypost.storage.sqlite.networks import forget_networks
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import text, texts_from
@@ -25,7 +25,9 @@ FROM account WHERE address = ?1
 UNION ALL
 SELECT targets, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM alias WHERE address = ?1"""
-_AT_ONCE = 1000
+_FORGET_EXPUNGED = """
+DELETE FROM expunged WHERE (mailbox, modseq, uid) IN
+    (SELECT mailbox, modseq, uid FROM expunged WHERE mailbox = ? LIMIT ?) RETURNING uid"""
 _BUCKET = 5 * 60 * 1_000_000
 _HOUR = 3600 * 1_000_000
 _DAY = 24 * _HOUR
@@ -130,7 +132,7 @@ class SqliteDirectory:
                 raise NotFound(f"there is no account {address}")
             boxes = connection.execute("SELECT id FROM mailbox WHERE account = ?", (account.id,)).fetchall()
             for (box,) in boxes:
-                remove_messages(connection, box, None)  # what came since
+                remove_messages(connection, box, None, 0)  # what came since
                 connection.execute("DELETE FROM expunged WHERE mailbox = ?", (box,)).fetchall()
             connection.execute("DELETE FROM mailbox WHERE account = ?", (account.id,)).fetchall()
             connection.execute("DELETE FROM spending WHERE account = ?", (address,)).fetchall()
@@ -144,9 +146,13 @@ class SqliteDirectory:
         for (box,) in boxes:
             while (
                 await self._writer.call(
-                    lambda connection, box=box: remove_messages(connection, box, None, _AT_ONCE)  # type: ignore[misc]
+                    lambda connection, box=box: remove_messages(connection, box, None, 0, AT_ONCE)  # type: ignore[misc]
                 )
-                == _AT_ONCE
+                == AT_ONCE
+            ):
+                continue
+            while await self._writer.call(
+                lambda connection, box=box: connection.execute(_FORGET_EXPUNGED, (box, AT_ONCE)).fetchall()  # type: ignore[misc]
             ):
                 continue
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from waypost.storage.sqlite.operation import Operation
 
-_MOST_AT_ONCE = 512
+_MOST_AT_ONCE = 128  # more would keep the writers of other processes waiting
 _EACH = 0.0005  # seconds: what taking in a message costs
 _LONGEST = 0.01  # seconds that a message waits for others at most
 _YOUNG = 0.05  # seconds: who is expected for longer is not waited for

@@ -8,18 +8,27 @@ from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.errors import Damaged
 from waypost.storage.queue import DestinationStats, EntryState, Filter, QueueEntry, QueueStats
+from waypost.storage.sqlite.outage import Outage, points_from, with_outage
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import envelope_from, recipients_from, text
 
 STATES = (EntryState.READY, EntryState.HELD)
 _PAGE = 500
-_FIRST_OF_PLACE = 16
+_PLACE = slice(16, 21)
 
 COLUMNS = """entry.id, message, destination, CAST(recipients AS BLOB), state, entry.priority, queued_at, next_attempt,
        last_attempt, attempts, waited, delay_notified, CAST(last_error AS BLOB), CAST(envelope AS BLOB),
-       length + length(head), account, segment, offset, length, crc, head"""
-"""What `entry_from` reads; at the end is where the message is, as `SqliteMessage` wants it."""
-ENTRIES = f"SELECT {COLUMNS} FROM entry JOIN message ON message.id = entry.message "
+       length + length(head), account, segment, offset, length, crc, head, counts_from"""
+"""What `entry_from` reads; near the end is where the message is, as `SqliteMessage` wants it."""
+COUNTS_FROM = 21
+_OUTAGE_FROM = 22
+"""Where a row says from when on failed rounds count for the entry."""
+OUTAGE = "d.failed_at, d.again_at, CAST(d.failure AS BLOB), d.outage"
+"""What `outage_from` reads."""
+_TABLES = "FROM entry JOIN message ON message.id = entry.message LEFT JOIN destination AS d ON d.name = destination "
+ENTRIES = f"SELECT {COLUMNS}, {OUTAGE} {_TABLES}"
+# What failed rounds of its destination say of an entry is younger than its own last attempt.
+_ERROR = "coalesce(iif(state = 0 AND d.failed_at > coalesce(last_attempt, queued_at - 1), d.failure, last_error), '')"
 
 # The table in the order of its ids: one pass over all pages.
 _PAGE_OF_ALL = ENTRIES + "WHERE entry.id > :last AND {where} ORDER BY entry.id LIMIT :page"
@@ -30,17 +39,35 @@ _PAGE_OF_IDS = ENTRIES + "WHERE entry.id IN (SELECT value FROM json_each(:ids)) 
 _FIGURES = """
 SELECT count(*), coalesce(sum(state = 1), 0), coalesce(sum(state = 0 AND next_attempt <= ?), 0)
 FROM entry INDEXED BY entry_due"""
+# Due by their own time, but their destination has failed, and is left alone for a while.
+_RESTING = """
+SELECT coalesce(sum((SELECT count(*) FROM entry INDEXED BY entry_due
+    WHERE destination = d.name AND state = 0 AND next_attempt <= min(d.failed_at, :now))), 0)
+FROM destination AS d WHERE failed_at > 0 AND again_at > :now"""
 _LARGEST = """
 SELECT destination, count(*), sum(state), min(id) FROM entry INDEXED BY entry_due
 GROUP BY destination ORDER BY 2 DESC, 1 LIMIT ?"""
+
+_OLDEST = f"""
+SELECT queued_at, CAST({_ERROR} AS BLOB) FROM entry LEFT JOIN destination AS d ON d.name = destination
+WHERE entry.id = ?"""
 
 
 def entry_from(row: tuple[Any, ...]) -> QueueEntry:
     """Return the entry of a row of `COLUMNS`; where it can't be read, one without recipients that says so."""
     try:
-        return _entry(row, recipients_from(row[3]), envelope_from(row[13]), None)
+        entry = _entry(row, recipients_from(row[3]), envelope_from(row[13]), None)
     except Damaged as error:
         return _entry(row, (), Envelope(None), str(error))
+    if len(row) > _OUTAGE_FROM and row[_OUTAGE_FROM]:
+        return with_outage(entry, outage_from(row[_OUTAGE_FROM:]), row[COUNTS_FROM])
+    return entry
+
+
+def outage_from(row: tuple[Any, ...]) -> Outage:
+    """Return the outage of a row of `OUTAGE`."""
+    failed_at, again_at, failure, points = row
+    return Outage(failed_at, again_at, _words(failure) or "", points_from(points))
 
 
 def _entry(
@@ -64,7 +91,7 @@ def _entry(
         size=row[14],
         account=row[15],
         damage=damage,
-        place=row[_FIRST_OF_PLACE:],
+        place=row[_PLACE],
     )
 
 
@@ -90,7 +117,7 @@ def where_of(which: Filter, now: Micros) -> tuple[str, dict[str, Any]]:
     if which.newer_than is not None:
         add("queued_at >= :after", "after", now - which.newer_than)
     if which.error is not None:
-        add("instr(lower(coalesce(last_error, '')), lower(:error))", "error", which.error)
+        add(f"instr(lower({_ERROR}), lower(:error))", "error", which.error)
     if which.sender is not None:
         side = "substr(reverse_path, -length(:sender))" if which.sender.startswith("@") else "reverse_path"
         add(f"{side} = :sender COLLATE NOCASE", "sender", which.sender)
@@ -134,8 +161,8 @@ class Listing:
     def count(self, which: Filter, now: Micros) -> int:
         """Return how many entries match."""
         where, values = where_of(which, now)
-        join = "JOIN message ON message.id = entry.message" if which.sender is not None else ""
-        return int(self._reading.value(f"SELECT count(*) FROM entry {join} WHERE {where}", values))
+        tables = "FROM entry" if which.sender is None and which.error is None else _TABLES
+        return int(self._reading.value(f"SELECT count(*) {tables} WHERE {where}", values))
 
     def stats(self, now: Micros, largest: int) -> QueueStats:
         """Return the queue in figures of one moment, from indexes and a row of each of the largest destinations."""
@@ -145,11 +172,12 @@ class Listing:
             destinations = int(self._reading.value("SELECT count(DISTINCT destination) FROM entry"))
             rows = self._reading.rows(_LARGEST, (largest,))
             found = [self._destination(*row) for row in rows]
+            due -= int(self._reading.value(_RESTING, {"now": now}))
         return QueueStats(entries, held, due, destinations, oldest, found)
 
     def _destination(self, name: str, entries: int, held: int, oldest_id: int) -> DestinationStats:
         """Ids grow with time, so the smallest one is of the entry that waits longest."""
-        found = self._reading.row("SELECT queued_at, CAST(last_error AS BLOB) FROM entry WHERE id = ?", (oldest_id,))
+        found = self._reading.row(_OLDEST, (oldest_id,))
         oldest, error = found or (0, None)
         wake = self._reading.value("SELECT wake FROM destination WHERE name = ?", (name,))
-        return DestinationStats(name, entries, held, oldest, wake, _words(error))
+        return DestinationStats(name, entries, held, oldest, wake, _words(error) or None)

@@ -14,6 +14,7 @@ from waypost.storage.errors import Conflict, Damaged, NotFound
 from waypost.storage.mailboxes import Mailbox, MailboxMessage
 from waypost.storage.spool import StoredMessage
 from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.halving import in_halves
 from waypost.storage.sqlite.locks import FileLock, lock_mailbox
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import encode, text, texts_from
@@ -21,6 +22,9 @@ from waypost.storage.sqlite.spool import SqliteSpool
 from waypost.storage.sqlite.writer import Writer
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 200
+"""Messages that one commit removes or changes: more would keep the writers of all processes waiting."""
 
 _MAILBOX = "SELECT id, account, name, uidvalidity, uidnext, highest_modseq FROM mailbox "
 _MESSAGES = """
@@ -33,6 +37,12 @@ SELECT mailbox_message.uid, form.growth, form.eight_bit_header
 FROM mailbox_message CROSS JOIN message AS form INDEXED BY message_form
 WHERE mailbox_message.mailbox = :mailbox AND form.id = mailbox_message.message
   AND (form.growth IS NOT NULL OR form.eight_bit_header)"""
+
+_FORGET_EXPUNGED = """
+DELETE FROM expunged WHERE (mailbox, modseq, uid) IN
+    (SELECT mailbox, modseq, uid FROM expunged INDEXED BY expunged_time WHERE time < ? LIMIT ?)
+RETURNING mailbox, modseq"""
+_NOTE_FORGOTTEN = "UPDATE mailbox SET forgotten = max(forgotten, ?) WHERE id = ?"
 
 
 def new_mailbox(connection: apsw.Connection, account: int, name: str, now: Micros) -> int:
@@ -50,7 +60,9 @@ def new_mailbox(connection: apsw.Connection, account: int, name: str, now: Micro
     )
 
 
-def remove_messages(connection: apsw.Connection, mailbox: int, uids: Sequence[int] | None, limit: int = -1) -> int:
+def remove_messages(
+    connection: apsw.Connection, mailbox: int, uids: Sequence[int] | None, now: Micros, limit: int = -1
+) -> int:
     """Delete rows of a mailbox (None: any, up to `limit`), with what only they needed; return how many there were."""
     chosen = "" if uids is None else "AND uid IN (SELECT value FROM json_each(:uids))"
     rows = connection.execute(
@@ -66,8 +78,8 @@ def remove_messages(connection: apsw.Connection, mailbox: int, uids: Sequence[in
         (mailbox,),
     ).fetchone() or (0, 0)
     connection.execute(
-        "INSERT INTO expunged (mailbox, modseq, uid) SELECT ?, ?, value FROM json_each(?)",
-        (mailbox, modseq, _json([uid for uid, _, _ in rows])),
+        "INSERT INTO expunged (mailbox, modseq, uid, time) SELECT ?, ?, value, ? FROM json_each(?)",
+        (mailbox, modseq, now, _json([uid for uid, _, _ in rows])),
     ).fetchall()
     octets = sum(size for _, _, size in rows)
     connection.execute("UPDATE account SET usage = usage - ? WHERE id = ?", (octets, account)).fetchall()
@@ -75,6 +87,19 @@ def remove_messages(connection: apsw.Connection, mailbox: int, uids: Sequence[in
     for _, message, _ in rows:
         batch.add_refs(message, -1)
     batch.flush()
+    return len(rows)
+
+
+def forget_expunged(connection: apsw.Connection, before: Micros, limit: int) -> int:
+    """Forget which UIDs went before a time, up to `limit` of them; return how many. Mailboxes note up to where."""
+    rows = connection.execute(_FORGET_EXPUNGED, (before, limit)).fetchall()
+    forgotten: dict[int, int] = {}
+    for mailbox, modseq in rows:
+        forgotten[mailbox] = max(modseq, forgotten.get(mailbox, 0))
+    for mailbox, modseq in forgotten.items():
+        connection.execute(
+            "UPDATE mailbox SET forgotten = max(forgotten, ?) WHERE id = ?", (modseq, mailbox)
+        ).fetchall()
     return len(rows)
 
 
@@ -152,10 +177,12 @@ class SqliteMailboxes:
         return self._spool.message(TraceId(row[0]), str(row[1]).encode("latin-1"))
 
     async def set_flags(self, mailbox: int, uids: Sequence[int], flags: frozenset[str]) -> None:
-        """Replace flags and keywords; MODSEQ grows."""
-        values = {"mailbox": mailbox, "uids": _json(uids), "flags": text(sorted(flags))}
+        """Replace flags and keywords, in steps; MODSEQ grows with each."""
+        wanted = text(sorted(flags))
+        notice = Notice("mailbox", str(mailbox))
 
-        def change(connection: apsw.Connection) -> None:
+        def change(connection: apsw.Connection, some: Sequence[int]) -> None:
+            values = {"mailbox": mailbox, "uids": _json(some), "flags": wanted}
             connection.execute("UPDATE mailbox SET highest_modseq = highest_modseq + 1 WHERE id = :mailbox", values)
             connection.execute(
                 "UPDATE mailbox_message SET flags = :flags, "
@@ -164,14 +191,26 @@ class SqliteMailboxes:
                 values,
             )
 
-        await self._writer.call(change, lambda _: [Notice("mailbox", str(mailbox))])
+        for start in range(0, len(uids), AT_ONCE):
+            step = uids[start : start + AT_ONCE]
+            await self._writer.call(lambda connection, step=step: change(connection, step), lambda _: [notice])  # type: ignore[misc]
 
     async def expunge(self, mailbox: int, uids: Sequence[int]) -> int:
-        """Remove messages; returns how many there were."""
-        return await self._writer.call(
-            lambda connection: remove_messages(connection, mailbox, uids),
-            lambda removed: [Notice("mailbox", str(mailbox))] if removed else [],
-        )
+        """Remove messages, in steps; returns how many there were. Raises `Damaged` when some stay, of which one is."""
+        removed = 0
+        damaged: list[int] = []
+        for start in range(0, len(uids), AT_ONCE):
+            parts, refused = await in_halves(
+                self._writer,
+                uids[start : start + AT_ONCE],
+                lambda connection, some: remove_messages(connection, mailbox, some, self._now()),
+                lambda removed: [Notice("mailbox", str(mailbox))] if removed else [],
+            )
+            removed += sum(parts)
+            damaged += refused
+        if damaged:
+            raise Damaged(f"{len(damaged)} messages of mailbox {mailbox} not removed: run `waypost storage check`")
+        return removed
 
     async def lock(self, mailbox: int) -> FileLock:
         """Hold a mailbox against other exclusive sessions. Raises `Conflict`."""

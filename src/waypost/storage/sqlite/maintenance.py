@@ -7,6 +7,7 @@ and a file goes only when no row needs it. It is for one process at a time; the 
 import asyncio
 import contextlib
 import logging
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +30,6 @@ from waypost.storage.sqlite.segments import (
     abandoned,
     record_header,
     remove_abandoned,
-    segment_number,
     segment_path,
 )
 from waypost.storage.sqlite.writer import Writer
@@ -44,13 +44,18 @@ _HALF_DEAD = """
 SELECT id, size, live FROM segment INDEXED BY segment_half_dead
 WHERE sealed = 1 AND live > 0 AND size > live * 2 AND size > :smallest
 AND id NOT IN (SELECT value FROM json_each(:damaged)) ORDER BY live LIMIT 8"""
+_KNOWN = "SELECT id FROM segment WHERE id BETWEEN ? AND ?"
+_SUFFIX = ".seg"
 _LIVING = "SELECT id, offset, length, crc FROM message WHERE segment = ? ORDER BY offset LIMIT ?"
 _MOVE = """
 UPDATE message SET segment = :fresh, offset = moved.new
 FROM (SELECT value->>0 AS id, value->>1 AS old, value->>2 AS new FROM json_each(:moved)) AS moved
 WHERE message.id = moved.id AND +message.segment = :segment AND message.offset = moved.old
 RETURNING length"""
-_MOVED_AT_ONCE = 10_000
+_COPIED_AT_ONCE = 5000  # records of one file
+_MOVED_AT_ONCE = 500  # rows that one commit changes: more would keep the writers of all processes waiting
+_COPIED_AT_MOST = 512 << 20  # octets in one round of the housekeeping; then others have the disk for a while
+_SWEPT_AT_ONCE = 2000  # files
 
 _Row = tuple[int, int, int, int]  # trace, offset, length, crc
 _Moved = tuple[int, int, int]  # trace, old offset, new offset
@@ -71,22 +76,23 @@ class Housekeeping:
     async def seal_abandoned(self) -> int:
         """Seal segments whose process is gone: nobody appends to them any more; returns how many."""
 
-        def unsealed(reading: Reading) -> list[int]:
-            rows = reading.rows("SELECT id FROM segment WHERE sealed = 0")
-            return [segment for (segment,) in rows if abandoned(segment_path(self._folder, segment))]
-
-        def seal(connection: apsw.Connection) -> int:
+        def seal(connection: apsw.Connection, segment: int) -> int:
             # Asked again with the writers' lock held: a segment gets its row and its locked file under it.
-            found = unsealed(Reading(connection))
-            restore(connection, self._folder, found)
-            for segment in found:
-                size = 0
-                with contextlib.suppress(FileNotFoundError):
-                    size = segment_path(self._folder, segment).stat().st_size
-                connection.execute("UPDATE segment SET sealed = 1, size = ? WHERE id = ?", (size, segment)).fetchall()
-            return len(found)
+            path = segment_path(self._folder, segment)
+            if not abandoned(path):
+                return 0
+            restore(connection, self._folder, [segment])
+            size = 0
+            with contextlib.suppress(FileNotFoundError):
+                size = path.stat().st_size
+            connection.execute("UPDATE segment SET sealed = 1, size = ? WHERE id = ?", (size, segment)).fetchall()
+            return 1
 
-        return await self._writer.call(seal) if unsealed(self._reading) else 0
+        sealed = 0
+        for (segment,) in self._reading.rows("SELECT id FROM segment WHERE sealed = 0"):
+            if abandoned(segment_path(self._folder, segment)):  # one a commit: its copies may be many octets
+                sealed += await self._writer.call(lambda connection, segment=segment: seal(connection, segment))  # type: ignore[misc]
+        return sealed
 
     async def remove_empty(self) -> int:
         """Remove sealed segments that no row needs; returns how many. A backup that runs may still need them.
@@ -125,14 +131,19 @@ class Housekeeping:
         with removing(self._data) as allowed:
             if not allowed:  # a backup runs: what is copied now would only take more room
                 return 0
-        given_back = 0
-        values = {"smallest": smallest, "damaged": text(sorted(self._damaged))}
-        for segment, size, live in self._reading.rows(_HALF_DEAD, values):
-            if await self._move(segment):
-                given_back += size - live
-            else:
-                self._damaged.add(segment)
-        await self.remove_empty()
+        given_back = copied = 0
+        while copied < _COPIED_AT_MOST:
+            values = {"smallest": smallest, "damaged": text(sorted(self._damaged))}
+            found = self._reading.rows(_HALF_DEAD, values)
+            if not found:
+                break
+            for segment, size, live in found:
+                if await self._move(segment):
+                    given_back += size - live
+                else:
+                    self._damaged.add(segment)
+                copied += live
+            await self.remove_empty()  # its room may be needed for the next
         return given_back
 
     async def _move(self, segment: int) -> bool:
@@ -142,14 +153,14 @@ class Housekeeping:
         are left for a person to see: False then.
         """
         while True:
-            rows: list[_Row] = self._reading.rows(_LIVING, (segment, _MOVED_AT_ONCE))
+            rows: list[_Row] = self._reading.rows(_LIVING, (segment, _COPIED_AT_ONCE))
             if not rows:
                 return True
             file = ArrivingFile(self._folder)
             try:
                 moved = await file.in_thread(self._copy, segment, file, rows)
-                if moved:
-                    await self._writer.write(_moving(segment, file, moved))
+                for start in range(0, len(moved), _MOVED_AT_ONCE):
+                    await self._writer.write(_moving(segment, file, moved[start : start + _MOVED_AT_ONCE], start == 0))
             finally:
                 file.close()
             if len(moved) < len(rows):
@@ -179,20 +190,39 @@ class Housekeeping:
 
     async def sweep(self) -> int:
         """Remove half messages that a crash left, and put segments aside that no row knows; returns how many."""
-        loop = asyncio.get_running_loop()
-        paths = await loop.run_in_executor(None, lambda: list(self._folder.iterdir()))
+        half, segments = await asyncio.get_running_loop().run_in_executor(None, self._files)
+        gone = sum(map(remove_abandoned, half))
+        for start in range(0, len(segments), _SWEPT_AT_ONCE):
+            gone += self._sweep(segments[start : start + _SWEPT_AT_ONCE])
+            await asyncio.sleep(0)  # others have their turn
+        return gone
+
+    def _files(self) -> tuple[list[Path], list[int]]:
+        """List half messages, and the numbers of segments in order; in another thread."""
+        half: list[Path] = []
+        segments: list[int] = []
+        with os.scandir(self._folder) as found:
+            for entry in found:
+                if entry.name.startswith(ARRIVING):
+                    half.append(self._folder / entry.name)
+                elif entry.name.endswith(_SUFFIX) and (stem := entry.name.removesuffix(_SUFFIX)).isdigit():
+                    segments.append(int(stem))
+        segments.sort()
+        return half, segments
+
+    def _sweep(self, segments: Sequence[int]) -> int:
         # Asked after the listing: a segment's row is there before its file has its name.
-        known = {segment for (segment,) in self._reading.rows("SELECT id FROM segment")}
+        known = {segment for (segment,) in self._reading.rows(_KNOWN, (segments[0], segments[-1]))}
         gone = 0
-        for path in paths:
-            number = segment_number(path)
-            if number is None:
-                gone += path.name.startswith(ARRIVING) and remove_abandoned(path)
-            elif number not in known and not self._needed(number) and abandoned(path):
-                # Were its messages needed, only its row would be lost: `storage check` says so.
+        for number in segments:
+            # Were its messages needed, only its row would be lost: `storage check` says so.
+            if number not in known and not self._needed(number) and abandoned(path := self._path(number)):
                 self._put_aside(path, "the database does not know this segment: it may hold mail of another time")
                 gone += 1
         return gone
+
+    def _path(self, segment: int) -> Path:
+        return segment_path(self._folder, segment)
 
     def _put_aside(self, path: Path, why: str) -> None:
         """Move a file to `lost/`, where nothing is ever removed."""
@@ -207,7 +237,9 @@ class Housekeeping:
         return self._reading.value("SELECT 1 FROM message WHERE segment = ? LIMIT 1", (segment,)) is not None
 
 
-def _moving(segment: int, file: ArrivingFile, moved: list[_Moved]) -> Operation:
+def _moving(segment: int, file: ArrivingFile, moved: list[_Moved], first: bool) -> Operation:
+    """Return the operation that points rows at their copies; the first of a file places it."""
+
     def point(batch: Batch) -> None:
         batch.flush()
         values = {"fresh": file.number, "segment": segment, "moved": text(moved)}
@@ -215,7 +247,7 @@ def _moving(segment: int, file: ArrivingFile, moved: list[_Moved]) -> Operation:
         batch.grow(file.number, size=file.size, live=live, sealed=True)
         batch.grow(segment, live=-live)
 
-    return Operation(point, files=(file,))
+    return Operation(point, files=(file,) if first else ())
 
 
 def _tell_damaged(trace: int, segment: int, problem: str) -> None:

@@ -15,6 +15,7 @@ import apsw
 from waypost.storage.errors import StorageError
 from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
+from waypost.storage.sqlite.shrinkable import allow_shrinking
 
 DATABASE = "waypost.db"
 
@@ -60,12 +61,15 @@ def migrate(data: Path, steps: list[Step] | None = None) -> int:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(str(path))
     try:
+        if not connection.execute("PRAGMA page_count").get:
+            allow_shrinking(connection)
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         version = int(connection.execute("PRAGMA user_version").get)
         if version:
             _try_on_copy(connection, data, version, wanted)
         for step in wanted:
             _apply(connection, path, step)
+        allow_shrinking(connection)
     finally:
         connection.close()
     sync_folder(data)

@@ -99,7 +99,7 @@ class Octets:
     def _write_files(self, files: list[tuple[Operation, NewMessage | None, ArrivingFile]], written: Written) -> None:
         for operation, message, file in files:
             try:
-                if message is not None:
+                if message is not None and not file.durable:
                     body_of(message).finish(file, message.trace, message.head)
             except Exception as error:  # noqa: BLE001  whatever it is, it belongs to who waits for it
                 written.fail(operation, error)
@@ -160,7 +160,13 @@ class Octets:
         if self._segment is None:
             made: list[OpenSegment] = []
             self._numbering.reserve(1, lambda numbers: made.append(OpenSegment(self._folder, numbers[0])))
-            (self._segment,) = made
+            (segment,) = made
+            try:
+                segment.make_name_durable()  # not while the writers of other processes wait
+            except BaseException:
+                segment.close()
+                raise
+            self._segment = segment
         return self._segment
 
     def _retire(self, segment: OpenSegment) -> None:

@@ -11,8 +11,10 @@ from waypost.storage.errors import Damaged, NotFound
 from waypost.storage.journal import Event, Station
 from waypost.storage.queue import (
     EntryId,
+    FailedRound,
     Filter,
     Outcome,
+    Overdue,
     QueueEntry,
     QueueStats,
 )
@@ -21,9 +23,11 @@ from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.changes import Changes
 from waypost.storage.sqlite.clock import ClockRepair
 from waypost.storage.sqlite.halving import in_halves
-from waypost.storage.sqlite.listing import COLUMNS, ENTRIES, Listing, entry_from
+from waypost.storage.sqlite.listing import COLUMNS, COUNTS_FROM, ENTRIES, OUTAGE, Listing, entry_from, outage_from
 from waypost.storage.sqlite.locks import Numbers
+from waypost.storage.sqlite.outage import Outage, with_outage
 from waypost.storage.sqlite.reading import Reading
+from waypost.storage.sqlite.rounds import Rounds
 from waypost.storage.sqlite.rows import encode
 from waypost.storage.sqlite.settle import settlings
 from waypost.storage.sqlite.waking import GIVE_BACK, USED_PRIORITIES, readable, set_wake, set_wakes
@@ -42,7 +46,7 @@ _WANTED = """
 SELECT CAST(name AS BLOB), owner, lease_until FROM destination
 WHERE name IN (SELECT value FROM json_each(:names)) AND wake <= :now AND (owner = -1 OR lease_until < :now)"""
 _LEASE = """
-UPDATE destination SET owner = :owner, lease_until = :until
+UPDATE destination SET owner = :owner, lease_until = :until, again_at = 0
 WHERE name IN (SELECT value FROM json_each(:names))"""
 _LEASE_FREE = f"{_LEASE} AND wake <= :now AND (owner IN (-1, :owner) OR lease_until < :now) RETURNING name"
 _RENEW = """
@@ -57,6 +61,7 @@ _REST = "UPDATE destination SET owner = -1, lease_until = 0, wake = ? WHERE name
 _OWNED = "SELECT CAST(name AS BLOB) FROM destination WHERE owner = :owner"
 _NEXT_DUE = "SELECT min(wake) FROM destination WHERE owner = -1 AND wake IS NOT NULL"
 _LOOK_AGAIN = 5_000_000  # microseconds, where that can't be read
+_OUTAGE = f"SELECT {OUTAGE} FROM destination AS d WHERE name = ? AND failed_at > 0"
 _FROM_USED = f"""
 FROM used CROSS JOIN entry {{join}}
 WHERE destination = :name AND state = 0 AND entry.priority = used.priority AND next_attempt <= :now
@@ -79,6 +84,7 @@ class SqliteQueue:
         self._numbers = numbers
         self._listing = Listing(reading)
         self._changes = Changes(writer)
+        self._rounds = Rounds(writer, reading)
         self._clock = ClockRepair(writer, reading)
         self._told: set[str] = set()  # statements that failed on a damaged page, which is logged once
 
@@ -214,6 +220,8 @@ class SqliteQueue:
         except Damaged as error:
             rows = await self._due_one_by_one(values, str(error))
         found = [entry_from(row) for row in rows]
+        if found and (outage := self._outage_of(destination)) is not None:
+            found = [with_outage(entry, outage, row[COUNTS_FROM]) for entry, row in zip(found, rows, strict=True)]
         damaged = [entry for entry in found if entry.damage is not None]
         if damaged:
             await self._set_aside(damaged, now)
@@ -251,6 +259,10 @@ class SqliteQueue:
             log.error("queue entry damaged", extra={"fields": {**fields, "problem": entry.damage}})
         await self._writer.call(hold)
 
+    def _outage_of(self, destination: str) -> Outage | None:
+        row = self._reading.row(_OUTAGE, (destination,))
+        return None if row is None else outage_from(row)
+
     async def next_due(self, *, now: Micros) -> Micros | None:
         """Return when the next unowned destination is due."""
         try:
@@ -266,6 +278,16 @@ class SqliteQueue:
             await self._writer.write(operations[0])
         elif operations:
             await self._writer.write_all(operations)
+
+    async def fail(self, failed: FailedRound) -> Micros:
+        """Count a failed round for all that waited, in one row; return when they are tried again."""
+        return await self._rounds.count(failed)
+
+    async def overdue(
+        self, destination: str, *, now: Micros, notice: Micros, expire: Micros, after: object = None
+    ) -> Overdue:
+        """Return a page of the due entries whose senders may have to be told."""
+        return self._rounds.overdue(destination, now=now, notice=notice, expire=expire, after=after)
 
     async def set_aside(self, outcome: Outcome, *, problem: str, now: Micros) -> None:
         """Let an entry leave the road whose outcome is refused each time."""

@@ -43,6 +43,7 @@ def rebuild(connection: apsw.Connection, tables: Sequence[str]) -> list[str]:
                 break
     if mended:
         try:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
             connection.execute("VACUUM").fetchall()
         except apsw.Error as error:  # no room, or another table is damaged: nothing but space is lost
             log.warning("space of rebuilt indexes not given back", extra={"fields": {"error": str(error)}})

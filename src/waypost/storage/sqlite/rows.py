@@ -102,6 +102,9 @@ _stored_envelope = msgspec.json.Decoder(StoredEnvelope).decode
 HOLD_UNTIL = StoredEnvelope.__struct_fields__.index("hold_until")
 """Where an envelope's row says until when it is held, for statements that ask for it."""
 
+DELIVER_BY = StoredEnvelope.__struct_fields__.index("deliver_by")
+"""Where it says by when it is to be delivered: an array, of which the time is the first."""
+
 
 def envelope_text(envelope: Envelope) -> str:
     """Return an envelope without its recipients as a JSON array."""

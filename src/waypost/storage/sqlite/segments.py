@@ -112,7 +112,7 @@ class OpenSegment:
     """
 
     def __init__(self, folder: Path, segment: int) -> None:
-        """Create the file, durably. Raises `StorageFull`, `StorageError`."""
+        """Create the file; `make_name_durable` comes next. Raises `StorageFull`, `StorageError`."""
         self.id = segment
         self.size = 0
         self.flushed = 0
@@ -122,10 +122,16 @@ class OpenSegment:
         try:
             self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._fd, fcntl.LOCK_EX)  # who looks whether it is abandoned holds the lock for a moment
-            sync_folder(folder)
         except OSError as error:
             self.close()
             raise storage_error(error, f"{self._path}: could not be made") from error
+
+    def make_name_durable(self) -> None:
+        """Let no power loss take the file away. Raises `StorageFull`, `StorageError`."""
+        try:
+            sync_folder(self._path.parent)
+        except OSError as error:
+            raise storage_error(error, f"{self._path}: its name could not be made durable") from error
 
     @property
     def unflushed(self) -> int:

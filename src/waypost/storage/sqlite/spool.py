@@ -13,7 +13,7 @@ from waypost.storage.bus import Notice
 from waypost.storage.errors import NotFound, StorageError
 from waypost.storage.spool import NewMessage, StoredMessage
 from waypost.storage.sqlite.batch import Batch
-from waypost.storage.sqlite.bodies import SqliteBody
+from waypost.storage.sqlite.bodies import SqliteBody, body_of
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.reader import SegmentReader
 from waypost.storage.sqlite.reading import Reading
@@ -142,7 +142,11 @@ class SqliteSpool:
 
     async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> None:
         """Store a message and its reports durably. Raises `StorageFull` or `StorageError`."""
-        await self._writer.write(accepting(message, reports))
+        operation = accepting(message, reports)
+        if any(body_of(new).spilled for new in operation.messages):
+            await self._writer.write_large(operation)
+        else:
+            await self._writer.write(operation)
 
     async def octets(self, segment: int, offset: int, length: int) -> bytes:
         """Return octets of a segment, without making the event loop wait for the disk. Raises `OSError`."""

@@ -25,6 +25,13 @@ EARLIEST = f"""
 SELECT min((SELECT next_attempt FROM entry
             WHERE destination = :name AND state = 0 AND priority = used.priority AND {NOT_ASIDE}
             ORDER BY next_attempt LIMIT 1)) FROM used"""
+# Behind the failed round that counts for all before.
+_FRESH = f"""
+{USED_PRIORITIES}
+SELECT min((SELECT next_attempt FROM entry
+            WHERE destination = :name AND state = 0 AND priority = used.priority AND next_attempt > :failed_at
+              AND {NOT_ASIDE} ORDER BY next_attempt LIMIT 1)) FROM used"""
+_FAILED = "SELECT failed_at, again_at FROM destination WHERE name = ?"
 GIVE_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?"
 
 
@@ -38,10 +45,19 @@ def set_wake(connection: apsw.Connection, name: str, not_before: Micros, owner: 
     earliest = connection.execute(EARLIEST, {"name": name}).get
     if earliest is None and connection.execute("SELECT 1 FROM entry WHERE destination = ?", (name,)).get is None:
         connection.execute("DELETE FROM destination WHERE name = ? AND owner = -1", (name,)).fetchall()
-    wake = None if earliest is None else max(int(earliest), not_before)
+    wake = None if earliest is None else max(_not_resting(connection, name, int(earliest)), not_before)
     connection.execute(
         "UPDATE destination SET wake = ?, not_before = ? WHERE name = ?", (wake, not_before, name)
     ).fetchall()
+
+
+def _not_resting(connection: apsw.Connection, name: str, earliest: Micros) -> Micros:
+    """Return when an entry is due, though those that saw the last failed round of the destination are left alone."""
+    failed_at, again_at = connection.execute(_FAILED, (name,)).fetchone() or (0, 0)
+    if earliest > failed_at or again_at <= earliest:
+        return earliest
+    fresh = connection.execute(_FRESH, {"name": name, "failed_at": failed_at}).get
+    return int(again_at if fresh is None else min(again_at, fresh))
 
 
 def set_wakes(

@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +35,8 @@ from waypost.storage.sqlite.space import Space
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+_FLUSHES = 4  # large messages that are flushed at a time
 
 
 class Writer:
@@ -58,6 +61,8 @@ class Writer:
         numbering = Numbering(self._connection, folder, worker, self._turn)
         self._copies = Copies()
         self._octets = Octets(folder, segment_size=segment_size, space=space, numbering=numbering, copies=self._copies)
+        self._flushing = ThreadPoolExecutor(_FLUSHES, thread_name_prefix="waypost-flush")
+        self._writing: set[asyncio.Task[Any]] = set()
         self._ended = False
         self._closing = False
         self.failed = asyncio.Event()
@@ -85,6 +90,35 @@ class Writer:
             file.hold()
         self.gathering.add(Waiting(operation, future))
         return future
+
+    async def write_large(self, operation: Operation) -> Any:
+        """Commit an operation with large messages, whose octets are made durable before: nobody else waits for that.
+
+        It is committed even when nobody waits any more. Raises `StorageError` and its kinds.
+        """
+        if self._closing:
+            raise StorageError("the storage is closed")
+        for message in operation.messages:
+            body_of(message).lend()
+        writing = self._loop.create_task(self._flush_and_write(operation))
+        self._writing.add(writing)
+        writing.add_done_callback(self._written)
+        return await asyncio.shield(writing)
+
+    async def _flush_and_write(self, operation: Operation) -> Any:
+        bodies = [body_of(message) for message in operation.messages]
+        try:
+            for message, body in zip(operation.messages, bodies, strict=True):
+                await body.make_durable(message.trace, message.head, self._flushing)
+            return await self.submit(operation)
+        finally:
+            for body in bodies:
+                body.give_back()
+
+    def _written(self, writing: "asyncio.Task[Any]") -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            writing.exception()  # whoever waits has it
 
     async def write(self, operation: Operation) -> Any:
         """Commit an operation; returns its result when it is durable. Raises `StorageError` and its kinds."""
@@ -116,12 +150,15 @@ class Writer:
 
     async def close(self) -> None:
         """Commit what waits, then stop."""
+        if self._writing:
+            await asyncio.wait(self._writing)
         self._closing = True
         if waiting := self.gathering.take():
             self._groups.put(waiting)
         self._groups.put([])
         await self._loop.run_in_executor(None, self._thread.join)
         await self._loop.run_in_executor(None, self._checkpointer.close)
+        self._flushing.shutdown(wait=False)
         self._octets.close()
         self._connection.close()
         os.close(self._lock)
