@@ -28,6 +28,11 @@ class Plan(msgspec.Struct, frozen=True):
     succeeded: tuple[Recipient, ...] = ()
     expanded: tuple[Recipient, ...] = ()
 
+    @property
+    def local(self) -> bool:
+        """True when the message is delivered here for somebody, now or later."""
+        return bool(self.deliveries) or any(entry.destination == LOCAL_DESTINATION for entry in self.entries)
+
 
 class Planner:
     """Plans what the recipients of a message, whose way is known, mean for storage."""

@@ -16,6 +16,7 @@ from waypost.delivery.resolve import Reached
 from waypost.intake.client import Client
 from waypost.intake.content import Content
 from waypost.intake.policy import Examined, Policy
+from waypost.intake.trace_fields import begun_by_a_field, without_delivery_fields
 from waypost.message.envelope import BodyType, Envelope
 from waypost.message.headers import HeaderBlock
 from waypost.message.received import Hop, count_received, passed_here, received_field, with_protocol
@@ -101,7 +102,7 @@ class Acceptance:
 
     async def _take(self, arrival: Arrival, policy: Policy, *, lmtp: bool) -> Reply:
         client, envelope = arrival.client, arrival.envelope
-        headers = HeaderBlock(arrival.content.header or b"")
+        headers = HeaderBlock(begun_by_a_field(arrival.content.header or b""))
         refusal = self._refusal(headers, envelope)
         if refusal is not None:
             return self._refused(arrival, refusal)
@@ -110,7 +111,7 @@ class Acceptance:
         if isinstance(examined, Reply):
             return self._refused(arrival, examined)
         try:
-            await self._store(arrival, examined, trace, now, lmtp=lmtp)
+            await self._store(arrival, headers, examined, trace, now, lmtp=lmtp)
         except BaseException:
             await policy.withdraw(client, envelope, now)
             raise
@@ -144,16 +145,21 @@ class Acceptance:
         log.info("message refused", extra={"fields": fields})
         return reply
 
-    async def _store(self, arrival: Arrival, examined: Examined, trace: TraceId, now: Micros, *, lmtp: bool) -> None:
+    async def _store(
+        self, arrival: Arrival, headers: HeaderBlock, examined: Examined, trace: TraceId, now: Micros, *, lmtp: bool
+    ) -> None:
         """Write the message, with the reports that its delivery causes."""
         client, envelope = arrival.client, examined.envelope
         pairs = tuple(zip(envelope.recipients, arrival.reached, strict=True))
         plan = self._planner.arrange(pairs, envelope, now)
+        header = examined.header
+        if plan.local:
+            header = without_delivery_fields(headers, header, _delivered_to(envelope, plan))
         message = NewMessage(
             trace=trace,
             received_at=now,
             envelope=envelope.to(()),
-            head=self._received(client, envelope, trace, now, lmtp=lmtp) + examined.header,
+            head=self._received(client, envelope, trace, now, lmtp=lmtp) + header,
             body=arrival.content.body,
             message_id=examined.message_id,
             account=client.account.address if client.account else None,
@@ -204,6 +210,13 @@ class Acceptance:
         )
         only = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
         return received_field(hop, trace, now, only)
+
+
+def _delivered_to(envelope: Envelope, plan: Plan) -> set[str]:
+    """Return the addresses under which a message is delivered here, in lower case."""
+    return {str(one.address).lower() for one in envelope.recipients} | {
+        account.address for _, account in plan.delivered
+    }
 
 
 def _events(arrival: Arrival, examined: Examined, plan: Plan, trace: TraceId, now: Micros) -> list[Event]:
