@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.intake.test_smuggling import BEFORE, ENDS
+from tests.intake.test_smuggling import BEFORE, ENDS, MENDED, REFUSED
 from tests.security.live import Live, Recorder, host
 
 from waypost.config.settings import ListenerProtocol
@@ -36,7 +36,45 @@ def as_others_read(wire: bytes) -> list[bytes]:
     return re.split(b"|".join(map(re.escape, [*ENDS, b"\r\n.\r\n"])), wire.removesuffix(b"\r\n.\r\n"))
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", MENDED)
+@pytest.mark.parametrize("how", ["DATA", "BDAT"])
+async def test_what_is_submitted_with_bare_lfs_leaves_as_one_message(
+    here: Live, there: Recorder, end: bytes, how: str
+) -> None:
+    alice = await here.submitter("alice@here.test")
+    await alice.say("MAIL FROM:<alice@here.test>", "RCPT TO:<bob@there.test>")
+    content = FROM + BEFORE + end + SMUGGLED.removesuffix(b".\r\n")
+    if how == "DATA":
+        assert (await alice.content(content + b".\r\n")).startswith("250")
+    else:
+        await alice.send(b"BDAT %d LAST\r\n" % len(content) + content)
+        assert (await alice.reply()).startswith("250")
+    assert (await alice.say("NOOP")).startswith("250 2.0.0 Ok")
+    await alice.close()
+    await here.idle()
+    [wire] = there.contents
+    assert is_clean(wire) and wire.count(b"\r\n.\r\n") == 1
+    assert [len(part) for part in as_others_read(wire)] == [len(wire) - 5], "nobody sees two messages in it"
+    assert there.heard[0].count(b"MAIL FROM") == 2, "one is a command, and one is text"
+
+
+@pytest.mark.parametrize("end", MENDED)
+async def test_what_others_bring_by_bdat_with_bare_lfs_leaves_as_one_message(
+    here: Live, there: Recorder, end: bytes
+) -> None:
+    stranger = await here.client()
+    await stranger.reply()
+    await stranger.say("EHLO mx.far.test", "MAIL FROM:<x@far.test>", "RCPT TO:<away@here.test>")
+    content = BEFORE + end + SMUGGLED
+    await stranger.send(b"BDAT %d LAST\r\n" % len(content) + content)
+    assert (await stranger.reply()).startswith("250")
+    await stranger.close()
+    await here.idle()
+    [wire] = there.contents
+    assert is_clean(wire) and [len(part) for part in as_others_read(wire)] == [len(wire) - 5]
+
+
+@pytest.mark.parametrize("end", REFUSED)
 async def test_what_is_submitted_with_another_end_of_data_is_refused(here: Live, there: Recorder, end: bytes) -> None:
     alice = await here.submitter("alice@here.test")
     await alice.say("MAIL FROM:<alice@here.test>", "RCPT TO:<bob@there.test>")

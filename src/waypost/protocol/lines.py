@@ -32,6 +32,17 @@ def _has_whole_ends(block: bytes) -> bool:
     return block.replace(b"\r", b"").replace(b"\n", b"\r\n") == block
 
 
+def with_whole_ends(piece: bytes) -> bytes | None:
+    """Return a piece in which each bare LF has become a CRLF; None when there is a bare CR or a NUL.
+
+    A piece must not end inside a CRLF, nor begin inside one.
+    """
+    lines = piece.replace(b"\r\n", b"\n")
+    if b"\r" in lines or b"\0" in lines:
+        return None
+    return lines.replace(b"\n", b"\r\n")
+
+
 def find_dot(data: bytes) -> int:
     """Return where the first CRLF stands that a dot follows; -1 when there is none.
 

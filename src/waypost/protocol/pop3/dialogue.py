@@ -101,6 +101,9 @@ class Dialogue:
         end = buffer.find(b"\r\n", position)
         whole = end >= 0
         line = buffer[position:end] if whole else buffer[position:]
+        if not whole and self._has_lf_alone(line) and len(line) <= limit:
+            self._refuse_lines(line.count(b"\n"))
+            return None
         # A CR at the end of an unfinished line may still get its LF.
         if b"\n" in line or b"\0" in line or b"\r" in (line if whole else line[:-1]):
             self.say(replies.BARE_LINE_END)
@@ -117,6 +120,18 @@ class Dialogue:
         if self.position == len(buffer):
             self.drop_input()
         return line
+
+    def _has_lf_alone(self, lines: bytes) -> bool:
+        """True for whole lines that end with LF, to a session that reads commands."""
+        return lines.endswith(b"\n") and b"\r" not in lines and b"\0" not in lines and self.state is not State.AUTH
+
+    def _refuse_lines(self, count: int) -> None:
+        """Answer lines that all end with LF, and that nothing follows. None of them is run."""
+        self.drop_input()
+        for _ in range(count):
+            self.error(replies.BARE_LF)
+            if self.state is State.CLOSED:
+                return
 
     # Output.
 

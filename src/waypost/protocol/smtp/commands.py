@@ -249,6 +249,7 @@ def _after(argument: bytes, prefix: bytes) -> str:
 
 
 def _data(session: Dialogue, argument: bytes) -> None:
+    options = session.options
     assert session.envelope is not None
     if session.envelope.body is BodyType.BINARY:
         raise Refused(replies.USE_BDAT)
@@ -256,7 +257,8 @@ def _data(session: Dialogue, argument: bytes) -> None:
     def answered(reply: Reply) -> None:
         if reply.positive:
             session.say(replies.GO_AHEAD)
-            session.content = DotReader()
+            # Who submits is known, and no server whose idea of an end differs from ours stands before us.
+            session.content = DotReader(mends=options.submission)
             session.state = State.CONTENT
         else:
             session.error(reply)

@@ -1,23 +1,32 @@
 """Message content on its way in: the octets of DATA and BDAT.  # hot: bench/accept
 
-Only CRLF.CRLF ends DATA (RFC 5321 4.1.1.4); a bare CR, bare LF or NUL spoils the message, wherever the borders of
-chunks fall.
+Only CRLF.CRLF ends DATA (RFC 5321 4.1.1.4). A bare CR or a NUL spoils the message, wherever the borders of chunks
+fall, and so does a bare LF in DATA from other servers. From users, and in BDAT, whose end is counted, a bare LF becomes
+a CRLF before anything else sees the octets (docs/decisions/0029).
 """
 
-from waypost.protocol.lines import find_dot, is_clean
+import re
+
+from waypost.protocol.lines import find_dot, is_clean, with_whole_ends
 
 _END = b"\r\n.\r\n"
+_STUFFED = re.compile(rb"(?<!\r)\n\.\.")
+"""A client that knows LF alone may double dots behind it, or not know of dots. So two become one, and one stays."""
 
 
 class DotReader:
-    """Reads the content of one DATA command."""
+    """Reads the content of one DATA command. `mends`: a bare LF becomes a CRLF, but is never a part of the end.
 
-    __slots__ = ("_held", "_virtual", "clean", "size")
+    `clean` is False when the content must be refused, and `size` counts the octets that were handed out.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_held", "_mends", "_virtual", "clean", "size")
+
+    def __init__(self, *, mends: bool = False) -> None:
         # The content begins at a line's beginning: as if a CRLF stood before it, which is never handed out.
         self._held = b"\r\n"
         self._virtual = 2
+        self._mends = mends
         self.clean = True
         self.size = 0
 
@@ -33,49 +42,74 @@ class DotReader:
         self._held = data[len(data) - keep :]
         return self._take(data[: len(data) - keep], dotted=dot >= 0), None
 
-    @staticmethod
-    def _possible_end(data: bytes) -> int:
+    def _possible_end(self, data: bytes) -> int:
+        """Return how many octets at the end say nothing yet: of an end of DATA, or of a dot behind a bare LF."""
         for length in (4, 3, 2, 1):
             if data.endswith(_END[:length]):
                 return length
+        if self._mends:
+            for length in (2, 1):
+                if data.endswith(b"\n."[:length]):
+                    return length
         return 0
 
     def _take(self, piece: bytes, *, dotted: bool) -> bytes:
         if not piece:
             return b""
-        if self.clean and not is_clean(piece):
-            self.clean = False
+        unclean = self.clean and not is_clean(piece)
+        if unclean and self._mends:
+            piece = _STUFFED.sub(b"\n.", piece)
         if dotted:
             piece = piece.replace(b"\r\n.", b"\r\n")
+        if unclean:
+            piece = self._mend(piece)
         if self._virtual:
             piece, self._virtual = piece[2:], 0
         self.size += len(piece)
         return piece
 
+    def _mend(self, piece: bytes) -> bytes:
+        whole = with_whole_ends(piece) if self._mends else None
+        self.clean = whole is not None
+        return piece if whole is None else whole
+
 
 class ChunkReader:
-    """Reads the content of the BDAT commands of one message (RFC 3030)."""
+    """Reads the content of the BDAT commands of one message (RFC 3030).
 
-    __slots__ = ("_cr", "binary", "clean", "left", "size")
+    Unless it is `binary`, a bare LF becomes a CRLF.
+    `clean` is False when the content must be refused, `left` counts octets on the wire, `size` those handed out.
+    """
+
+    __slots__ = ("_held", "binary", "clean", "left", "size")
 
     def __init__(self, *, binary: bool) -> None:
         self.binary = binary
         self.clean = True
         self.left = 0
         self.size = 0
-        self._cr = False
+        self._held = b""  # a CR, which may still get its LF
 
     def feed(self, data: bytes) -> bytes:
         """Return content of the present chunk; `data` holds no more than is `left` of it."""
         self.left -= len(data)
+        if not self.binary and data:
+            data = self._whole(data)
         self.size += len(data)
-        if not self.binary and self.clean and data:
-            piece = b"\r" + data if self._cr else data
-            self._cr = piece.endswith(b"\r")
-            self.clean = is_clean(piece[:-1] if self._cr else piece)
         return data
+
+    def _whole(self, data: bytes) -> bytes:
+        if self._held:
+            data, self._held = self._held + data, b""
+        if data.endswith(b"\r"):
+            data, self._held = data[:-1], b"\r"
+        if not self.clean or is_clean(data):
+            return data
+        whole = with_whole_ends(data)
+        self.clean = whole is not None
+        return data if whole is None else whole
 
     def end(self) -> None:
         """The last chunk is complete: a CR that waits for its LF is bare."""
-        if self._cr:
+        if self._held:
             self.clean = False

@@ -150,8 +150,23 @@ class Dialogue:
             self.say(replies.LINE_TOO_LONG)
             self.close("a line without an end")
         elif self.buffer.find(b"\n", self.position) >= 0:
+            rest = self.buffer[self.position :]
+            if self.state is not State.AUTH and rest.endswith(b"\n") and b"\r" not in rest and b"\0" not in rest:
+                self._refuse_lines(rest.count(b"\n"))
+                return
             self.say(replies.BARE_LINE_END)
             self.close("a bare LF in a command")
+
+    def _refuse_lines(self, count: int) -> None:
+        """Answer lines that all end with LF, and that nothing follows: a person at netcat, or a health check.
+
+        None of them is run. Before anything that ends with CRLF a bare LF could hide a command, and ends the session.
+        """
+        self.drop_input()
+        for _ in range(count):
+            self.error(replies.BARE_LF)
+            if self.closed:
+                return
 
     # Output.
 

@@ -59,7 +59,7 @@ class DataStarted(msgspec.Struct, frozen=True):
 
 
 class MessageChunk(msgspec.Struct, frozen=True):
-    """The next octets of the content: dots unstuffed, every line end CRLF (but for BINARYMIME)."""
+    """The next octets of the content: dots unstuffed, every line end CRLF (except with BINARYMIME)."""
 
     data: bytes
 

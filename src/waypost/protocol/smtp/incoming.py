@@ -42,12 +42,12 @@ def read_chunk(session: Dialogue) -> bool:
         session.drop_input()
     if not data and chunks.left:
         return False
-    chunks.feed(data)
+    piece = chunks.feed(data)
     if session.last_chunk and not chunks.left:
         chunks.end()
     _judge(session, chunks.size, chunks.clean)
-    if data and session.refusal is None:
-        session.events.append(MessageChunk(data))
+    if piece and session.refusal is None:
+        session.events.append(MessageChunk(piece))
     if chunks.left:
         return True
     if session.last_chunk:
