@@ -155,7 +155,7 @@ async def test_lines_that_end_with_lf_are_answered_and_never_run(house: House, l
     """A health check by printf and nc, or a person at netcat."""
     talk = await house.reception()
     written = await talk.send(lines)
-    assert written.count("500 5.5.2 The line ended with a bare LF") == lines.count(b"\n") == written.count("\r\n")
+    assert written.count("554 5.5.2 Lines end with CRLF") == lines.count(b"\n") == written.count("\r\n")
     assert talk.next.name == "READ" and (await talk.say("RCPT TO:<bob@here.test>")).startswith("503")
     assert (await talk.say("NOOP")).startswith("250")
 
@@ -163,7 +163,7 @@ async def test_lines_that_end_with_lf_are_answered_and_never_run(house: House, l
 async def test_lines_that_end_with_lf_are_errors_like_others(house: House) -> None:
     talk = await house.reception()
     written = await talk.send(b"NOOP\n" * 100)
-    assert written.count("500 5.5.2") == house.settings.limits.errors + 1 and "421 4.7.0" in written
+    assert written.count("554 5.5.2") == house.settings.limits.errors + 1 and "421 4.7.0" in written
 
 
 async def test_an_answer_to_a_challenge_ends_with_crlf(house: House) -> None:

@@ -656,3 +656,17 @@ def test_any_split_of_the_same_bytes_gives_the_same_events(stream: bytes, cuts: 
     split.send(stream[position:])
     assert split.events == whole.events
     assert split.output == whole.output
+
+
+@pytest.mark.parametrize("lines", [b"CAPA\n", b"\n", b"USER bob\nPASS x\nQUIT\n"])
+def test_lines_that_end_with_lf_are_answered_and_never_run(lines: bytes) -> None:
+    owner = Owner()
+    assert owner.send(lines) == replies.BARE_LINE_END.line * lines.count(b"\n")
+    assert not owner.engine.closed and owner.events == []
+    assert owner.send(b"CAPA\r\n").startswith(b"+OK")
+
+
+@pytest.mark.parametrize("lines", [b"NOOP\nQUIT\r\n", b"NOOP\nQU", b"NOOP\n\0\n", b"NOOP\r\rX\n"])
+def test_lf_and_anything_else_behind_it_ends_the_session(lines: bytes) -> None:
+    owner = Owner()
+    assert owner.send(lines) == replies.BARE_LINE_END.line and owner.engine.closed

@@ -23,7 +23,6 @@ from waypost.protocol.pop3.events import (
     JunkSaid,
     Leaving,
     MessageWanted,
-    MuchSaid,
     PasswordGiven,
     Pop3Event,
     StartTls,
@@ -37,6 +36,8 @@ log = logging.getLogger(__name__)
 
 LOGIN_TIMEOUT = 60.0
 """Seconds that a client may be silent before it has logged in."""
+
+_ANSWERS_A_TURN = 64  # before others work
 
 
 class Pop3Session(Session):
@@ -66,7 +67,9 @@ class Pop3Session(Session):
         self._now = now
         self._timeout = timeout
         self._login_time = login_time
-        self._engine = Pop3Server(Pop3Options(hostname, starttls=starttls, max_junk=max_junk))
+        self._engine = Pop3Server(
+            Pop3Options(hostname, starttls=starttls, max_junk=max_junk, max_answers=_ANSWERS_A_TURN)
+        )
         self._peer = Peer("", 0, "", 0)
         self._tls: TlsInfo | None = None
         self._attempt: LoginAttempt | None = None
@@ -109,7 +112,7 @@ class Pop3Session(Session):
                     handled += 1
                 elif not engine.full:
                     break
-                if engine.full or engine.says_much or handled >= EVENTS_A_TURN:
+                if engine.full or handled >= EVENTS_A_TURN:
                     handled = 0
                     await self._drain()
         except Exception:
@@ -186,7 +189,7 @@ class Pop3Session(Session):
             case JunkSaid():
                 if self.pause is not None:
                     await self.pause(JUNK_PAUSE)
-            case AuthResponse() | MuchSaid() | Closed():
+            case AuthResponse() | Closed():
                 return
 
     # The login.

@@ -246,8 +246,8 @@ class Connection(asyncio.Protocol):
         """
         self._flush()
         self._outbox.release(self._transport)
-        await self._flow.until_writable()
-        await self._flow.let_others_work()
+        if not await self._flow.until_writable():
+            await self._flow.let_others_work()
         if self._state is _State.GONE:
             raise ConnectionResetError("the connection is gone")
         self._stop_when_idle()

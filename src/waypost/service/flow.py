@@ -24,14 +24,19 @@ class Flow:
         """True while nothing goes on until the peer has read."""
         return self._waiter is not None
 
-    async def until_writable(self) -> None:
-        """Return when the peer has read most of what was written, or when the connection has ended."""
+    async def until_writable(self) -> bool:
+        """Return when the peer has read most of what was written, or when the connection has ended; True after a wait,
+        in which others have worked.
+        """
+        waited = False
         while self.choked and not self._ended:
+            waited = True
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+        return waited
 
     async def let_others_work(self) -> None:
         """Return in the next turn of the loop."""

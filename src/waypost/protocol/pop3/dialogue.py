@@ -23,6 +23,7 @@ class Pop3Options:
     starttls: bool = False  # STLS is offered until TLS is on
     max_command_line: int = 1024  # RFC 2449 section 4 asks for 255
     max_errors: int = 20
+    max_answers: int = 1 << 30  # that may wait to be taken; an owner who sets it lets others work in between
     max_junk: int = 100  # commands that lead to nothing; answers wait past it, and past twice it the session ends
 
 
@@ -129,7 +130,7 @@ class Dialogue:
         """Answer lines that all end with LF, and that nothing follows. None of them is run."""
         self.drop_input()
         for _ in range(count):
-            self.error(replies.BARE_LF)
+            self.error(replies.BARE_LINE_END)
             if self.state is State.CLOSED:
                 return
 

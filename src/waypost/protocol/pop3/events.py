@@ -65,11 +65,6 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
-class MuchSaid:
-    """Much was answered without an event: the owner writes the answers before it asks for the next event."""
-
-
-@dataclass(frozen=True, slots=True)
 class JunkSaid:
     """One more command that leads to nothing, past the limit: the owner lets the client wait for its answer."""
 
@@ -82,14 +77,5 @@ class Closed:
 
 
 Pop3Event = (
-    PasswordGiven
-    | AuthStarted
-    | AuthResponse
-    | AuthCancelled
-    | StartTls
-    | MessageWanted
-    | Leaving
-    | MuchSaid
-    | JunkSaid
-    | Closed
+    PasswordGiven | AuthStarted | AuthResponse | AuthCancelled | StartTls | MessageWanted | Leaving | JunkSaid | Closed
 )

@@ -9,7 +9,7 @@ import base64
 from waypost.protocol.pop3 import replies
 from waypost.protocol.pop3.commands import MAX_AUTH_LINE, read_auth, run_command
 from waypost.protocol.pop3.dialogue import Dialogue, Pop3Options, State
-from waypost.protocol.pop3.events import Leaving, MuchSaid, Pop3Event, StartTls
+from waypost.protocol.pop3.events import Leaving, Pop3Event, StartTls
 from waypost.protocol.pop3.maildrop import Maildrop
 from waypost.protocol.pop3.replies import Pop3Reply
 
@@ -17,8 +17,6 @@ __all__ = ["Pop3Options", "Pop3Server"]
 
 _MAX_BUFFER = 64 * 1024
 _MAX_OUTPUT = 256 * 1024
-_MUCH_OUTPUT = 64  # pieces
-_MUCH_SAID = MuchSaid()
 _SILENT = frozenset({State.SENDING, State.HANDSHAKE, State.CLOSED})
 
 
@@ -55,13 +53,9 @@ class Pop3Server:
 
     @property
     def full(self) -> bool:
-        """True while so much output waits that it should be taken first."""
-        return self._session.output_size >= _MAX_OUTPUT
-
-    @property
-    def says_much(self) -> bool:
-        """True when many answers wait to be written: their number follows the client's commands, not its reading."""
-        return len(self._session.output) > _MUCH_OUTPUT
+        """True while so much output, or so many answers, wait that they should be taken first."""
+        session = self._session
+        return session.output_size >= _MAX_OUTPUT or len(session.output) >= session.options.max_answers
 
     @property
     def closed(self) -> bool:
@@ -93,13 +87,11 @@ class Pop3Server:
         """Return the next event; None while an answer or more input is needed, or output must be taken."""
         session = self._session
         while not session.events:
-            if session.listing is not None:
-                self._list_on()
-                if self.full:
-                    return _MUCH_SAID
-                continue
             if session.question is not None or self.full or session.state in _SILENT:
                 return None
+            if session.listing is not None:
+                self._list_on()
+                continue
             before = session.maildrop is None
             line = session.line(MAX_AUTH_LINE if before else session.options.max_command_line)
             if line is not None:
@@ -107,8 +99,6 @@ class Pop3Server:
                     read_auth(session, line)
                 else:
                     run_command(session, line)
-                if self.says_much and not session.events:
-                    return _MUCH_SAID
             elif not session.events:
                 if not self._eof:
                     return None

@@ -164,7 +164,7 @@ class Dialogue:
         """
         self.drop_input()
         for _ in range(count):
-            self.error(replies.BARE_LF)
+            self.error(replies.BARE_LINE_END)
             if self.closed:
                 return
 

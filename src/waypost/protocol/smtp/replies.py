@@ -17,7 +17,6 @@ AUTHENTICATED = reply(235, "2.7.0", "Welcome")
 # What the client said.
 UNKNOWN_COMMAND = reply(500, "5.5.1", "Unknown command")
 LINE_TOO_LONG = reply(500, "5.5.6", "Line too long")
-BARE_LF = reply(500, "5.5.2", "The line ended with a bare LF; lines end with CRLF")
 BARE_LINE_END = reply(554, "5.5.2", "Lines end with CRLF, and hold no bare CR, bare LF or NUL")
 NOT_HERE = reply(554, "5.5.1", "This is a mail server")
 SYNTAX = reply(501, "5.5.4", "Syntax error in the argument")
