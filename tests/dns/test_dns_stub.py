@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import dns.flags
 import dns.message
@@ -52,6 +52,21 @@ async def test_a_domain_is_looked_up_in_the_labs_name_server(clock: FakeClock) -
         await resolver.mx("nowhere.test")
     await resolver.close()
     await names.stop()
+
+
+async def test_the_names_of_an_address_are_looked_up(make: MakeResolver) -> None:
+    four, six = IPv4Address("192.0.2.7"), IPv6Address("2001:db8::7")
+    records = {
+        f"{four.reverse_pointer} PTR": [f"{four.reverse_pointer}. 60 IN PTR mx.a.test."],
+        f"{six.reverse_pointer} PTR": [
+            f"{six.reverse_pointer}. 60 IN PTR mx.a.test.",
+            f"{six.reverse_pointer}. 60 IN PTR mail.a.test.",
+        ],
+    }
+    async with ScriptedServer(zone(records)) as server:
+        resolver = make(server)
+        assert (await resolver.names(four)).records == ("mx.a.test",)
+        assert texts((await resolver.names(six)).records) == ["mail.a.test", "mx.a.test"]
 
 
 async def test_an_answer_is_remembered_until_its_time_is_over(make: MakeResolver, clock: FakeClock) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parents[2] / "packaging" / "waypost.service"
+UNIT = Path(__file__).parents[2] / "src" / "waypost" / "service" / "waypost.service"
 
 
 def settings() -> list[tuple[str, str]]:

@@ -87,6 +87,10 @@ def _address6(message: Message, record: Record) -> IpAddress:
     return IPv6Address(message.octets[record.start : record.end])
 
 
+def _ptr(message: Message, record: Record) -> str:
+    return text_of(_whole_name(message, record.start, record))
+
+
 def _txt(message: Message, record: Record) -> bytes:
     strings, at = [], record.start
     while at < record.end:
@@ -103,6 +107,7 @@ def _txt(message: Message, record: Record) -> bytes:
 MX = Kind(Type.MX, _mx, lambda mx: 150 + len(mx.host))
 A = Kind(Type.A, _address4, lambda _: 80)
 AAAA = Kind(Type.AAAA, _address6, lambda _: 100)
+PTR = Kind(Type.PTR, _ptr, lambda name: 80 + len(name))
 TXT = Kind(Type.TXT, _txt, lambda text: 50 + len(text))
 
 

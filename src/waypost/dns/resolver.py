@@ -70,6 +70,11 @@ class Resolver(Protocol):
         """
         ...
 
+    async def names(self, address: IpAddress, budget: "Budget | None" = None) -> Answer[str]:
+        """Return the names of an address (PTR: RFC 1035 section 3.5, RFC 3596 section 2.5). Whoever controls the
+        address chose them: they prove nothing before they lead back to it."""
+        ...
+
     async def txt(self, name: str, budget: "Budget | None" = None) -> Answer[bytes]:
         """Return TXT records, the strings of each joined."""
         ...

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from waypost.dns.answers import AAAA, MAX_ALIASES, MAX_TTL, MX, TXT, A, BadAnswer, Kind, Step, read_answer
+from waypost.dns.answers import AAAA, MAX_ALIASES, MAX_TTL, MX, PTR, TXT, A, BadAnswer, Kind, Step, read_answer
 from waypost.dns.budget import Budget
 from waypost.dns.cache import Cache
 from waypost.dns.edns import EdnsMemory
@@ -79,6 +79,10 @@ class StubResolver(Resolver):
     async def txt(self, name: str, budget: Budget | None = None) -> Answer[bytes]:
         """See `Resolver.txt`."""
         return await self._resolve(name, TXT, budget)
+
+    async def names(self, address: IpAddress, budget: Budget | None = None) -> Answer[str]:
+        """See `Resolver.names`."""
+        return await self._resolve(address.reverse_pointer, PTR, budget)
 
     async def addresses(self, host: str, budget: Budget | None = None) -> Answer[IpAddress]:
         """See `Resolver.addresses`: AAAA and A are asked at the same time."""

@@ -42,6 +42,7 @@ class Type(IntEnum):
     NS = 2
     CNAME = 5
     SOA = 6
+    PTR = 12
     MX = 15
     TXT = 16
     AAAA = 28

@@ -1,0 +1,89 @@
+"""The files of a new host: `waypost.toml`, the data directory, and two self-signed certificates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+PAIRS = (("", False), ("rsa-", True))
+"""The beginnings of the files' names, and whether the key is RSA; else it is ECDSA."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of one pair of certificate and key: made, kept, or replaced with the old one set aside."""
+
+    certificate: Path
+    how: str
+    note: str = ""
+
+
+def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> list[Made]:
+    """Write everything of a new host under a directory; certificates that are there stay unless they are our own, for
+    another name. Raises `OSError`."""
+    from waypost.storage.folders import make_folder
+
+    make_folder(directory / "data")
+    made = [_pair(directory / "tls", name, hostname, domains, rsa=rsa) for name, rsa in PAIRS]
+    write_configuration(directory / "waypost.toml", hostname, domains)
+    return made
+
+
+def write_configuration(config: Path, hostname: str, domains: Sequence[str]) -> None:
+    """Write the configuration, whole or not at all. Raises `OSError`."""
+    from waypost.config.template import configuration
+
+    fresh = config.with_name(config.name + ".new")
+    with fresh.open("w") as file:
+        file.write(configuration(hostname=hostname, domains=tuple(domains)))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(config)
+
+
+def _pair(folder: Path, name: str, hostname: str, domains: Sequence[str], *, rsa: bool) -> Made:
+    certificate, key = folder / f"{name}cert.pem", folder / f"{name}key.pem"
+    names = list(dict.fromkeys((hostname, *domains)))
+    if certificate.exists() or key.exists():
+        stale = _stale(certificate, key, hostname)
+        if stale is None:
+            return Made(certificate, "Kept")
+        if stale == "":
+            _set_aside(certificate, key)
+            _make(certificate, key, names, rsa=rsa)
+            return Made(certificate, "Made", f"the one for another host is kept as {certificate.name}.old")
+        return Made(certificate, "Kept", stale)
+    folder.mkdir(exist_ok=True)
+    _make(certificate, key, names, rsa=rsa)
+    return Made(certificate, "Made")
+
+
+def _stale(certificate: Path, key: Path, hostname: str) -> str | None:
+    """Return what is wrong with a pair: None when nothing is, "" when it is of our own making for another host."""
+    from waypost.service.certificates import CertificateProblem, load_pair
+
+    try:
+        pair = load_pair(certificate, key, datetime.now(UTC))
+    except CertificateProblem as problem:
+        return f"{key if problem.setting == 'key' else certificate} {problem}"
+    if pair.covers(hostname):
+        return None
+    return "" if pair.self_signed else f"it is not for {hostname}: replace it"
+
+
+def _set_aside(*paths: Path) -> None:
+    for path in paths:
+        path.replace(path.with_name(path.name + ".old"))
+
+
+def _make(certificate: Path, key: Path, names: Sequence[str], *, rsa: bool) -> None:
+    from waypost.service.certificates import self_signed
+
+    public, private = self_signed(names, datetime.now(UTC), rsa=rsa)
+    descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(private)
+    certificate.write_bytes(public)

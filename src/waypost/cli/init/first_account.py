@@ -1,0 +1,61 @@
+"""The first account of a new host, and its password: typed, read from standard input, or generated.
+
+The account is made by another process of this program, which gives up root for the owner of the data for good. The
+password reaches it by a pipe: never by arguments, environment or log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what looks alike
+_GROUPS, _LENGTH = 4, 5
+
+
+def generated_password() -> str:
+    """Return a password of 99 bits that can be read aloud: 20 letters and digits in groups of five."""
+    groups = ["".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)) for _ in range(_GROUPS)]
+    return "-".join(groups)
+
+
+def account_exists(config: Path, address: str) -> bool:
+    """True when there is such an account. Raises `RuntimeError` with what the command said."""
+    listed = json.loads(_waypost(config, "account", "list", "--json"))
+    return any(each["address"] == address for each in listed)
+
+
+def make_account(config: Path, address: str, password: str) -> None:
+    """Make the account. Raises `RuntimeError` with what the command said."""
+    _waypost(config, "account", "add", address, "--password-stdin", stdin=password + "\n")
+
+
+def password_file(folder: Path, address: str) -> Path:
+    """Return the file for the generated password of an account."""
+    return folder / f"password-of-{address.replace('/', '_')}"
+
+
+def write_password(folder: Path, address: str, password: str) -> Path:
+    """Write a password into a new file that its owner alone can read; return the file. Raises `OSError`."""
+    path = password_file(folder, address)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(password + "\n")
+    return path
+
+
+def _waypost(config: Path, *arguments: str, stdin: str = "") -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "waypost", *arguments, "--config", str(config)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().removeprefix("waypost: ") or f"status {done.returncode}")
+    return done.stdout

@@ -1,0 +1,126 @@
+"""What `waypost init` changes outside its directory, as root: the user of the workers, the owner of the data, the
+systemd unit. Each is a step of its own, which an option or an answer asks for.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import pwd
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+UNIT = "waypost.service"
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))  # what ProtectHome= hides (systemd.exec(5))
+
+
+class StepFailed(Exception):
+    """A step could not be taken; the message says why, and what to do by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where the machine's own files are. `root` is for tests and for images that are put together elsewhere."""
+
+    root: Path = Path("/")
+
+    @property
+    def unit(self) -> Path:
+        """Where the unit belongs."""
+        return self.root / "etc/systemd/system" / UNIT
+
+    @property
+    def has_systemd(self) -> bool:
+        """True where units can be installed."""
+        return (self.root / "etc/systemd/system").is_dir()
+
+    @property
+    def runs_systemd(self) -> bool:
+        """True where systemd is the service manager now (sd_booted(3))."""
+        return self.root == Path("/") and Path("/run/systemd/system").is_dir()
+
+
+def program() -> tuple[str, ...]:
+    """Return the words by which a service manager starts this program."""
+    called = Path(sys.argv[0]).absolute()
+    return (str(called),) if called.name == "waypost" else (sys.executable, "-m", "waypost")
+
+
+def user_exists(name: str) -> bool:
+    """True when the machine has this user."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def user_id(name: str) -> int:
+    """Return the number of a user that exists."""
+    return pwd.getpwnam(name).pw_uid
+
+
+def make_user(name: str) -> None:
+    """Make a system user without login and home. Raises `StepFailed`."""
+    _run("useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
+
+
+def give_data(data: Path, user: str) -> None:
+    """Give the data directory to a user. Raises `StepFailed`."""
+    from waypost.service.privileges import own_data, service_identity
+    from waypost.service.problems import SetupProblem
+
+    try:
+        own_data(data, service_identity(user, data))
+    except SetupProblem as problem:
+        raise StepFailed("; ".join(problem.problems)) from None
+
+
+def unit_text(words: Sequence[str], config: Path, data: Path) -> str:
+    """Return the unit for a program, its configuration and its data directory."""
+    text = importlib.resources.files("waypost.service").joinpath(UNIT).read_text()
+    command = " ".join(map(_word, words))
+    text = text.replace("/opt/waypost/.venv/bin/waypost", command)
+    text = text.replace("/etc/waypost/waypost.toml", _word(str(config)))
+    text = text.replace("ReadWritePaths=-/etc/waypost/data -/var/lib/waypost", f"ReadWritePaths={_word(f'-{data}')}")
+    places = [Path(word) for word in words if word.startswith("/")] + [config, data]
+    if any(place.is_relative_to(home) for place in places for home in _HOMES):
+        text = text.replace("ProtectHome=yes", "ProtectHome=read-only")
+    return text
+
+
+def _word(text: str) -> str:
+    """Return one word of a unit's line (systemd.syntax(7)): specifiers escaped, quoted where it needs that."""
+    escaped = text.replace("\\", "\\\\").replace("%", "%%").replace('"', '\\"')
+    return f'"{escaped}"' if any(character.isspace() for character in text) or '"' in text else escaped
+
+
+def install_unit(system: System, text: str) -> None:
+    """Write the unit, and have systemd read it where it runs. Raises `StepFailed`."""
+    fresh = system.unit.with_name(UNIT + ".new")
+    try:
+        fresh.write_text(text)
+        fresh.chmod(0o644)
+        fresh.replace(system.unit)
+    except OSError as error:
+        raise StepFailed(f"{system.unit}: {error.strerror}") from None
+    if system.runs_systemd:
+        _run("systemctl", "daemon-reload")
+
+
+def start() -> None:
+    """Start the service now and at each boot. Raises `StepFailed`."""
+    _run("systemctl", "enable", "--now", "waypost")
+
+
+def _run(*command: str) -> None:
+    words = shlex.join(command)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise StepFailed(f"there is no {command[0]} on this machine; do by hand what `{words}` would") from None
+    if done.returncode:
+        raise StepFailed(f"`{words}` failed: {(done.stderr or done.stdout).strip() or f'status {done.returncode}'}")
