@@ -1,4 +1,4 @@
-"""packaging/waypost.service: systemd understands all of it, and it says what the supervisor relies on."""
+"""service/waypost.service: systemd understands all of it, and it says what the supervisor relies on."""
 
 import shutil
 import subprocess
