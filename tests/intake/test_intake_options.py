@@ -25,6 +25,12 @@ def test_submission_asks_for_a_login() -> None:
         assert options.starttls is starttls
 
 
+def test_devices_submit_without_a_login() -> None:
+    options = server_options(SETTINGS, ListenerProtocol.TRUSTED_SUBMISSION, mechanisms=("PLAIN",))
+    assert options.submission and not options.auth_required and not options.mechanisms and not options.starttls
+    assert server_options(WITH_TLS, ListenerProtocol.TRUSTED_SUBMISSION).starttls
+
+
 def test_lmtp_is_another_protocol() -> None:
     options = server_options(WITH_TLS, ListenerProtocol.LMTP)
     assert options.lmtp and not options.starttls and not options.auth_required and options.greeting == "LMTP"

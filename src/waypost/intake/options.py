@@ -17,20 +17,20 @@ def server_options(
     `mechanisms` matter for submission only. Before TLS they are why AUTH is answered 538 instead of 502; over TLS
     the login desk names those that the connection allows.
     """
-    submission = protocol in (ListenerProtocol.SUBMISSION, ListenerProtocol.SUBMISSIONS)
-    trusted = protocol is ListenerProtocol.TRUSTED_SUBMISSION
+    login = protocol in (ListenerProtocol.SUBMISSION, ListenerProtocol.SUBMISSIONS)
+    submission = login or protocol is ListenerProtocol.TRUSTED_SUBMISSION
     lmtp = protocol is ListenerProtocol.LMTP
-    if not submission and not lmtp and not trusted and protocol is not ListenerProtocol.SMTP:
+    if not submission and not lmtp and protocol is not ListenerProtocol.SMTP:
         raise ValueError(f"{protocol} takes no mail in")
     limits = settings.limits
     return ServerOptions(
         hostname=settings.hostname,
         lmtp=lmtp,
-        dsn=submission or trusted,  # a stranger's wish for success reports is not granted: docs/decisions/0017
+        dsn=submission,  # a stranger's wish for success reports is not granted: docs/decisions/0017
         submission=submission,
         starttls=settings.tls is not None and protocol in _STARTTLS,
-        mechanisms=mechanisms if submission else (),
-        auth_required=submission,
+        mechanisms=mechanisms if login else (),
+        auth_required=login,
         max_message_size=limits.message_size,
         max_recipients=limits.recipients,
         max_transactions=limits.transactions,

@@ -28,6 +28,14 @@ _PRIORITIES = (-4, 4)
 _LARGE = 4 * 1024  # octets of a header that is mended beside the event loop
 
 
+def judge_terms(envelope: Envelope) -> Reply:
+    """Answer MAIL of a sender who may send: its parameters must not contradict each other."""
+    hold, by = envelope.hold_until, envelope.deliver_by
+    if hold is not None and by is not None and by.deadline <= hold:
+        return replies.syntax("BY asks for delivery before the message may leave (HOLDFOR, HOLDUNTIL)")
+    return replies.SENDER_OK
+
+
 class SubmissionPolicy:
     """Implements `intake.Policy` for ports 587 and 465. The engine has seen to it that the client is logged in."""
 
@@ -65,10 +73,7 @@ class SubmissionPolicy:
         path = envelope.reverse_path
         if path is not None and not await self._senders.may_send_as(account, path):
             return replies.not_your_address(account.address, str(path))
-        hold, by = envelope.hold_until, envelope.deliver_by
-        if hold is not None and by is not None and by.deadline <= hold:
-            return replies.syntax("BY asks for delivery before the message may leave (HOLDFOR, HOLDUNTIL)")
-        return replies.SENDER_OK
+        return judge_terms(envelope)
 
     async def _account(self, client: Client) -> Account | None:
         """Return the client's account as it is now; None when it was closed since the login."""

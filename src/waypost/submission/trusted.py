@@ -18,7 +18,7 @@ from waypost.protocol.reply import Reply
 from waypost.protocol.session import Peer
 from waypost.protocol.smtp import replies
 from waypost.storage import Account, Directory
-from waypost.submission.policy import SubmissionPolicy
+from waypost.submission.policy import SubmissionPolicy, judge_terms
 
 
 class NamedSenders:
@@ -85,7 +85,7 @@ class TrustedPolicy:
         path = envelope.reverse_path
         if path is None or not await devices.senders.may_send_as(account, path):
             return replies.not_a_named_sender(str(path or "<>"))
-        return replies.SENDER_OK
+        return judge_terms(envelope)
 
     def _policy(self, client: Client) -> SubmissionPolicy:
         devices = self._of(client.peer)
