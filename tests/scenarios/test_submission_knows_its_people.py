@@ -5,6 +5,7 @@ import contextlib
 import smtplib
 from collections.abc import Iterator
 from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 
 import pytest
@@ -126,11 +127,15 @@ async def test_a_message_is_completed_and_blind_copies_stay_blind(host: Host) ->
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        (b"Subject: x\r\n", "There is no From: field"),
+        (b"From: nobody\r\n", "From: can't be read: 'nobody' has no address"),
         (f"From: {ALICE}\r\nFrom: {ALICE}\r\n".encode(), "There is more than one From: field"),
         (f"From: {ALICE}\r\nno field\r\n".encode(), "no field"),
         (f"From: {ALICE}, {BOB_HERE}\r\n".encode(), "Sender: must say which of them sends"),
-        (f"From: {ALICE}\r\nSubject: caf\u00e9\r\n".encode(), "outside ASCII"),
+        (f"From: {ALICE}\r\nSubject: caf\u00e9\r\n".encode("latin-1"), "Subject: is not UTF-8: write the message in"),
+        (
+            f"From: {ALICE}\r\nTo: caf\u00e9@x.test\r\n".encode(),
+            "has characters outside ASCII: the mail program has to",
+        ),
     ],
 )
 async def test_what_is_wrong_with_a_message_is_said_in_clear_text(host: Host, header: bytes, words: str) -> None:
@@ -139,6 +144,37 @@ async def test_what_is_wrong_with_a_message_is_said_in_clear_text(host: Host, he
         session.rcpt(BOB_HERE)
         code, said = session.data(header + b"\r\nhi\r\n")
     assert code == 554 and said.startswith(b"5.6.0") and words in said.decode()
+
+
+async def test_what_scripts_write_is_mended(host: Host, tmp_path: Path) -> None:
+    poll(host, BOB_HERE, BOB_PASSWORD, delete=True)
+    text = tmp_path / "mail.txt"
+    text.write_text("Subject: Prüfung: Ergebnis\n\nAlles gut.\n")
+    await run(
+        *["curl", "-sS", "--cacert", str(host.certificate), f"smtps://{host.hostname}:465", "--crlf"],
+        *["--resolve", f"{host.hostname}:465:{host.address}", "--user", f"{ALICE}:{ALICE_PASSWORD}"],
+        *["--mail-from", ALICE, "--mail-rcpt", BOB_HERE, "--upload-file", str(text)],
+    )
+    await run(
+        *[
+            "swaks",
+            "--server",
+            host.address,
+            "--port",
+            "465",
+            "--tls-on-connect",
+            "--auth-user",
+            ALICE,
+            "--auth",
+            "PLAIN",
+        ],
+        *["--auth-password", ALICE_PASSWORD, "--from", ALICE, "--to", BOB_HERE],
+        *["--header", f"From: Liddell, Alice <{ALICE}>", "--header", "Subject: größer"],
+    )
+    first, second = (message_from_bytes(one, policy=default) for one in poll(host, BOB_HERE, BOB_PASSWORD, delete=True))
+    assert (first["From"], first["Subject"]) == (ALICE, "Prüfung: Ergebnis")
+    assert first.get_content().strip() == "Alles gut."
+    assert (second["From"], second["Subject"]) == (f'"Liddell, Alice" <{ALICE}>', "größer")
 
 
 async def test_a_new_password_holds_at_once_in_every_worker(host: Host) -> None:
