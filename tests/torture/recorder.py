@@ -197,10 +197,12 @@ class Recorder:
             self._real["rename"](old, new, **named)
             if self.is_ours(old):
                 (folder, name), (target, new_name) = self._place(old), self._place(new)
-                assert folder == target
                 node = self._nodes.pop(_text(old))
                 self._nodes[_text(new)] = node
-                self.steps.append(Rename(folder, name, new_name, node))
+                if folder == target:
+                    self.steps.append(Rename(folder, name, new_name, node))
+                else:  # into another folder: each name is durable by its own folder, which can only lose more
+                    self.steps += (Link(target, new_name, node), Unlink(folder, name, node))
 
     def _os_link(self, old: Any, new: Any, **named: Any) -> None:
         """A second name is recorded as a copy, which can only lose more."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -295,7 +296,8 @@ async def test_a_server_that_wants_a_client_certificate_gets_plain_text(
 def alerting_server(context: ssl.SSLContext) -> Iterator[Server]:
     """A server on plain sockets, where OpenSSL itself sends the alert; asyncio closes without it.
 
-    It serves two connections: what becomes of the second shows whether plain text is used.
+    It stays until the client has gone: octets that nobody read would turn the end into a reset, which may overtake the
+    alert.
     """
     answers = {b"EHLO": b"250-mx.test\r\n250 STARTTLS\r\n", b"DATA": b"354 go\r\n", b"STAR": b"220 go\r\n"}
     listening = socket.create_server(("127.0.0.1", 0))
@@ -310,13 +312,22 @@ def alerting_server(context: ssl.SSLContext) -> Iterator[Server]:
                 connection.sendall(answers.get(line[:4].upper(), b"250 ok\r\n"))
                 content = line.startswith(b"DATA")
             if line.startswith(b"STARTTLS"):
-                context.wrap_socket(connection, server_side=True).recv(1)
+                encrypted = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                with socket.socket(fileno=os.dup(encrypted.fileno())) as plain, encrypted:
+                    with contextlib.suppress(ssl.SSLError):
+                        encrypted.do_handshake()
+                    while plain.recv(1 << 16):
+                        pass
+                return
             if line.startswith(b"QUIT"):
                 return
 
     def serve() -> None:
-        for _ in range(2):
-            connection, _ = listening.accept()
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:  # closed
+                return
             with connection, contextlib.suppress(OSError):
                 session(connection)
 
@@ -324,6 +335,7 @@ def alerting_server(context: ssl.SSLContext) -> Iterator[Server]:
     thread.start()
     with listening:
         yield Server("mx.test", ip_address("127.0.0.1"), listening.getsockname()[1])
+        listening.shutdown(socket.SHUT_RDWR)  # wakes `accept`
         thread.join(30)
 
 
