@@ -110,10 +110,13 @@ async def test_a_worker_whose_writer_is_lost_ends_so_that_another_takes_its_plac
     settings.data.mkdir()
     orders = Orders(1, settings, Secrets(login=bytes(32)), None, (), json_log=True)
     monkeypatch.setattr(Writer, "_take", Scarce(Writer._take, 1))
-    control = Control(theirs.detach())
-    with ours, pytest.raises(StorageError, match="the storage's writer ended"):
-        await asyncio.wait_for(Worker(orders, control, 0).run(), 20)
-    control.close()
+    control, allowed = Control(theirs.detach()), os.sched_getaffinity(0)
+    try:
+        with ours, pytest.raises(StorageError, match="the storage's writer ended"):
+            await asyncio.wait_for(Worker(orders, control, 0).run(), 20)
+    finally:
+        os.sched_setaffinity(0, allowed)  # a worker keeps the thread that it runs in to one processor
+        control.close()
 
 
 async def test_without_a_thread_nothing_is_lost_and_nothing_stays_open(
