@@ -1,4 +1,4 @@
-"""Who waits for a login, and who is refused one unseen: decisions over counters and the clock (decision 0018).
+"""Who waits for a login, and who is refused one unseen: decisions over counters and the clock (decision 0026).
 
 A network (an IPv4 address, an IPv6 /64) from which an account has logged in before is *known* to it: there, only
 failures of this account from this network count. From anywhere else, all failures of the network count together.
