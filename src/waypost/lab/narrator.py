@@ -1,8 +1,11 @@
 """The lab's voice: one line for each thing that happens, coloured on a terminal and plain when piped."""
 
 import sys
+import textwrap
 import time
 from typing import TextIO
+
+_NARROWEST = 30  # columns of text, however narrow the terminal is
 
 _STYLES = {
     "scene": "bold cyan",
@@ -36,7 +39,7 @@ class Narrator:
         self._scene += 1
         self._print("")
         self._print(f"── {self._scene}. {title} ".ljust(78, "─"), "scene")
-        self._print(f"   {moral}", "time")
+        self._print(f"   {self._wrapped(moral, indent=3)}", "time")
 
     def say(self, who: str, what: str, mood: str = "", *, trace: str = "", at: float | None = None) -> None:
         """Tell one event: of which message, at which station, what happened; `mood` is good, bad, wait or empty.
@@ -50,8 +53,16 @@ class Narrator:
         line.append(f"  {seconds:6.2f}s  ", _STYLES["time"])
         line.append(f"{trace:<13}  ", _STYLES["time"])
         line.append(f"{who:<15} ", _STYLES["who"])
-        line.append(what, _STYLES.get(mood, ""))
+        line.append(self._wrapped(what, indent=len(line)), _STYLES.get(mood, ""))
         self._console.print(line)
+
+    def _wrapped(self, text: str, *, indent: int) -> str:
+        """Break a text between its words on a terminal, each further line under the first; leave it whole in a pipe."""
+        if not self._console.is_terminal:
+            return text
+        width = max(self._console.width - indent, _NARROWEST)
+        lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+        return ("\n" + " " * indent).join(lines)
 
     def quote(self, text: str, *, lines: int = 14) -> None:
         """Show the first lines of a message, indented."""
@@ -59,8 +70,8 @@ class Narrator:
             self._print(f"                                           │ {line}", "quote")
 
     def plain(self, text: str = "") -> None:
-        """Write lines as they are."""
-        self._print(text)
+        """Write a line."""
+        self._print(self._wrapped(text, indent=2) if text.strip() else text)
 
     def command(self, text: str) -> None:
         """Write a command that can be copied."""

@@ -57,8 +57,8 @@ class Story:
         self._tell.say("builder.test", "the service is stopped", "bad")
         trace = await self._send(BOB, "Are you there?", "Knock, knock.")
         seen = await self._follow(trace, "attempt")
+        self._tell.say("builder.test", "the service is started again", "good")  # it works before `start` returns
         await self._town.builder.start()
-        self._tell.say("builder.test", "the service is back", "good")
         await self._follow(trace, "relayed", seen)
         await self._read(self._town.builder, BOB)
 
