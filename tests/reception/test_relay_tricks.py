@@ -11,6 +11,9 @@ from waypost.login.desk import LoginDesk
 
 REFUSED_AS_RELAY = [
     "<user@other.test>",
+    "<user@other.test.>",
+    "user@other.test",
+    "user@other.test.",
     "<@here.test:user@other.test>",
     "<@here.test,@mx.here.test:user@other.test>",
     "<user@sub.here.test>",
@@ -38,8 +41,6 @@ ROUTES_INSIDE = [
 UNKNOWN = ["<bob/other.test@here.test>", '<""@here.test>', "<*@here.test>", "<nobody@here.test>"]
 REFUSED_AS_SYNTAX = [
     "<user@other.test@here.test>",
-    "<bob@here.test.>",
-    "<user@other.test.>",
     "<bob@.here.test>",
     "<user@[here.test]>",
     "<user@[198.51.100.1>",
@@ -52,7 +53,6 @@ REFUSED_AS_SYNTAX = [
     "<here.test>",
     "<user>",
     "<>",
-    "user@other.test",
     '<"bob@here.test>',
     "<user@other.test>,<bob@here.test>",
     "<user@other.test><bob@here.test>",

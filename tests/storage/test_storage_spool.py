@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.storage.letters import HEAD, Engine, Letters, files_in, octets_of, stored
 
+from waypost.message.address import Address
 from waypost.storage import MailboxDelivery, NotFound, Notice, Storage, StorageError
 
 LARGE = bytes(range(256)) * 1024  # four times the threshold of the tests
@@ -74,6 +75,13 @@ async def test_everything_of_a_message_is_there_when_accept_returns(
     assert [event.station for event in await storage.journal.of(trace)] == ["submitted"]
     assert await storage.journal.find_message_id("<1@wonderland.test>") == [trace]
     assert engine.notices[-2:] == [Notice("destination", "elsewhere.test"), Notice("mailbox", str(bob.inbox))]
+
+
+@pytest.mark.parametrize("address", ["taro..yamada@docomo.test", '"taro..yamada"@docomo.test', '"\\"a..b\\""@x.test'])
+async def test_an_address_leaves_the_queue_as_it_came(storage: Storage, letters: Letters, address: str) -> None:
+    await letters.post(to=[address], sender=address)
+    (entry,) = await letters.due(Address.parse(address).domain)
+    assert str(entry.envelope.reverse_path) == str(entry.recipients[0].address) == address
 
 
 async def test_an_unknown_message_is_not_found(storage: Storage, letters: Letters) -> None:

@@ -21,7 +21,7 @@ class Person:
         """The address as it stands in a header: in ASCII unless its local part needs SMTPUTF8 (RFC 6532)."""
         if not self.address.local.isascii():
             return str(self.address)
-        return str(Address(self.address.local, self.address.domain_key if self.address.domain else ""))
+        return str(self.address.at(self.address.domain_key if self.address.domain else ""))
 
 
 def parse_people(texts: Iterable[str]) -> tuple[Person, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from waypost.message.address import Address, AddressError, domain_key
+from waypost.message.address import Address, AddressError, domain_key, has_stray_dots
 from waypost.storage import Account, Alias, Damaged, Directory
 
 LOCAL_DESTINATION = "[local]"
@@ -209,6 +209,8 @@ class AddressBook:
         if found is not None:
             return found
         local, _, domain = key.rpartition("@")
+        if has_stray_dots(local):  # a name that only its owner writes so
+            return None
         if self._postmaster is not None and local in _ALWAYS:
             return Alias(key, (self._postmaster,))
         return None if _reads_like_a_route(local) else await self._directory.alias("@" + domain)
@@ -226,6 +228,8 @@ class AddressBook:
     def _without_detail(self, key: str) -> str:
         local, _, domain = key.rpartition("@")
         user, separator, _ = local.partition(self._separator) if self._separator else (local, "", "")
+        if separator and has_stray_dots(local):  # such a name is nobody's but who has exactly it
+            return key
         return f"{user}@{domain}" if separator and user else key
 
     async def _first_account(self, domain: str) -> Account | None:

@@ -1,7 +1,9 @@
 """Addresses of RFC 5321 section 4.1.2 and RFC 6531 section 3.3: the grammar of MAIL and RCPT.
 
-Only what may stand in an envelope is accepted: no comments, no folding, no obsolete forms. Domains are
-compared by `domain_key`: lower case A-labels without a trailing dot.
+Only what may stand in an envelope is accepted: no comments, no folding, no obsolete forms. Beyond the grammar stand a
+few forms that real mailboxes have and every peer takes: dots anywhere in a local part, an underscore in a domain, one
+dot behind a domain (which is dropped), and a path without its brackets (docs/decisions/0030). Domains are compared by
+`domain_key`: lower case A-labels without a trailing dot.
 """
 
 import ipaddress
@@ -11,7 +13,6 @@ from functools import lru_cache
 import idna
 import msgspec
 
-MAX_LOCAL = 64  # octets, RFC 5321 4.5.3.1.1
 MAX_DOMAIN = 255  # octets, RFC 5321 4.5.3.1.2
 MAX_PATH = 256  # octets with its brackets, RFC 5321 4.5.3.1.3
 
@@ -20,8 +21,11 @@ _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 # separators of lines and paragraphs, and the controls of direction.
 _UTF8 = r"\u00a0-\u2027\u202f-\u2065\u206a-\U0010ffff"
 _DOT_STRING = re.compile(rf"[{_ATEXT}{_UTF8}]+(?:\.[{_ATEXT}{_UTF8}]+)*\Z")
+_STRAY_DOTS = re.compile(rf"[{_ATEXT}{_UTF8}.]*[{_ATEXT}{_UTF8}][{_ATEXT}{_UTF8}.]*\Z")
+_DOTS = (".", "\u3002", "\uff0e", "\uff61")  # what IDNA reads as one (UTS 46)
 _QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*)"')
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\Z")
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\Z")
+_BARE_PATH = re.compile(r'(?:"(?:[^"\\]|\\.)*")?[^\s<>"]+(?=\s|\Z)')
 _SOURCE_ROUTE = re.compile(r"@[^@:,<>\s]+(?:,@[^@:,<>\s]+)*:")
 
 
@@ -33,11 +37,13 @@ class Address(msgspec.Struct, frozen=True):
     """A mailbox of an envelope. `local` is the unquoted local part, `domain` as its owner wrote it.
 
     `domain` is a domain name (A-labels or U-labels), an address literal with its brackets, or empty for the
-    `<postmaster>` of RFC 5321 4.1.1.3.
+    `<postmaster>` of RFC 5321 4.1.1.3. `quoted` is True for a local part whose dots stand where none may, and that was
+    written in quotes: it goes on as it came.
     """
 
     local: str
     domain: str
+    quoted: bool = False
 
     @staticmethod
     def parse(text: str, *, utf8: bool = True) -> "Address":
@@ -53,9 +59,18 @@ class Address(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """Return the form that stands on the wire: the local part is quoted where it must be."""
         local = self.local
-        if not _DOT_STRING.match(local):
+        if not _DOT_STRING.match(local) and (self.quoted or not _STRAY_DOTS.match(local)):
             local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return f"{local}@{self.domain}" if self.domain else local
+
+    def at(self, domain: str) -> "Address":
+        """Return the same local part at another domain, or at the same one in another form."""
+        return Address(self.local, domain, self.quoted)
+
+    @property
+    def has_stray_dots(self) -> bool:
+        """True when a dot of the local part stands at its beginning, its end or beside another."""
+        return has_stray_dots(self.local)
 
     @property
     def domain_key(self) -> str:
@@ -81,14 +96,19 @@ def _parse(text: str, utf8: bool) -> Address:
     if not rest.startswith("@"):
         raise AddressError("there is no domain: write local@domain")
     domain = rest[1:]
+    if domain.endswith(_DOTS):
+        domain = domain[:-1]
     if not local and not text.startswith('"'):
         raise AddressError("there is nothing before the @")
-    if len(local.encode()) > MAX_LOCAL:
-        raise AddressError(f"the part before the @ is longer than {MAX_LOCAL} octets")
     check_domain(domain)
     if len(text.encode()) > MAX_PATH - 2:
         raise AddressError(f"the address is longer than {MAX_PATH - 2} octets")
-    return Address(local, domain)
+    return Address(local, domain, text.startswith('"') and has_stray_dots(local))
+
+
+def has_stray_dots(local: str) -> bool:
+    """True when a dot stands at the beginning or the end of a local part, or beside another, and all else is right."""
+    return ("." in local) and not _DOT_STRING.match(local) and bool(_STRAY_DOTS.match(local))
 
 
 def _split_local(text: str) -> tuple[str, str]:
@@ -98,11 +118,9 @@ def _split_local(text: str) -> tuple[str, str]:
         if quoted is None:
             raise AddressError("the quoted part before the @ is not well formed")
         local = re.sub(r"\\(.)", r"\1", quoted.group(1))
-        if len(quoted.group(0).encode()) > MAX_LOCAL:  # the grammar's limit counts the quotes
-            raise AddressError(f"the part before the @ is longer than {MAX_LOCAL} octets")
         return local, text[quoted.end() :]
     local, at, domain = text.partition("@")
-    if local and not _DOT_STRING.match(local):
+    if local and not _STRAY_DOTS.match(local):
         raise AddressError("the part before the @ has a character or a dot where none may be")
     return local, at + domain
 
@@ -181,10 +199,11 @@ def parse_path(text: str, *, utf8: bool) -> tuple[Address | None, int]:
     """Read the path at the beginning of `text`: `<>`, `<a@b>`, or with a source route `<@x,@y:a@b>`.
 
     Returns the address (None for the null path; domain "" for `<postmaster>`) and where the path ends. A
-    source route is accepted and forgotten (RFC 5321 appendix C). Raises `AddressError`.
+    source route is accepted and forgotten (RFC 5321 appendix C). Brackets that are missing are added, where there is an
+    address with a domain. Raises `AddressError`.
     """
     if not text.startswith("<"):
-        raise AddressError("an address stands in angle brackets: <local@domain>")
+        return _without_brackets(text, utf8)
     end = _end_of_path(text)
     inner = text[1:end]
     if len(inner.encode()) + 2 > 2 * MAX_PATH:
@@ -201,6 +220,13 @@ def parse_path(text: str, *, utf8: bool) -> tuple[Address | None, int]:
     if inner.lower() == "postmaster":
         return Address(inner, ""), end + 1
     return Address.parse(inner, utf8=utf8), end + 1
+
+
+def _without_brackets(text: str, utf8: bool) -> tuple[Address | None, int]:
+    bare = _BARE_PATH.match(text)
+    if bare is None or "@" not in bare[0]:
+        raise AddressError("an address stands in angle brackets: <local@domain>")
+    return Address.parse(bare[0], utf8=utf8), bare.end()
 
 
 def _end_of_path(text: str) -> int:

@@ -7,7 +7,6 @@ programs, and the message or its header. Which reports are wanted, and where the
 import re
 from dataclasses import dataclass, replace
 
-from waypost.message.address import Address
 from waypost.message.dsn_fields import (
     ascii_only,
     base64_lines,
@@ -71,7 +70,7 @@ def compose(report: Report) -> Dsn:
         report = replace(report, content=None)
     to = report.to
     if to.local.isascii() and not to.domain.isascii():
-        report = replace(report, to=Address(to.local, to.domain_key))
+        report = replace(report, to=to.at(to.domain_key))
     # Without need nothing asks for SMTPUTF8, which the servers on the way back may lack (RFC 6533 4.5).
     utf8 = not report.to.is_ascii
     status = _status_part(report, utf8)

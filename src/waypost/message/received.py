@@ -74,7 +74,7 @@ def received_field(hop: Hop, trace: TraceId, now: Micros, recipient: Address | N
 
 def _in_ascii(address: Address) -> Address:
     """Return an address with its domain in A-labels."""
-    return address if address.domain.isascii() else Address(address.local, address.domain_key)
+    return address if address.domain.isascii() else address.at(address.domain_key)
 
 
 def count_received(headers: HeaderBlock) -> int:

@@ -71,7 +71,7 @@ def _from_field(headers: HeaderBlock, sender: Address | None) -> bytes:
         raise Malformed("There is no From: field, and MAIL FROM:<> names nobody for it")
     if signature_of(headers) is not None:
         raise Malformed("There is no From: field, and nothing is added to a signed message")
-    address = sender if sender.domain.isascii() else Address(sender.local, sender.domain_key)
+    address = sender if sender.domain.isascii() else sender.at(sender.domain_key)
     return f"From: {address}\r\n".encode()
 
 

@@ -120,7 +120,7 @@ def _path(address: Address | None, utf8: bool) -> str | None:
     if not address.local.isascii():
         return None
     try:
-        return str(Address(address.local, address.domain_key))  # a U-label has an A-label (RFC 5890)
+        return str(address.at(address.domain_key))  # a U-label has an A-label (RFC 5890)
     except AddressError:
         return None
 

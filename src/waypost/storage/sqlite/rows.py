@@ -50,7 +50,7 @@ def recipients_text(recipients: tuple[Recipient, ...]) -> str:
     return text(
         [
             [
-                recipient.address.local,
+                _local(recipient.address),
                 recipient.address.domain,
                 None if recipient.notify is None else int(recipient.notify),
                 *((recipient.original.kind, recipient.original.address) if recipient.original else ()),
@@ -75,7 +75,16 @@ def recipients_from(value: str | bytes) -> tuple[Recipient, ...]:
         raise Damaged("its recipients can't be read") from error
 
 
+def _local(address: Address) -> str | tuple[str]:
+    """Return a local part as it stands in a row: as an array of one where it must go on in quotes."""
+    return (address.local,) if address.quoted else address.local
+
+
 def _address(local: object, domain: object) -> Address:
+    if isinstance(local, list | tuple):
+        (quoted,) = local
+        if isinstance(quoted, str) and isinstance(domain, str):
+            return Address(quoted, domain, True)
     if isinstance(local, str) and isinstance(domain, str):
         return Address(local, domain)
     raise TypeError("an address is two texts")
@@ -87,7 +96,7 @@ class StoredEnvelope(msgspec.Struct, array_like=True):
     A new field comes last and has a default, which is what rows from before it say.
     """
 
-    reverse_path: tuple[str, str] | None
+    reverse_path: tuple[str | tuple[str], str] | None
     body: BodyType
     smtputf8: bool
     size: int | None
@@ -111,7 +120,7 @@ def envelope_text(envelope: Envelope) -> str:
     path, by = envelope.reverse_path, envelope.deliver_by
     return text(
         StoredEnvelope(
-            reverse_path=(path.local, path.domain) if path else None,
+            reverse_path=(_local(path), path.domain) if path else None,
             body=envelope.body,
             smtputf8=envelope.smtputf8,
             size=envelope.size,
@@ -132,7 +141,7 @@ def envelope_from(value: str | bytes) -> Envelope:  # hot: bench/relay
     except _WRONG as error:
         raise Damaged("its envelope can't be read") from error
     return Envelope(
-        reverse_path=Address(*stored.reverse_path) if stored.reverse_path else None,
+        reverse_path=_address(*stored.reverse_path) if stored.reverse_path else None,
         body=stored.body,
         smtputf8=stored.smtputf8,
         size=stored.size,
