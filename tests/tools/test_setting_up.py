@@ -149,7 +149,7 @@ mkdir /etc/systemd/system/multi-user.target.wants /etc/systemd/system/paths.targ
 ln -s /lib/cron.service /etc/systemd/system/multi-user.target.wants/cron.service
 ln -s ../init.d/cron /etc/rc2.d/S01cron
 [ -z "${OWN_POLICY-}" ] || { echo "#!/bin/sh" >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; }
-printf '#!/bin/sh\\necho "update-rc.d $*" >>"$CALLS"; mv /etc/rc2.d/S01$1 /etc/rc2.d/K01$1\\n' >/usr/sbin/update-rc.d
+printf '#!/bin/sh\\n[ "$RC" = 0 ] && mv /etc/rc2.d/S01$1 /etc/rc2.d/K01$1\\n' >/usr/sbin/update-rc.d
 chmod 755 /usr/sbin/update-rc.d
 "$0" "the tests" "make tools" nsd || echo "status $?"
 find /etc/systemd/system /etc/rc2.d -type l | sort
@@ -163,13 +163,14 @@ cat /usr/sbin/policy-rc.d 2>/dev/null || echo "no policy"
 )
 @pytest.mark.parametrize("policy", ["", "its own"])
 @pytest.mark.parametrize("failing", [False, True])
+@pytest.mark.parametrize("update_rc", ["0", "1"])
 def test_what_a_package_enables_is_taken_back_and_what_was_enabled_stays(
-    desk: Desk, policy: str, failing: bool
+    desk: Desk, policy: str, failing: bool, update_rc: str
 ) -> None:
     """Debian's `policy-rc.d` says no while it installs, and is afterwards as before, also when apt fails."""
     script = str(TOOLS / "install-packages")
     command = ["unshare", "--mount", "sh", "-c", ALONE, script]
-    done = desk.run(*command, OWN_POLICY=policy, APT_STATUS="100" if failing else "0")
+    done = desk.run(*command, OWN_POLICY=policy, RC=update_rc, APT_STATUS="100" if failing else "0")
     assert "policy says 101" in desk.calls.read_text()
     lines = done.stdout.splitlines()
     assert lines[-1] == ("#!/bin/sh" if policy else "no policy"), done.stderr
