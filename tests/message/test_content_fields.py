@@ -125,7 +125,7 @@ def test_whatever_follows_the_type_it_is_read(rest: bytes) -> None:
     parse_encoding(rest)
 
 
-@given(st.text(max_size=50), st.sampled_from(["utf-8", "utf-16", "iso-8859-1"]))
+@given(st.text(max_size=50), st.sampled_from(["utf-8", "utf-16", "iso-8859-2"]))
 def test_an_encoded_value_comes_back(text: str, charset: str) -> None:
     octets = text.encode(charset, "replace")
     encoded = "".join(f"%{octet:02x}" for octet in octets)

@@ -3,16 +3,13 @@
 Plain words first, exact ones behind them. The words of a peer are quoted and can't be taken for ours.
 """
 
-import contextlib
 import re
 import textwrap
 import time
 from collections.abc import Sequence
-from email.errors import MessageError
-from email.header import decode_header, make_header
 
-from waypost.message.charset import is_charset
 from waypost.message.dsn_fields import neutral, printable
+from waypost.message.decoded_words import decode_value
 from waypost.message.headers import HeaderBlock
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import Micros, format_trace_id
@@ -148,14 +145,8 @@ def _about(report: Report) -> str:
 
 def _subject(header: bytes) -> str:
     """Return the Subject as people see it, its encoded words decoded (RFC 2047)."""
-    raw = (HeaderBlock(header).get(b"subject") or b"").decode("utf-8", "replace")
-    raw = raw[: _SUBJECT * 76]  # an encoded word of 75 characters holds one at least
-    if "=?" in raw:
-        with contextlib.suppress(MessageError, LookupError, ValueError):  # else it is shown as it was written
-            words = decode_header(raw)
-            if all(charset is None or is_charset(charset) for _, charset in words):
-                raw = str(make_header(words))
-    return neutral(raw, limit=_SUBJECT)
+    raw = HeaderBlock(header).get(b"subject") or b""
+    return neutral(decode_value(raw[: _SUBJECT * 76]), limit=_SUBJECT)  # an encoded word of 75 holds a letter at least
 
 
 def _alike(concerned: Sequence[Concerned]) -> list[list[Concerned]]:

@@ -8,6 +8,7 @@ right here, so that no later reader of logs, journals and reports can be fooled.
 
 import re
 
+from waypost.message.escape import escape
 from waypost.protocol.reply import Reply
 
 MAX_LINE = 4096  # octets; RFC 5321 4.5.3.1.5 asks for 512
@@ -89,12 +90,8 @@ def _words(octets: bytes) -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if character.isprintable() else " " if character == "\t" else _escape(character) for character in text
+        character if character.isprintable() else " " if character == "\t" else escape(character) for character in text
     )
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _reply(code: int, lines: list[str]) -> Reply:
