@@ -1,7 +1,14 @@
 """`waypost fetch`, as a person at a terminal and a script use it, against a real server."""
 
 import errno
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +19,7 @@ from click.testing import CliRunner, Result
 from tests.client.servers import ALICE, PASSWORD, Pop3Place, certified, listening, scripted
 
 from waypost.cli.fetch import fetch
+from waypost.cli.terminal import _width
 from waypost.client import reading
 from waypost.client.errors import ClientError
 from waypost.client.maildrop import Maildrop
@@ -305,3 +313,148 @@ def test_a_server_whose_name_can_be_none_is_named(host: str) -> None:
 def test_a_url_without_a_user_is_asked_whose_mailbox() -> None:
     result = CliRunner().invoke(fetch, ["pop3s://mx.wonderland.test"])
     assert result.exit_code == 1 and "whose mailbox?" in result.stderr
+
+
+# Servers that are not as they should be, and terminals that can't show everything.
+
+
+def scripted_fetch(turns: list[bytes], *arguments: str) -> Result:
+    """Run `fetch` against a server that says this, after the login; the capabilities are those of UIDL and TOP."""
+    capabilities = b"+OK\r\nUIDL\r\nTOP\r\n.\r\n"
+    opening = [b"+OK hi\r\n", capabilities, b"+OK\r\n", b"+OK\r\n", capabilities]
+    with listening(scripted(*opening, *turns, b"+OK bye\r\n")) as port:
+        url = f"pop3://bob@127.0.0.1:{port}"
+        return CliRunner().invoke(fetch, [url, *arguments, "--insecure"], env={"WAYPOST_PASSWORD": PASSWORD})
+
+
+THREE = b"+OK\r\n1 3\r\n2 3\r\n3 3\r\n.\r\n"
+
+
+def saved_in(folder: Path) -> list[bytes]:
+    return sorted(path.read_bytes() for path in folder.glob("*.eml"))
+
+
+def test_a_message_that_the_server_refuses_keeps_no_other_from_being_saved(tmp_path: Path) -> None:
+    turns = [THREE, b"+OK\r\n1 x\r\n2 y\r\n3 z\r\n.\r\n"]
+    turns += [b"+OK\r\na\r\n.\r\n", b"-ERR [SYS/PERM] damaged\r\n", b"+OK\r\nc\r\n.\r\n"]
+    result = scripted_fetch(turns, "save", "all", str(tmp_path))
+    assert saved_in(tmp_path) == [b"a\r\n", b"c\r\n"] and not list(tmp_path.glob("*.part"))
+    assert result.exit_code == 1 and "message 2: -ERR [SYS/PERM] damaged" in result.stderr
+    again = scripted_fetch([*turns[:2], turns[3]], "save", "all", str(tmp_path), "--json")
+    assert [one["saved"] for one in json.loads(again.stdout)] == [False, False, False]
+    assert "damaged" in json.loads(again.stdout)[1]["problem"] and again.exit_code == 1
+    streamed = scripted_fetch([THREE, *turns[2:]], "save", "all", "-")
+    assert (streamed.exit_code, streamed.stdout_bytes) == (1, b"a\r\nc\r\n")
+
+
+def test_a_message_that_the_server_refuses_keeps_no_other_from_the_list() -> None:
+    ids = b"+OK\r\n1 x\r\n2 y\r\n3 z\r\n.\r\n"
+    turns = [
+        THREE,
+        ids,
+        b"+OK\r\nSubject: one\r\n\r\n.\r\n",
+        b"-ERR damaged\r\n",
+        b"+OK\r\nSubject: three\r\n\r\n.\r\n",
+    ]
+    result = scripted_fetch(turns, "list")
+    assert "one" in result.stdout and "three" in result.stdout
+    assert result.exit_code == 1 and "message 2: -ERR damaged" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [b"1 x\r\n2 x\r\n3 x\r\n", b"1 \r\n2 \r\n3 \r\n", b"1\r\n2\r\n3\r\n", b"", b"1 a\r\n2 %2e\r\n3 a\r\n", b"1 x\r\n"],
+)
+def test_messages_with_one_id_or_none_are_all_saved_and_saved_once(ids: bytes, tmp_path: Path) -> None:
+    turns = [THREE, b"+OK\r\n" + ids + b".\r\n", *(b"+OK\r\n%c\r\n.\r\n" % letter for letter in b"abc")]
+    first = scripted_fetch(turns, "save", "all", str(tmp_path))
+    assert first.exit_code == 0, first.output
+    assert saved_in(tmp_path) == [b"a\r\n", b"b\r\n", b"c\r\n"]
+    if ids.count(b"x") != 1 and b"2e" not in ids:
+        assert scripted_fetch(turns, "save", "all", str(tmp_path)).exit_code == 0
+        assert saved_in(tmp_path) == [b"a\r\n", b"b\r\n", b"c\r\n"]
+
+
+def test_an_id_that_a_server_gives_again_loses_no_message(tmp_path: Path) -> None:
+    ids = b"+OK\r\n1 x\r\n.\r\n"
+    scripted_fetch([b"+OK\r\n1 3\r\n.\r\n", ids, b"+OK\r\na\r\n.\r\n"], "save", "all", str(tmp_path))
+    result = scripted_fetch([b"+OK\r\n1 5\r\n.\r\n", ids, b"+OK\r\nbbb\r\n.\r\n"], "save", "all", str(tmp_path))
+    assert result.exit_code == 0 and saved_in(tmp_path) == [b"a\r\n", b"bbb\r\n"]
+    wrong_size = scripted_fetch([b"+OK\r\n1 99\r\n.\r\n", ids, b"+OK\r\na\r\n.\r\n"], "save", "all", str(tmp_path))
+    assert "is there already" in wrong_size.stdout and len(saved_in(tmp_path)) == 2
+
+
+STRANGE = (
+    "From: \u0410\u043d\u043d\u0430 <a@x.test>\r\nSubject: caf\u00e9 \u4e2d\u6587 \U0001f600 e\u0301\r\n\tfolded\r\n"
+    "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f4bb \u202eevil\u2028 \ufeff\r\n"
+    '--b\r\nContent-Type: a/b; name="\u0444.bin"\r\n\r\nx\r\n--b--\r\n'
+).encode()
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "ascii", "latin-1", "koi8-r", "cp1252", "shift_jis"])
+@pytest.mark.parametrize(
+    "action", [["list"], ["show", "1"], ["list", "--json"], ["show", "1", "--json"], ["save", "1", "x"]]
+)
+def test_a_letter_that_the_terminal_lacks_is_an_escape(charset: str, action: list[str], tmp_path: Path) -> None:
+    box = Pop3Place([STRANGE, b"Subject: \x80\xff\r\n\r\n\xff\r\n"], certified(tmp_path, "127.0.0.1"), implicit=True)
+    assert box.certificate is not None
+    with listening(box.serve) as port:
+        url = f"pop3s://{quote(ALICE, safe='')}@127.0.0.1:{port}"
+        environment = os.environ | {"WAYPOST_PASSWORD": PASSWORD, "PYTHONIOENCODING": charset, "TZ": "UTC"}
+        done = subprocess.run(
+            [sys.executable, "-m", "waypost", "fetch", url, *action, "--ca", str(box.certificate.file)],
+            capture_output=True,
+            env=environment,
+            cwd=tmp_path,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    shown = done.stdout.decode(charset)
+    assert "\u202e" not in shown and "\u2028" not in shown and "\\t" not in shown
+    if "--json" not in action and action[0] != "save":
+        letter = "\u0410\u043d\u043d\u0430"
+        seen = (
+            letter
+            if charset in ("utf-8", "koi8-r", "shift_jis")
+            else letter.encode("ascii", "backslashreplace").decode()
+        )
+        assert f"{seen} <a@x.test>" in shown and "folded" in shown
+    if action == ["show", "1"] and charset == "utf-8":
+        assert "\u0645\u06cc\u200c\u062e" in shown and "\u200d\U0001f4bb" in shown and "\\ufeff" in shown
+
+
+def on_terminal(command: list[str], columns: int, environment: dict[str, str]) -> str:
+    """Run a command on a terminal of that width; return what it showed."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:  # its other end is closed
+                break
+            if not data:
+                break
+            shown += data
+        assert process.wait(60) == 0, shown
+    os.close(ours)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("columns", [80, 60, 200])
+def test_no_line_of_the_list_is_wider_than_the_terminal(columns: int, tmp_path: Path) -> None:
+    subject = b"Subject: " + "\u4e2d\u6587 wide ".encode() * 20
+    messages = [b"From: somebody with a long name <somebody@somewhere.example>\r\n" + subject + b"\r\n\r\n", *MESSAGES]
+    box = Pop3Place(messages, certified(tmp_path, "127.0.0.1"), implicit=True)
+    assert box.certificate is not None
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with listening(box.serve) as port:
+        url = f"pop3s://{quote(ALICE, safe='')}@127.0.0.1:{port}"
+        command = [sys.executable, "-m", "waypost", "fetch", url, "--ca", str(box.certificate.file)]
+        shown = on_terminal(command, columns, environment | {"WAYPOST_PASSWORD": PASSWORD, "PYTHONIOENCODING": "utf-8"})
+    lines = shown.split("\r\n")
+    assert len(lines) == 6 and all(_width(line) <= columns for line in lines)
+    assert "somebody" in shown and ("\N{HORIZONTAL ELLIPSIS}" in shown)

@@ -4,6 +4,7 @@ A command is an object of the same name as its file: `cli/queue.py` has `queue`.
 """
 
 import importlib
+import io
 import sys
 
 import click
@@ -81,5 +82,11 @@ def program() -> None:
 
 
 def main() -> None:
-    """Run the program with the arguments of the process; exits with 0, 1 for a problem, 2 for wrong usage."""
+    """Run the program with the arguments of the process; exits with 0, 1 for a problem, 2 for wrong usage.
+
+    A letter that the terminal's charset lacks is written as an escape, whoever prints it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(program(prog_name="waypost"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from waypost.cli.frame import become_owner, config_option, confirm, fail
+from waypost.cli.terminal import echo
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -39,6 +40,4 @@ def accept(settings: Settings, yes: bool) -> None:
         done = go_on(settings.data, time.time_ns() // 1000)
     except (StorageError, OSError, apsw.Error) as error:
         fail(f"{settings.data}: {error}")
-    click.echo(
-        "Accepted: the service can start. Nothing was removed; see lost/." if done else "It fits: nothing to do."
-    )
+    echo("Accepted: the service can start. Nothing was removed; see lost/." if done else "It fits: nothing to do.")

@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.addresses import address_key, must_be_hosted
-from waypost.cli.frame import (
-    config_option,
-    confirm,
-    fail,
-    json_option,
-    print_json,
-    print_table,
-    run_with_storage,
-    time_text,
-)
+from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, run_with_storage, time_text
+from waypost.cli.terminal import echo, print_table
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -71,7 +63,7 @@ def add(settings: Settings, address: str, from_stdin: bool, quota: int | None, s
         return await storage.directory.add_account(key, credentials, quota=octets, now=time.time_ns() // 1000)
 
     run_with_storage(settings, work)
-    click.echo(f"Added {key}.")
+    echo(f"Added {key}.")
 
 
 @account.command("list")
@@ -132,7 +124,7 @@ def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
         await storage.directory.set_credentials(key, credentials)
 
     run_with_storage(settings, work)
-    click.echo(f"The password of {key} is changed.")
+    echo(f"The password of {key} is changed.")
 
 
 @account.command()
@@ -158,7 +150,7 @@ def _set_disabled(settings: Settings, address: str, disabled: bool) -> None:
         await storage.directory.set_disabled(key, disabled)
 
     run_with_storage(settings, work)
-    click.echo(f"{key} is {'disabled' if disabled else 'enabled'}.")
+    echo(f"{key} is {'disabled' if disabled else 'enabled'}.")
 
 
 @account.command()
@@ -175,7 +167,7 @@ def quota(settings: Settings, address: str, size: int) -> None:
         await storage.directory.set_quota(key, size)
 
     run_with_storage(settings, work)
-    click.echo(f"{key} may store {format_size(size) if size else 'as much as fits'}.")
+    echo(f"{key} may store {format_size(size) if size else 'as much as fits'}.")
 
 
 @account.command()
@@ -193,9 +185,9 @@ def remove(settings: Settings, address: str, yes: bool) -> None:
 
     confirm(f"Remove {key} with all its mail? This can't be undone.", yes)
     aliases = run_with_storage(settings, work)
-    click.echo(f"Removed {key}.")
+    echo(f"Removed {key}.")
     if aliases:
-        click.echo(f"note: still leading to it: {', '.join(alias.address for alias in aliases)}", err=True)
+        echo(f"note: still leading to it: {', '.join(alias.address for alias in aliases)}", err=True)
 
 
 def _must_exist(settings: Settings, key: str) -> None:
@@ -230,11 +222,11 @@ def _ask() -> str:
         password = str(click.prompt("Password", hide_input=True))
         problem = _problem_with(password)
         if problem:  # before it is typed a second time
-            click.echo(f"{problem}; please try another", err=True)
+            echo(f"{problem}; please try another", err=True)
         elif click.prompt("The same again", hide_input=True) == password:
             return password
         else:
-            click.echo("the two entries are not the same; please try again", err=True)
+            echo("the two entries are not the same; please try again", err=True)
 
 
 def _problem_with(password: str) -> str | None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from waypost.cli.addresses import address_key, alias_key, must_be_hosted, target_text
-from waypost.cli.frame import config_option, fail, json_option, print_json, print_table, run_with_storage
+from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
+from waypost.cli.terminal import echo, print_table
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -48,9 +49,9 @@ def add(settings: Settings, address: str, targets: tuple[str, ...]) -> None:
         return made, [target for target, who in reached.items() if not (who.somebody or who.disabled or who.full)]
 
     made, nowhere = run_with_storage(settings, work)
-    click.echo(f"{key} leads to {', '.join(made.targets)}.")
+    echo(f"{key} leads to {', '.join(made.targets)}.")
     for target in nowhere:
-        click.echo(f"note: {target} is neither an account nor an alias yet", err=True)
+        echo(f"note: {target} is neither an account nor an alias yet", err=True)
 
 
 async def _circle(storage: Storage, key: str, targets: tuple[str, ...]) -> list[str]:
@@ -111,4 +112,4 @@ def remove(settings: Settings, address: str, targets: tuple[str, ...]) -> None:
         return ()
 
     left = run_with_storage(settings, work)
-    click.echo(f"{key} leads to {', '.join(left)}." if left else f"Removed {key}.")
+    echo(f"{key} leads to {', '.join(left)}." if left else f"Removed {key}.")

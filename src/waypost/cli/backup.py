@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.frame import config_option, fail, json_option, print_json, print_table, printable
+from waypost.cli.frame import config_option, fail, json_option, print_json
 from waypost.cli.progress import progress
+from waypost.cli.terminal import echo, print_table, printable
 from waypost.cli.times import iso_time, now
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def take(settings: Settings, directory: Path, keep: int, quick: bool, as_json: b
         print_json({**_about(taken.backup), **found})
     else:
         manifest = taken.backup.manifest
-        click.echo(
+        echo(
             f"{directory}: backup {taken.backup.name}, {manifest.messages} messages, {manifest.octets} octets; "
             f"{taken.copied} octets were copied. Verified."
         )
@@ -122,7 +123,7 @@ def verify(directory: Path, as_json: bool) -> None:
     else:
         for each in found:
             state = "whole" if each.whole else each.problem or f"{len(each.damaged)} messages are not whole"
-            click.echo(printable(f"{each.backup.name}: {each.backup.manifest.messages} messages: {state}"))
+            echo(printable(f"{each.backup.name}: {each.backup.manifest.messages} messages: {state}"))
             _print_damaged(each.damaged)
     if not all(each.whole for each in found):
         raise SystemExit(1)
@@ -185,4 +186,4 @@ def _damaged(messages: tuple[DamagedMessage, ...]) -> list[dict[str, Any]]:
 
 def _print_damaged(messages: tuple[DamagedMessage, ...]) -> None:
     for each in _damaged(messages):
-        click.echo(f"  message {each['trace']} in segment {each['segment']} {each['how']}")
+        echo(f"  message {each['trace']} in segment {each['segment']} {each['how']}")

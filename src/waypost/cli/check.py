@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.frame import config_file, json_option, path_option, print_json, printable
+from waypost.cli.frame import config_file, json_option, path_option, print_json
+from waypost.cli.terminal import echo, printable
 
 if TYPE_CHECKING:
     from waypost.config.load import ConfigErrors
@@ -36,7 +37,7 @@ def check(config: Path | None, as_json: bool) -> None:
             print_json({"ok": False, "errors": _errors(errors)})
         else:
             for error in errors.errors:
-                click.echo(printable(str(error)), err=True)
+                echo(printable(str(error)), err=True)
         raise SystemExit(1) from None
     if as_json:
         print_json({"ok": True, **_summary(document.settings, found)})
@@ -94,8 +95,8 @@ def _print_summary(settings: Settings, found: Preflight) -> None:
         ),
         ("data", str(settings.data)),
     ]
-    click.echo(f"{settings.path}: no errors")
+    echo(f"{settings.path}: no errors")
     for name, value in lines:
-        click.echo(f"  {name:<12} {printable(value)}")
+        echo(f"  {name:<12} {printable(value)}")
     for note in found.notes:
-        click.echo(printable(f"  note: {note}"))
+        echo(printable(f"  note: {note}"))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from waypost.cli.frame import config_option, json_option, print_json, print_table, run_with_storage
+from waypost.cli.frame import config_option, json_option, print_json, run_with_storage
+from waypost.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings

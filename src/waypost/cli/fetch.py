@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
 import re
 import sys
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
-from waypost.cli.frame import confirm, fail, json_option, print_json, print_table, printable
+from waypost.cli.frame import confirm, fail, json_option, print_json
 from waypost.cli.mail_server import password_source, server_options, trust
+from waypost.cli.terminal import echo, print_table, printable
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from waypost.client.maildrop import Maildrop
     from waypost.client.places import Place
+    from waypost.client.reading import Summary
 
 _ALL = "all"
-_LONGEST_NAME = 240  # octets, `.eml` comes behind it
 _WIDEST = 60  # columns of a subject or a sender in the list
 
 
@@ -70,17 +66,20 @@ def fetch(
         with Maildrop(
             place, trust(ca, insecure), password_source(place, password_file), plain_text_allowed=allowed
         ) as box:
+            whole = True
             if action == "list":
-                _list(box, as_json)
+                whole = _list(box, as_json)
             elif action == "show":
                 _show(box, words, as_json)
             elif action == "save":
-                _save(box, words, as_json)
+                whole = _save(box, words, as_json)
             else:
                 numbers = _delete(box, words, yes)
             box.quit()
             if action == "delete":  # only now it is true
                 _tell_deleted(numbers, as_json)
+        if not whole:
+            raise SystemExit(1)
     except ClientError as error:
         fail(str(error))
 
@@ -95,28 +94,25 @@ def _is_loopback(place: Place) -> bool:
 # -- list -----------------------------------------------------------------------------------------------------
 
 
-def _list(box: Maildrop, as_json: bool) -> None:
-    from waypost.client.reading import summarize
+def _list(box: Maildrop, as_json: bool) -> bool:
+    """Print the list; returns False when the header of a message could not be had."""
+    from waypost.client.errors import Refused
+    from waypost.client.reading import Summary, summarize
 
     numbers = sorted(box.sizes)
     ids = box.unique_ids()
-    messages = [(number, summarize(header)) for number, header in box.headers(numbers)]
+    messages: list[tuple[int, Summary]] = []
+    refusals: dict[int, str] = {}
+    for number, header in box.headers(numbers):
+        if isinstance(header, Refused):
+            refusals[number] = str(header)
+            messages.append((number, Summary(None, "", "")))
+        else:
+            messages.append((number, summarize(header)))
     if as_json:
-        print_json(
-            [
-                {
-                    "number": number,
-                    "id": ids.get(number),
-                    "date": message.date.isoformat() if message.date else None,
-                    "from": message.sender,
-                    "subject": message.subject,
-                    "size": box.sizes[number],
-                }
-                for number, message in messages
-            ]
-        )
+        print_json([_json_of(number, message, ids, box.sizes, refusals) for number, message in messages])
     elif not messages:
-        click.echo("The mailbox is empty.")
+        echo("The mailbox is empty.")
     else:
         print_table(
             ("number", "date", "from", "subject", "size"),
@@ -130,7 +126,26 @@ def _list(box: Maildrop, as_json: bool) -> None:
                 )
                 for number, message in messages
             ],
+            shrink=("from", "subject"),
+            joiners=True,
         )
+    for refusal in refusals.values():
+        echo(f"waypost: {refusal}", err=True)
+    return not refusals
+
+
+def _json_of(
+    number: int, message: Summary, ids: Mapping[int, str], sizes: Mapping[int, int], refusals: Mapping[int, str]
+) -> dict[str, Any]:
+    problem = {"problem": refusals[number]} if number in refusals else {}
+    return {
+        "number": number,
+        "id": ids.get(number),
+        "date": message.date.isoformat() if message.date else None,
+        "from": message.sender,
+        "subject": message.subject,
+        "size": sizes[number],
+    } | problem
 
 
 def _local(date: datetime | None) -> str | None:
@@ -160,20 +175,23 @@ def _show(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
         print_json(shown | {"text": message.text, "attachments": message.attachments})
         return
     for name, value in message.fields:
-        click.echo(f"{name}: {printable(value)}")
-    click.echo()
+        echo(f"{name}: {printable(value, joiners=True)}", joiners=True)
+    echo()
     if message.problem:
-        click.echo(f"({message.problem})\n")
+        echo(f"({message.problem})\n")
     for line in message.text.split("\n"):
-        click.echo(printable(line.rstrip("\r").expandtabs()))
+        echo(line.rstrip("\r").expandtabs(), joiners=True)
     for attachment in message.attachments:
-        click.echo(f"Attached: {printable(attachment)}")
+        echo(f"Attached: {printable(attachment, joiners=True)}", joiners=True)
 
 
 # -- save -----------------------------------------------------------------------------------------------------
 
 
-def _save(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
+def _save(box: Maildrop, words: Sequence[str], as_json: bool) -> bool:
+    """Save messages; returns False when one of them could not be had."""
+    from waypost.cli.saved_files import save_as, save_into, save_to
+
     chosen = [word for word in words if _is_number(word)]
     rest = list(words[len(chosen) :])
     if not chosen or list(words[: len(chosen)]) != chosen or len(rest) > 1:
@@ -183,89 +201,23 @@ def _save(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
     if place == "-":
         if as_json:
             fail("standard output can't have both the message and --json")
-        for number in numbers:
-            box.save(number, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        return
+        return save_to(box, numbers, sys.stdout.buffer)
     try:
         into_folder = Path(place).is_dir() or place.endswith("/") or chosen == [_ALL] or len(numbers) > 1
     except OSError as error:
         fail(f"{place}: {error.strerror}")
-    saved = _save_into(box, numbers, Path(place)) if into_folder else _save_as(box, numbers[0], Path(place))
     told = []
-    for number, path, fresh in saved:
-        told.append({"number": number, "file": str(path), "saved": fresh})
+    for one in save_into(box, numbers, Path(place)) if into_folder else save_as(box, numbers[0], Path(place)):
+        if one.refusal is not None:
+            echo(f"waypost: {one.refusal}", err=True)
+            told.append({"number": one.number, "file": None, "saved": False, "problem": one.refusal})
+            continue
+        told.append({"number": one.number, "file": str(one.path), "saved": one.fresh})
         if not as_json:
-            click.echo(f"{number}: {path}" if fresh else f"{number}: {path} is there already")
+            echo(f"{one.number}: {one.path}" if one.fresh else f"{one.number}: {one.path} is there already")
     if as_json:
         print_json(told)
-
-
-def _save_as(box: Maildrop, number: int, path: Path) -> Iterator[tuple[int, Path, bool]]:
-    _write(box, number, path)
-    yield number, path, True
-
-
-def _save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> Iterator[tuple[int, Path, bool]]:
-    """Each message gets a file of its own name, by its unique id: what was saved before is not fetched again.
-
-    Yields its number, its file, and whether that is new.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(f"{folder}: {error.strerror}")
-    ids = box.unique_ids()
-    for number in numbers:
-        path = folder / f"{_file_name(ids.get(number, str(number)))}.eml"
-        fresh = number not in ids or not path.exists()
-        if fresh:
-            _write(box, number, path)
-        yield number, path, fresh
-
-
-def _file_name(unique_id: str) -> str:
-    """Return a unique id as the name of a file; one that is longer than RFC 1939 allows is known by its digest."""
-    name = quote(unique_id, safe="")
-    return name if len(name) <= _LONGEST_NAME else hashlib.sha256(unique_id.encode()).hexdigest()
-
-
-def _write(box: Maildrop, number: int, path: Path) -> None:
-    """Write a new file, for its owner alone.
-
-    It gets its name when it is whole and safe, however this process ends: under that name it counts as saved, and the
-    message may be deleted for it.
-    """
-    part = None
-    try:
-        if os.path.lexists(path):
-            raise FileExistsError
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=".waypost-", suffix=".part")
-        part = Path(name)
-        with os.fdopen(fd, "wb") as file:
-            box.save(number, file)
-            file.flush()
-            os.fsync(file.fileno())
-        _name(part, path)
-    except FileExistsError:
-        fail(f"{path}: there is such a file, and it stays as it is")
-    except OSError as error:
-        fail(f"{path}: {error.strerror}")
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
-
-
-def _name(part: Path, path: Path) -> None:
-    """Give a file its name, unlike a rename never over what is there. Raises `OSError`."""
-    try:
-        path.hardlink_to(part)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        if os.path.lexists(path):  # a file system without hard links
-            raise FileExistsError from None
-        part.rename(path)
+    return all(one["file"] is not None for one in told)
 
 
 # -- delete ---------------------------------------------------------------------------------------------------
@@ -275,7 +227,7 @@ def _tell_deleted(numbers: Sequence[int], as_json: bool) -> None:
     if as_json:
         print_json({"deleted": list(numbers)})
     else:
-        click.echo(f"Deleted {len(numbers)}.")
+        echo(f"Deleted {len(numbers)}.")
 
 
 def _delete(box: Maildrop, words: Sequence[str], yes: bool) -> list[int]:

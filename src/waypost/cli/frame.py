@@ -12,13 +12,16 @@ import os
 import shlex
 import shutil
 import sys
-import unicodedata
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+from waypost.cli.terminal import echo
+from waypost.cli.terminal import print_table as print_table
+from waypost.cli.terminal import printable as printable
 
 if TYPE_CHECKING:
     from waypost.config.errors import ConfigErrors
@@ -108,13 +111,13 @@ def settings_to_use(path: Path) -> Settings:
         if found is None:
             raise SystemExit(1) from None
         settings, since = found
-        click.echo(f"waypost: this command uses the configuration by which the service runs since {since}", err=True)
+        echo(f"waypost: this command uses the configuration by which the service runs since {since}", err=True)
         return settings
 
 
 def _print_errors(errors: ConfigErrors) -> None:
     for error in errors.errors:
-        click.echo(printable(str(error)), err=True)
+        echo(printable(str(error)), err=True)
 
 
 def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitable[T]]) -> T:
@@ -143,10 +146,15 @@ def _load_program() -> None:
     import concurrent.futures.thread  # noqa: F401
     import getpass  # noqa: F401
 
+    import idna.uts46data  # noqa: F401
+
     import waypost.service.bus  # noqa: F401
+    from waypost.message.charset import load_charsets
     from waypost.storage.sqlite.migrate import migrations
 
     migrations()
+    if os.geteuid() == 0:  # nobody else becomes another user
+        load_charsets()
 
 
 async def _with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitable[T]]) -> T:
@@ -203,34 +211,7 @@ def become_owner(data: Path) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON, in ASCII, so that no terminal or pipe reads it differently."""
-    click.echo(json.dumps(value, indent=2))
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under their columns' names, aligned, whole numbers to the right; None shows as nothing."""
-    given = [list(row) for row in rows]
-    cells = [[printable("" if value is None else str(value)) for value in row] for row in given]
-    widths = [max(_width(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
-    right = [bool(given) and all(isinstance(row[k], int | None) for row in given) for k in range(len(columns))]
-    for line in [list(columns), *cells]:
-        padded = []
-        for cell, width, to_right in zip(line, widths, right, strict=True):
-            space = " " * (width - _width(cell))
-            padded.append(space + cell if to_right else cell + space)
-        click.echo("  ".join(padded).rstrip())
-
-
-def _width(text: str) -> int:
-    """Return the columns that a terminal uses for a text."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def printable(text: str) -> str:
-    """Return a text with control and format characters escaped: words of others can't steer the terminal."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c
-        for c in text
-    )
+    echo(json.dumps(value, indent=2))
 
 
 def time_text(time: Micros) -> str:
@@ -252,7 +233,7 @@ def called_as() -> str:
 
 def fail(message: str) -> NoReturn:
     """Print what went wrong on the standard error stream, on one line, and exit with 1."""
-    click.echo(f"waypost: {printable(message)}", err=True)
+    echo(f"waypost: {printable(message, sys.stderr)}", err=True)
     raise SystemExit(1)
 
 

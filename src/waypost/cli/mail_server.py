@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from waypost.cli.frame import fail
+from waypost.cli.terminal import echo
 
 if TYPE_CHECKING:
     from waypost.client.places import Place
@@ -42,7 +43,7 @@ def trust(ca: Path | None, insecure: bool) -> Trust:
     from waypost.client.trust import UNSAFE, Trust
 
     if insecure:
-        click.echo(f"waypost: warning: {UNSAFE}", err=True)
+        echo(f"waypost: warning: {UNSAFE}", err=True)
     return Trust(ca=ca, insecure=insecure)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.backup import directory, show
-from waypost.cli.frame import config_option, fail, json_option, print_json, printable
+from waypost.cli.frame import config_option, fail, json_option, print_json
+from waypost.cli.terminal import echo, printable
 from waypost.cli.times import now
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def recover(settings: Settings, directory: Path, as_json: bool) -> None:
         print_json(_json_of(done))
     else:
         for line in _lines(done, directory):
-            click.echo(printable(line))
+            echo(printable(line))
     if not done.messages and not done.files and done.database is not None:
         raise SystemExit(1)
 

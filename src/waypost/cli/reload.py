@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.frame import config_file, fail, load_settings, path_option, printable
+from waypost.cli.frame import config_file, fail, load_settings, path_option
+from waypost.cli.terminal import echo, printable
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -37,10 +38,10 @@ def reload(config: Path | None) -> None:
     failed = after.get("failed_reload")
     if failed:
         for problem in failed["problems"]:
-            click.echo(printable(str(problem)), err=True)
+            echo(printable(str(problem)), err=True)
         fail("the service was not reloaded; it goes on as before")
     listening = ", ".join(f"{each['protocol']} {each['address']}" for each in after["listeners"])
-    click.echo(f"Reloaded: {settings.path} is in force; it listens on {listening or 'nothing'}")
+    echo(f"Reloaded: {settings.path} is in force; it listens on {listening or 'nothing'}")
 
 
 def _reloaded(settings: Settings, before: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import click
 
 from waypost.cli.backup import directory, show
 from waypost.cli.frame import config_option, confirm, fail, json_option, print_json
+from waypost.cli.terminal import echo
 from waypost.cli.times import now
 
 if TYPE_CHECKING:
@@ -64,13 +65,13 @@ def restore(
             }
         )
         return
-    click.echo(f"Restored {source.name}: {done.messages} messages, {done.accounts} accounts.")
+    echo(f"Restored {source.name}: {done.messages} messages, {done.accounts} accounts.")
     if done.damaged:
-        click.echo(f"{len(done.damaged)} messages are not whole: `waypost storage check` names them.")
+        echo(f"{len(done.damaged)} messages are not whole: `waypost storage check` names them.")
     if done.lost is not None:
-        click.echo(f"What was there before lies in {done.lost}.")
+        echo(f"What was there before lies in {done.lost}.")
     if done.held:
-        click.echo(
+        echo(
             f"{done.held} entries of the queue are held, since they may have left after the backup. Look at them\n"
             'with `waypost queue list`, then: waypost queue release --error "held since a restore"'
         )

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from waypost.cli.frame import fail, json_option, print_json, printable
+from waypost.cli.frame import fail, json_option, print_json
 from waypost.cli.mail_server import password_source, server_options, trust
+from waypost.cli.terminal import echo, printable
 
 if TYPE_CHECKING:
     from waypost.client.compose import Draft
@@ -218,12 +219,12 @@ def _report(submitted: Submitted, as_json: bool, written: str | None) -> None:
     trace = _trace(reply.text) if reply is not None else None
     for outcome in submitted.refused:
         ours = "" if not outcome.local else " (said here: the server was not asked)"
-        click.echo(f"waypost: {printable(f'{outcome.recipient.address}: {outcome.reply}')}{ours}", err=True)
+        echo(f"waypost: {printable(f'{outcome.recipient.address}: {outcome.reply}')}{ours}", err=True)
     if as_json:
         refused = [{"recipient": str(gone.recipient.address), "reply": str(gone.reply)} for gone in submitted.refused]
         print_json({"trace": trace, "reply": str(reply) if reply else None, "refused": refused})
     elif reply is not None:
-        click.echo(f"sent: {printable(trace or str(reply))}")
+        echo(f"sent: {printable(trace or str(reply))}")
     if reply is None:
         fail(f"the message was sent to nobody{_kept(written)}")
     if submitted.refused:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from waypost.cli.frame import config_file, load_settings, path_option, printable
+from waypost.cli.frame import config_file, load_settings, path_option
+from waypost.cli.terminal import echo, printable
 
 
 @click.command()
@@ -35,7 +36,7 @@ def serve(config: Path | None) -> None:
         status = asyncio.run(supervisor.run())
     except SetupProblem as problem:
         for words in problem.problems:
-            click.echo(f"waypost: {printable(words)}", err=True)
+            echo(f"waypost: {printable(words)}", err=True)
         raise SystemExit(1) from None
     finally:
         handler.close()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from waypost.cli.addresses import address_key
-from waypost.cli.frame import config_option, fail, json_option, print_json, print_table, run_with_storage
+from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
+from waypost.cli.terminal import echo, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +60,8 @@ def print_settings(address: str, hostname: str, offers: Sequence[Offer]) -> None
         ("for", "protocol", "server", "port", "security"),
         [(offer.purpose, offer.protocol, hostname, offer.port, offer.tls) for offer in offers],
     )
-    click.echo(f"\nThe user name is {address}, for sending and for reading; the password is the account's.")
-    click.echo('Where a program asks for the kind of login, "normal password" is right.')
+    echo(f"\nThe user name is {address}, for sending and for reading; the password is the account's.")
+    echo('Where a program asks for the kind of login, "normal password" is right.')
 
 
 @click.command()

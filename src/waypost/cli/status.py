@@ -14,18 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.concerns import CRITICAL, NAMES, OK, SOON, UNKNOWN, Concern, concerns_of
-from waypost.cli.frame import (
-    config_file,
-    json_option,
-    path_option,
-    print_json,
-    printable,
-    run_with_storage,
-    settings_to_use,
-)
+from waypost.cli.frame import config_file, json_option, path_option, print_json, run_with_storage, settings_to_use
 from waypost.cli.queue.entry_text import json_of_stats
 from waypost.cli.queue.looking import summary
 from waypost.cli.running import service_of
+from waypost.cli.terminal import echo, printable
 from waypost.cli.times import iso_time, now, span_text
 
 if TYPE_CHECKING:
@@ -55,10 +48,10 @@ def status(config: Path | None, as_json: bool, check: bool) -> None:
     if as_json:
         print_json({"running": found["service"] is not None, **found, **_json_of(severity, concerns)})
     elif check:
-        click.echo(printable(": ".join([NAMES[severity], "; ".join(each.words for each in concerns) or queue])))
+        echo(printable(": ".join([NAMES[severity], "; ".join(each.words for each in concerns) or queue])))
     else:
         for name, words in _lines(found, concerns, queue, now()):
-            click.echo(f"{name:<12} {printable(words)}")
+            echo(f"{name:<12} {printable(words)}")
     if check:
         raise SystemExit(severity)
     if found["service"] is None:

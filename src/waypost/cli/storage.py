@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.accepting import accept
-from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, printable, run_with_storage
+from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, run_with_storage
 from waypost.cli.progress import progress
 from waypost.cli.recovering import recover
+from waypost.cli.terminal import echo, printable
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -62,9 +63,9 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
     else:
         for problem in problems:
             kind = "note" if problem.harmless else "problem"
-            click.echo(f"{kind}: {printable(problem.what)}\n  {printable(problem.advice)}")
+            echo(f"{kind}: {printable(problem.what)}\n  {printable(problem.advice)}")
         words = "problem" if len(wrong) == 1 else "problems"
-        click.echo(f"{checker.messages} messages, {checker.octets} octets read: {len(wrong) or 'no'} {words}.")
+        echo(f"{checker.messages} messages, {checker.octets} octets read: {len(wrong) or 'no'} {words}.")
     if wrong:
         raise SystemExit(1)
 

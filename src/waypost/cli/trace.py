@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.frame import config_option, fail, json_option, print_json, printable, run_with_storage
+from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
+from waypost.cli.terminal import echo, printable
 from waypost.cli.times import iso_time, local_time, now, span_text
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def trace(settings: Settings, message: str, as_json: bool) -> None:
         return
     for number, way in enumerate(ways):
         if number:
-            click.echo()
+            echo()
         _print(way)
 
 
@@ -117,15 +118,15 @@ def _with_times(details: dict[str, Any]) -> dict[str, Any]:
 def _print(way: Way, indent: str = "") -> None:
     from waypost.message.trace import format_trace_id
 
-    click.echo(f"{indent}message {format_trace_id(way.trace)}")
+    echo(f"{indent}message {format_trace_id(way.trace)}")
     for event in way.events:
         time = f"{local_time(event.time)}.{event.time // 1000 % 1000:03}"
-        click.echo(f"{indent}  {time}  {event.station.value:<10} {printable(_words(event))}".rstrip())
+        echo(f"{indent}  {time}  {event.station.value:<10} {printable(_words(event))}".rstrip())
     when = now()
     for entry in way.waiting:
-        click.echo(f"{indent}  {'':<23}  {'waits':<10} {printable(_waiting(entry, when))}")
+        echo(f"{indent}  {'':<23}  {'waits':<10} {printable(_waiting(entry, when))}")
     for report in way.reports:
-        click.echo(f"{indent}  the report about it:")
+        echo(f"{indent}  the report about it:")
         _print(report, indent + "    ")
 
 

@@ -3,3 +3,7 @@
 
 class ClientError(Exception):
     """Something did not work; the message says what, and whose words they are where a server spoke."""
+
+
+class Refused(ClientError):
+    """The server said no to one command, in the words of the message; the session goes on."""

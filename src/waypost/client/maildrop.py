@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from waypost.client.connection import Connection
-from waypost.client.errors import ClientError
+from waypost.client.errors import ClientError, Refused
 from waypost.client.places import Place, Security, other_scheme
 from waypost.client.trust import Trust
 from waypost.protocol.pop3.client import Answered, Content, ContentEnded, Disconnected, Pop3Client, Pop3ClientEvent
@@ -20,7 +20,8 @@ _AHEAD = 50  # commands that wait for their answers, where the server allows mor
 class Maildrop:
     """A mailbox that is open for this session alone. Messages have numbers, from 1; they hold until `quit`.
 
-    Every method raises `ClientError` with the server's words. Without `quit`, the server removes nothing.
+    Every method raises `ClientError` with the server's words, and `Refused` where the session goes on. Without `quit`,
+    the server removes nothing.
     """
 
     def __init__(
@@ -54,8 +55,11 @@ class Maildrop:
             return {}
         return dict(_numbered(self._listing(self._engine.unique_ids, "UIDL")))
 
-    def headers(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """Yield each message's header, in order. A server without TOP sends whole messages for it."""
+    def headers(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes | Refused]]:
+        """Yield each message's header, in order, or the server's refusal to show it.
+
+        A server without TOP sends whole messages for it.
+        """
         top = "TOP" in self._capabilities
         ahead = _AHEAD if "PIPELINING" in self._capabilities else 1
         waiting: deque[int] = deque()
@@ -144,11 +148,14 @@ class Maildrop:
         self._expect_ok(name)
         return self._rest(name)
 
-    def _header(self, number: int) -> bytes:
+    def _header(self, number: int) -> bytes | Refused:
         header = bytearray()
-        for piece in self._content(f"message {number}"):
-            if len(header) < _MAX_HEADER:
-                header += piece
+        try:
+            for piece in self._content(f"message {number}"):
+                if len(header) < _MAX_HEADER:
+                    header += piece
+        except Refused as refusal:
+            return refusal
         return bytes(header)
 
     def _content(self, about: str) -> Iterator[bytes]:
@@ -173,7 +180,7 @@ class Maildrop:
         answer = self._answer()
         if not answer.ok:
             code = f"[{answer.code}] " if answer.code else ""
-            raise ClientError(f"{self._place}: {about + ': ' if about else ''}-ERR {code}{answer.text}")
+            raise Refused(f"{self._place}: {about + ': ' if about else ''}-ERR {code}{answer.text}")
 
     def _answer(self) -> Answered:
         event = self._next()

@@ -8,8 +8,8 @@ import textwrap
 import time
 from collections.abc import Sequence
 
-from waypost.message.dsn_fields import neutral, printable
 from waypost.message.decoded_words import decode_value
+from waypost.message.dsn_fields import neutral, printable
 from waypost.message.headers import HeaderBlock
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import Micros, format_trace_id

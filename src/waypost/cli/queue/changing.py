@@ -11,6 +11,7 @@ import click
 from waypost.cli.frame import config_option, confirm, run_with_storage
 from waypost.cli.progress import load_bar, progress
 from waypost.cli.queue.choosing import Choice, choosing_options
+from waypost.cli.terminal import echo
 from waypost.cli.times import now
 
 if TYPE_CHECKING:
@@ -81,12 +82,12 @@ def change_all(
 
     matching = run_with_storage(settings, count)
     if dry_run:
-        click.echo(f"{entries_text(matching)} would be {done}.")
+        echo(f"{entries_text(matching)} would be {done}.")
         return
     with progress(doing, matching) as bar:
         changed = run_with_storage(settings, work)
     rest = f" of {matching} that match" if changed != matching else ""
-    click.echo(f"{entries_text(changed)}{rest} {'was' if changed == 1 else 'were'} {done}.")
+    echo(f"{entries_text(changed)}{rest} {'was' if changed == 1 else 'were'} {done}.")
 
 
 def ask(settings: Settings, choice: Choice, deed: str, yes: bool, dry_run: bool) -> None:

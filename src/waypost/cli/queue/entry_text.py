@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from waypost.cli.frame import printable
+from waypost.cli.terminal import printable
 from waypost.cli.times import iso_time, local_time, span_text
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from waypost.cli.frame import config_option, fail, json_option, print_json, print_table, run_with_storage
+from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
 from waypost.cli.queue.choosing import ENTRY, Choice, choosing_options
 from waypost.cli.queue.entry_text import COLUMNS, json_of, json_of_stats, lines_of, row_of
+from waypost.cli.terminal import echo, print_table
 from waypost.cli.times import now, span_text
 
 if TYPE_CHECKING:
@@ -36,21 +37,21 @@ def list_entries(settings: Settings, choice: Choice, limit: int | None, as_json:
             if most and listed >= most:
                 return found, await storage.queue.count(choice.filter, now=when) - listed
             if as_json:  # printed as it is read: a million entries need no memory
-                click.echo(("[" if not listed else ",") + "\n  " + json.dumps(json_of(entry)), nl=False)
+                echo(("[" if not listed else ",") + "\n  " + json.dumps(json_of(entry)), nl=False)
             else:
                 found.append(entry)
             listed += 1
         if as_json and not listed:
-            click.echo("[", nl=False)
+            echo("[", nl=False)
         return found, 0
 
     found, more = run_with_storage(settings, work)
     if as_json:
-        click.echo("\n]")
+        echo("\n]")
         return
     print_table(COLUMNS, [row_of(entry, when) for entry in found])
     if more > 0:
-        click.echo(f"and {more} more; `--limit 0` lists all", err=True)
+        echo(f"and {more} more; `--limit 0` lists all", err=True)
 
 
 @click.command()
@@ -78,9 +79,9 @@ def show(settings: Settings, entries: tuple[int, ...], choice: Choice, as_json: 
         fail("no entry matches")
     for number, entry in enumerate(found):
         if number:
-            click.echo()
+            echo()
         for name, value in lines_of(entry, when):
-            click.echo(f"{name:<16}{value}")
+            echo(f"{name:<16}{value}")
 
 
 @click.command()
@@ -97,9 +98,9 @@ def stats(settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json(json_of_stats(found))
         return
-    click.echo(summary(found, when))
+    echo(summary(found, when))
     if found.largest:
-        click.echo()
+        echo()
         print_table(
             ("destination", "entries", "held", "oldest", "next", "last error"),
             [

@@ -9,6 +9,7 @@ import click
 
 from waypost.cli.frame import WORKER
 from waypost.cli.queue.changing import ask, change_all, changing_options, yes_option
+from waypost.cli.terminal import echo
 from waypost.cli.times import now
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def give_up(settings: Settings, choice: Choice, dry_run: bool, reason: str, yes:
         )
         for entry in entries:
             if entry.damage is not None:
-                click.echo(f"entry {entry.id} stays: {entry.damage}, so nobody could be told of it", err=True)
+                echo(f"entry {entry.id} stays: {entry.damage}, so nobody could be told of it", err=True)
         whole = [entry for entry in entries if entry.damage is None]
         outcomes = [await return_entry(entry, reporter=reporter, words=reason, now=now()) for entry in whole]
         try:

@@ -1,0 +1,117 @@
+"""Words on a terminal, or in a file that stands in its place: nothing in them can steer it, and none is refused.
+
+Messages, addresses, replies and names of files are written by others. They may hold control characters, characters that
+turn text around, halves of characters, and letters that the charset of the terminal lacks.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from typing import TextIO
+
+import click
+
+from waypost.message.escape import escape
+
+_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = frozenset("\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}")
+_NARROWEST = 8  # columns that a column of a table keeps
+
+
+def echo(text: str = "", *, err: bool = False, nl: bool = True, joiners: bool = False) -> None:
+    """Print lines, each as `printable` gives it; `err` on the standard error stream."""
+    stream = sys.stderr if err else sys.stdout
+    lines = text.split("\n")
+    click.echo("\n".join(printable(line, stream, joiners=joiners) for line in lines), file=stream, nl=nl)
+
+
+def printable(text: str, stream: TextIO | None = None, *, joiners: bool = False) -> str:
+    """Return a text with escapes for control and format characters, and for what the stream's charset lacks.
+
+    `joiners` leaves those two alone that belong to words of some languages: for text that is read, not for addresses
+    that are compared. The stream is standard output unless another is given.
+    """
+    if not text.isprintable():
+        keep: Collection[str] = _JOINERS if joiners else ()
+        text = "".join(escape(c) if unicodedata.category(c) in _STEERING and c not in keep else c for c in text)
+    if text.isascii():
+        return text
+    charset = getattr(sys.stdout if stream is None else stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(charset)
+    except UnicodeEncodeError:
+        return text.encode(charset, "backslashreplace").decode(charset)
+    return text
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    shrink: Collection[str] = (),
+    joiners: bool = False,
+) -> None:
+    """Print rows under their columns' names, aligned, whole numbers to the right; None shows as nothing.
+
+    On a terminal, the columns in `shrink` are cut where lines would be longer than it is wide. `joiners` as in
+    `printable`.
+    """
+    given = [list(row) for row in rows]
+    cells = [[printable("" if value is None else str(value), joiners=joiners) for value in row] for row in given]
+    widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
+    most = _terminal_width()
+    if most is not None:
+        _narrow(widths, [k for k, name in enumerate(columns) if name in shrink], most)
+    right = [bool(given) and all(isinstance(row[k], int | None) for row in given) for k in range(len(columns))]
+    for line in [list(columns), *cells]:
+        padded = []
+        for cell, width, to_right in zip(line, widths, right, strict=True):
+            shown = _cut(cell, width)
+            space = " " * (width - _width(shown))
+            padded.append(space + shown if to_right else shown + space)
+        echo("  ".join(padded).rstrip(), joiners=joiners)
+
+
+def _narrow(widths: list[int], columns: list[int], most: int) -> None:
+    """Take from the widest of these columns until a line fits, or each has the least that it needs."""
+    excess = sum(widths) + 2 * (len(widths) - 1) - most
+    while excess > 0:
+        wide = [k for k in columns if widths[k] > _NARROWEST]
+        if not wide:
+            return
+        widest = max(wide, key=lambda k: widths[k])
+        widths[widest] -= 1
+        excess -= 1
+
+
+def _terminal_width() -> int | None:
+    """Return the columns of the terminal; None where no terminal sets a limit."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _cut(text: str, width: int) -> str:
+    """Return as much of a text as fits, with an ellipsis where something is missing."""
+    if _width(text) <= width:
+        return text
+    mark = printable("\N{HORIZONTAL ELLIPSIS}")
+    mark = mark if len(mark) == 1 else "..."
+    kept, used = [], len(mark)
+    for character in text:
+        used += _width(character)
+        if used > width:
+            break
+        kept.append(character)
+    return "".join(kept) + mark
+
+
+def _width(text: str) -> int:
+    """Return the columns that a terminal uses for a text."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
