@@ -1,5 +1,6 @@
 """Messages as a person reads them: whatever is in them, something can be shown."""
 
+import base64
 import time
 from email.message import EmailMessage
 
@@ -80,6 +81,128 @@ def test_reports_show_their_human_part_and_name_the_rest() -> None:
     read = read_message(report)
     assert read.text == "It came back."
     assert len(read.attachments) == 2 and "message/rfc822" in read.attachments[1]
+
+
+def part(kind: str, body: str, *more: str) -> str:
+    """One part of a multipart, with further fields."""
+    return "\r\n".join([f"Content-Type: {kind}", *more, "", body])
+
+
+def mixed(*parts: str, kind: str = "multipart/mixed", boundary: str = "b") -> str:
+    """A multipart, as the text of a part or of a whole message."""
+    inner = "".join(f"--{boundary}\r\n{each}\r\n" for each in parts)
+    return part(f"{kind}; boundary={boundary}", f"{inner}--{boundary}--\r\n")
+
+
+PLAIN = part("text/plain", "plain text")
+HTML = part("text/html", "<p>html text</p>")
+IMAGE = part("image/png", "iVBORw==", "Content-Transfer-Encoding: base64")
+LETTER = "From: eve@x.test\r\nSubject: inner\r\n\r\ninner text"
+
+
+@pytest.mark.parametrize(
+    ("message", "texts", "listed"),
+    [
+        (mixed(PLAIN, part("text/plain", "list footer")), ["plain text\nlist footer"], []),
+        (
+            mixed(PLAIN, IMAGE, part("text/plain", "after")),
+            ["plain text\nafter"],
+            ["without a name (image/png, 4 octets)"],
+        ),
+        (mixed(PLAIN, part("text/x-patch", "--- a\r\n+++ b")), ["plain text", "--- a\n+++ b"], []),
+        (mixed(PLAIN, part("text/csv", "1,2")), ["plain text", "1,2"], []),
+        (mixed(PLAIN, part("text/calendar", "BEGIN:VCALENDAR")), ["plain text", "BEGIN:VCALENDAR"], []),
+        (mixed(PLAIN, part("text/rfc822-headers", "From: x")), ["plain text", "From: x"], []),
+        (part("text/calendar; method=REQUEST", "BEGIN:VCALENDAR"), ["BEGIN:VCALENDAR"], []),
+        (part('text/plain; name="letter.txt"', "only text"), ["only text"], []),
+        (part("text/plain", "only text", "Content-Disposition: inline; filename=x"), ["only text"], []),
+        (part("message/rfc822", LETTER), ["From: eve@x.test", "Subject: inner", "inner text"], []),
+        (mixed(PLAIN, part("message/rfc822", LETTER)), ["plain text\n---", "Subject: inner", "inner text"], []),
+        (
+            mixed(PLAIN, part("message/rfc822", LETTER, "Content-Disposition: attachment; filename=a.eml")),
+            ["plain text", "inner text"],
+            ["a.eml (message/rfc822, 46 octets)"],
+        ),
+        (
+            mixed(
+                part("message/rfc822", base64.b64encode(LETTER.encode()).decode(), "Content-Transfer-Encoding: base64")
+            ),
+            ["Subject: inner", "inner text"],
+            [],
+        ),
+        (mixed(part("text/plain", " "), HTML, kind="multipart/alternative"), ["html text"], []),
+        (mixed(PLAIN, HTML, kind="multipart/alternative"), ["plain text"], []),
+        (
+            mixed(PLAIN, HTML, part("text/calendar", "BEGIN:VCALENDAR"), kind="multipart/alternative"),
+            ["plain text"],
+            ["without a name (text/calendar, 15 octets)"],
+        ),
+        (
+            mixed(
+                part("text/plain", ""),
+                mixed(HTML, IMAGE, kind="multipart/related", boundary="c"),
+                kind="multipart/alternative",
+            ),
+            ["html text"],
+            ["without a name (image/png, 4 octets)"],
+        ),
+        (
+            mixed(PLAIN, mixed(HTML, IMAGE, kind="multipart/related", boundary="c"), kind="multipart/alternative"),
+            ["plain text"],
+            ["without a name (image/png, 4 octets)"],
+        ),
+        (mixed(HTML, part("text/plain", "list footer")), ["html text\nlist footer"], []),
+        (
+            mixed(PLAIN, part("text/plain", "secret", "Content-Disposition: attachment")),
+            ["plain text"],
+            ["without a name (text/plain, 6 octets)"],
+        ),
+        (
+            mixed(PLAIN, part("text/plain", "x", "Content-Disposition: from-the-future")),
+            ["plain text"],
+            ["without a name (text/plain, 1 octets)"],
+        ),
+        (mixed(part("message/rfc822", LETTER), kind="multipart/digest"), ["Subject: inner", "inner text"], []),
+        (part("multipart/mixed; boundary=nowhere", "text without parts"), ["text without parts"], []),
+        (
+            mixed(PLAIN, part("application/pgp-signature", "sig"), kind="multipart/signed"),
+            ["plain text"],
+            ["without a name (application/pgp-signature, 3 octets)"],
+        ),
+        ("Hello Bob,\r\n\r\nhow are you?", ["Hello Bob,\n\nhow are you?"], []),
+        ("just words", ["just words"], []),
+        ("Subject: x\r\nno blank line", ["no blank line"], []),
+        ("Subject: only a header", [""], []),
+        ("\r\nno header", ["no header"], []),
+        (
+            part("text/html", "<meta charset=koi8-r><p>\u041f\u0440\u0438\u0432\u0435\u0442"),
+            ["\u041f\u0440\u0438\u0432\u0435\u0442"],
+            [],
+        ),
+    ],
+)
+def test_inline_text_is_shown_in_order_and_what_is_not_shown_is_listed(
+    message: str, texts: list[str], listed: list[str]
+) -> None:
+    read = read_message(message.encode("koi8-r" if "koi8-r" in message else "utf-8"))
+    position = 0
+    for text in texts:
+        found = read.text.find(text, position)
+        assert found >= 0, (text, read.text)
+        position = found + len(text)
+    assert list(read.attachments) == listed
+    assert "secret" not in read.text
+
+
+def test_latin_1_without_a_charset_is_read_in_the_body_as_in_the_subject() -> None:
+    read = read_message(b"Subject: caf\xe9\r\n\r\nGr\xfc\xdfe \x93x\x94")
+    assert read.fields == (("Subject", "caf\u00e9"),) and read.text == "Gr\u00fc\u00dfe \u201cx\u201d"
+    assert read_message("\r\nGr\u00fc\u00dfe".encode()).text == "Gr\u00fc\u00dfe"
+
+
+def test_a_field_that_is_folded_with_a_tab_has_a_space() -> None:
+    assert read_message(b"Subject: one\r\n\ttwo\r\n\r\n").fields == (("Subject", "one two"),)
+    assert summarize(b"Subject: one\r\n\ttwo\r\n").subject == "one two"
 
 
 def test_a_message_that_breaks_the_parser_is_shown_as_it_is() -> None:

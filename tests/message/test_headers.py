@@ -1,9 +1,10 @@
 """Header blocks over their octets (RFC 5322 2.2)."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.message.headers import HeaderBlock, find_header_end, message_id_of
+from waypost.message.headers import HeaderBlock, fields_end, find_header_end, message_id_of
 
 BLOCK = b"From: a@b.test\r\nSubject: one\r\n\ttwo\r\nX-Empty:\r\nfrom : c@d.test\r\n\r\nFrom: not this\r\n"
 
@@ -89,3 +90,20 @@ def test_what_is_left_without_a_field_has_the_other_fields_unchanged(data: bytes
     rest = HeaderBlock(headers.without({b"bcc"}))
     kept = [headers.data[f.start : f.end] for f in headers.fields if f.name != b"bcc"]
     assert [rest.data[f.start : f.end] for f in rest.fields if f.name != b"bcc"][: len(kept)] == kept
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        (b"A: x\r\nB: y\r\n\r\nbody", b"A: x\r\nB: y"),
+        (b"\r\nbody\r\n\r\nmore", b""),
+        (b"A: x\r\n folded\r\nthis is the body\r\n", b"A: x\r\n folded"),
+        (b"A: x\r\nB: y\r\n", b"A: x\r\nB: y"),
+        (b"A: x\r\nB: y", b"A: x\r\nB: y"),
+        (b"A: x\r\nno field\r\nB: y\r\n\r\nbody", b"A: x\r\nno field\r\nB: y"),
+        (b"no field", b""),
+        (b"", b""),
+    ],
+)
+def test_a_header_ends_at_the_blank_line_or_where_the_fields_do(content: bytes, header: bytes) -> None:
+    assert content[: fields_end(content)] == header

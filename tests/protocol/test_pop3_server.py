@@ -26,7 +26,7 @@ from waypost.protocol.pop3.events import (
 )
 from waypost.protocol.pop3.maildrop import Maildrop
 from waypost.protocol.pop3.server import Pop3Options, Pop3Server
-from waypost.protocol.pop3.surrogate import header_of, surrogate
+from waypost.protocol.pop3.surrogate import surrogate
 
 MECHANISMS = ("SCRAM-SHA-256", "PLAIN")
 MESSAGES = [
@@ -518,23 +518,6 @@ def test_a_very_large_header_is_not_read_for_addresses() -> None:
 )
 def test_each_kind_of_field_keeps_what_ascii_can_say(field: str, expected: str) -> None:
     assert surrogate(field.encode()).decode() == expected
-
-
-@pytest.mark.parametrize(
-    ("content", "header"),
-    [
-        (b"A: x\r\nB: y\r\n\r\nbody", b"A: x\r\nB: y"),
-        (b"\r\nbody\r\n\r\nmore", b""),
-        (b"A: x\r\n folded\r\nthis is the body\r\n", b"A: x\r\n folded"),
-        (b"A: x\r\nB: y\r\n", b"A: x\r\nB: y"),
-        (b"A: x\r\nB: y", b"A: x\r\nB: y"),
-        (b"A: x\r\nno field\r\nB: y\r\n\r\nbody", b"A: x\r\nno field\r\nB: y"),
-        (b"no field", b""),
-        (b"", b""),
-    ],
-)
-def test_a_header_ends_at_the_blank_line_or_where_the_fields_do(content: bytes, header: bytes) -> None:
-    assert content[: header_of(content)] == header
 
 
 @given(

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
+from waypost.message.headers import fields_end
 from waypost.protocol.canonical import UNMEASURED, CanonicalLines
-from waypost.protocol.pop3.surrogate import header_of, surrogate
+from waypost.protocol.pop3.surrogate import surrogate
 from waypost.storage import Mailboxes, MailboxMessage, StorageError, StoredMessage
 
 MAX_HEADER = 1024 * 1024
@@ -36,7 +37,7 @@ class SentForm:
     def opening(self, octets: bytes) -> bytes:
         """Return what is sent for the beginning of the message, which holds its whole header."""
         if self.header:
-            end = header_of(octets)
+            end = fields_end(octets)
             return octets if end > MAX_HEADER else surrogate(octets[:end]) + octets[end:]
         return surrogate(self.head) + octets[len(self.head) :] if self.head else octets
 

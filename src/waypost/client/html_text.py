@@ -1,56 +1,177 @@
-"""The text of HTML for a person without a browser: no scripts, no styles, a line for each block.
+"""The text of HTML for a person without a browser: a line for each block, and where each link leads.
 
-It is no HTML parser: one pass over the tags, in linear time, whatever is malformed. Python's own takes time that grows
-with the square of the length for markup that does not end, and fails on some.
+The markup is read by `justhtml`, as HTML5 defines it, in one pass without a tree: in a tree, tags within tags cost time
+that grows with the square of their number. What no browser shows (scripts, styles, comments) is not shown here.
 """
 
-import html
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
-_SILENT = frozenset({"script", "style", "head", "title"})
-_BLOCKS = frozenset({"p", "div", "br", "tr", "li", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "table"})
-_NAME = re.compile(r"/?[A-Za-z][A-Za-z0-9]*+")
-_SPACE = re.compile(r"\s++")
+from justhtml import stream
+
+MOST_CHARACTERS = 1 << 20
+"""Characters of a document that are read: some seconds of work at worst."""
+
+_SILENT = frozenset({"script", "style", "title", "iframe"})
+_BLOCKS = frozenset(
+    {
+        *("address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "div", "dl", "dt"),
+        *("fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr"),
+        *("legend", "li", "main", "nav", "ol", "option", "p", "pre", "section", "summary", "table", "tbody", "tfoot"),
+        *("thead", "tr", "ul"),
+    }
+)
+_PARAGRAPHS = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre"})
+_CELLS = frozenset({"td", "th"})
+_CELL = "\0"  # stands between cells; no text of HTML holds it
+_MOST_READINGS = 4
+_LONGEST_LINK = 2000
 _ZEROS = re.compile(r"(&#[xX]?)0++")
-_LONG_REFERENCE = re.compile(r"&#[xX]?0*+([0-9A-Fa-f]{8})[0-9A-Fa-f]*+")
+_LONG_REFERENCE = re.compile(r"&#(?:[xX][0-9A-Fa-f]{9}[0-9A-Fa-f]*+|[0-9]{9}[0-9]*+)")
+_MARKUP = re.compile(r"<[A-Za-z/!]")
+_META_CHARSET = re.compile(rb"<meta\b[^>]{0,500}?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:+-]{1,40})", re.IGNORECASE)
+_WHERE_META_STANDS = 4096  # octets; HTML asks for 1024
 
 
 def text_of_html(source: str) -> str:
     """Return the text of an HTML document, its entities resolved, with a line end behind it."""
-    pieces: list[str] = []
-    silent, position = 0, 0
-    while position < len(source):
-        begin = source.find("<", position)
-        if begin < 0:
-            begin = len(source)
-        if not silent and begin > position:
-            pieces.append(_words(source[position:begin]))
-        name, position = _tag(source, begin)
-        if name.removeprefix("/") in _SILENT:
-            silent = max(0, silent - 1) if name.startswith("/") else silent + 1
-        elif not silent and name == "<":
-            pieces.append(name)
-        elif not silent and (name in _BLOCKS or name == "/p"):
-            pieces.append("\n")
-    lines = [" ".join(line.split()) for line in "".join(pieces).split("\n")]
-    kept = [line for index, line in enumerate(lines) if line or (index and lines[index - 1])]
-    return "\n".join(kept).strip() + "\n"
+    # Numbers of thousands of digits are no characters, and slow to read.
+    short = _LONG_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", _ZEROS.sub(r"\g<1>0", source[:MOST_CHARACTERS]))
+    writer = _Writer()
+    for kind, data in _events(short):
+        if kind == "text":
+            writer.text(data)
+        elif kind == "start":
+            writer.start(data[0], data[1])
+        else:
+            writer.end(data)
+    return writer.finish()
 
 
-def _tag(source: str, begin: int) -> tuple[str, int]:
-    """Return the name of the tag that begins here, in lower case, with its slash, and where it ends.
+def charset_of_html(octets: bytes) -> str | None:
+    """Return the charset that a document names in its `<meta>`, or by its byte order mark; None when it names none."""
+    if octets.startswith(b"\xef\xbb\xbf"):
+        return "utf-8"
+    if octets.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    match = _META_CHARSET.search(octets[:_WHERE_META_STANDS])
+    if match is None:
+        return None
+    charset = match[1].decode()
+    return "utf-8" if charset.lower().startswith("utf-16") else charset  # else nobody could have read the tag
 
-    "<" is no tag but text; "" is a comment or a declaration. One that does not end takes all that follows.
+
+def _events(source: str) -> Iterator[tuple[str, Any]]:
+    """Yield the tags and texts of a document.
+
+    An element without an end, whose text is no markup, takes all that follows: a title, a style. What looks like markup
+    in it is the message, and is read as such.
     """
-    if source.startswith("<!--", begin):
-        end = source.find("-->", begin + 4)
-        return "", end + 3 if end >= 0 else len(source)
-    match = _NAME.match(source, begin + 1)
-    if match is None and not source.startswith(("<!", "<?", "</"), begin):
-        return "<" if begin < len(source) else "", begin + 1
-    end = source.find(">", begin)
-    return match[0].lower() if match else "", end + 1 if end >= 0 else len(source)
+    for _ in range(_MOST_READINGS):
+        opened, rest = "", ""
+        for kind, data in cast(Iterator[tuple[str, Any]], stream(source)):
+            if kind == "start":
+                opened, rest = data[0], ""
+            elif kind == "text" and opened in _SILENT:
+                rest = data
+            elif kind == "end":
+                opened, rest = "", ""
+            if kind in ("start", "end", "text"):
+                yield kind, data
+        if not _MARKUP.search(rest):
+            return
+        yield "end", opened
+        source = rest
 
 
-def _words(text: str) -> str:
-    return html.unescape(_LONG_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", _ZEROS.sub(r"\g<1>0", _SPACE.sub(" ", text))))
+class _Writer:
+    """Gathers the lines of a text."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._line: list[str] = []
+        self._silent = False
+        self._pre = 0
+        self._link = ""  # where the link leads in which we are
+        self._label: list[str] = []
+
+    def text(self, text: str) -> None:
+        """Add text."""
+        if self._silent:
+            return
+        if self._link:
+            self._label.append(text)
+        text = text.replace(_CELL, "")
+        if not self._pre:
+            self._line.append(text)
+            return
+        *whole, last = text.split("\n")
+        for line in whole:
+            self._line.append(line)
+            self._break()
+        self._line.append(last)
+
+    def start(self, tag: str, attributes: Mapping[str, str | None]) -> None:
+        """A tag begins an element."""
+        if tag in _SILENT:
+            self._silent = True
+        elif tag == "br":
+            self._break()
+        elif tag in _CELLS:
+            self._line.append(_CELL)
+        elif tag in _BLOCKS:
+            self._fresh_line()
+            if tag in _PARAGRAPHS and self._lines:
+                self._break()
+            self._pre += tag == "pre"
+        elif tag == "a":
+            self._leave_link()
+            self._link = "".join((attributes.get("href") or "").split())[:_LONGEST_LINK]
+        elif tag == "img" and (attributes.get("alt") or "").strip():
+            self.text(f"[{attributes['alt']}]")
+
+    def end(self, tag: str) -> None:
+        """A tag ends an element."""
+        if tag in _SILENT:
+            self._silent = False
+        elif tag in _BLOCKS:
+            self._fresh_line()
+            self._pre = max(0, self._pre - (tag == "pre"))
+        elif tag == "a":
+            self._leave_link()
+
+    def finish(self) -> str:
+        """Return the text, without more than one blank line in a row."""
+        self._leave_link()
+        self._break()
+        lines = self._lines
+        kept = [line for index, line in enumerate(lines) if line or (index and lines[index - 1])]
+        return "\n".join(kept).strip("\n") + "\n"
+
+    def _leave_link(self) -> None:
+        """Tell where a link leads, unless its text does."""
+        link, label = self._link, " ".join("".join(self._label).split())
+        self._link, self._label = "", []
+        if not link or link.startswith("#") or label in (link, link.removeprefix("mailto:")):
+            return
+        told = f" <{link}>"
+        if self._lines and not "".join(self._line).strip():
+            self._lines[-1] += told if self._lines[-1] else told[1:]
+        else:
+            self._line.append(told)
+
+    def _fresh_line(self) -> None:
+        if "".join(self._line).strip(_CELL + " \t\r\n\f\xa0"):
+            self._break()
+        else:
+            self._line.clear()
+
+    def _break(self) -> None:
+        line = "".join(self._line)
+        self._line.clear()
+        if self._pre:
+            self._lines.append(line.replace(_CELL, "  ").rstrip())
+            return
+        cells = (" ".join(cell.split()) for cell in line.split(_CELL))
+        self._lines.append("  ".join(cell for cell in cells if cell))

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 # A name with its colon if there is one, then everything up to the line end that no folding follows (RFC 5322 2.2.3).
 _FIELD = re.compile(rb"(?:([!-9;-~]++)[ \t]*+:)?((?:[^\r]++|\r(?!\n)|\r\n[ \t])*+)(?:\r\n)?+")
+_END_OF_FIELD = re.compile(rb"\r\n(?![ \t])")
+_FIELD_NAME = re.compile(rb"[!-9;-~]++[ \t]*+:")
 _MESSAGE_ID = re.compile(rb"<[^<>\s]++>")
 _LONGEST_ID = 998  # octets: a line of RFC 5322 2.1.1
 
@@ -23,6 +25,24 @@ def find_header_end(data: bytes | bytearray, start: int = 0) -> int | None:
         return 2
     found = data.find(b"\r\n\r\n", max(0, start - 3))
     return None if found < 0 else found + 4
+
+
+def fields_end(content: bytes) -> int:
+    """Return how many octets of a content are its header: up to the blank line, which is not counted.
+
+    Where there is no blank line, the header ends at the first line that is no field (RFC 5322 2.1).
+    """
+    if content.startswith(b"\r\n"):
+        return 0
+    end = content.find(b"\r\n\r\n")
+    if end >= 0:
+        return end
+    position = 0
+    for line in _END_OF_FIELD.split(content):
+        if not _FIELD_NAME.match(line):
+            return max(0, position - 2)
+        position += len(line) + 2
+    return len(content)
 
 
 class Field(NamedTuple):

@@ -14,7 +14,6 @@ from waypost.message.encoded_words import encoded_words, fold
 from waypost.protocol.pop3.surrogate_people import address_in_ascii, people_tokens
 
 _END_OF_FIELD = re.compile(rb"\r\n(?![ \t])")
-_FIELD_NAME = re.compile(rb"[!-9;-~]++[ \t]*+:")
 _FOR = re.compile(r"\s++for\s++[^;]*+(?=;)", re.IGNORECASE)
 _QUOTED_PARAMETER = re.compile(r'([!#$%&+.^_`{|}~0-9A-Za-z-]++)=(?:"((?:[^"\\]++|\\.)*+)"|([^\s;"]++))')
 _PEOPLE = frozenset(
@@ -43,24 +42,6 @@ def surrogate(header: bytes) -> bytes:
     if len(header) > _LARGEST:
         return _replaced(header)
     return b"\r\n".join(field if field.isascii() else _field(field) for field in _END_OF_FIELD.split(header))
-
-
-def header_of(content: bytes) -> int:
-    """Return how many octets of a content are its header: up to the blank line, which is not counted.
-
-    Where there is no blank line, the header ends at the first line that is no field (RFC 5322 2.1).
-    """
-    if content.startswith(b"\r\n"):
-        return 0
-    end = content.find(b"\r\n\r\n")
-    if end >= 0:
-        return end
-    position = 0
-    for field in _END_OF_FIELD.split(content):
-        if not _FIELD_NAME.match(field):
-            return max(0, position - 2)
-        position += len(field) + 2
-    return len(content)
 
 
 def _replaced(octets: bytes) -> bytes:
