@@ -18,11 +18,12 @@ _NEVER = {
     "_sha512": "hashlib without OpenSSL",
     "_blake2": "hashlib without OpenSSL",
     "encodings.mbcs": "Windows",
-    "dns._asyncio_backend": "another resolver than ours drives its sockets",
-    "dns._trio_backend": "another resolver than ours drives its sockets",
     "cryptography.hazmat.backends.openssl.backend": "keys and certificates are made by commands",
     "tracemalloc": "for who traces memory",
     "concurrent.futures.process": "work is done in threads",
+    "email.parser": "messages are read by waypost.message",
+    "importlib.abc": "setuptools, where Python is older than 3.12",
+    "importlib.metadata": "for who asks for a version",
     "email.generator": "no worker writes an EmailMessage",
     "email.policy": "no worker writes an EmailMessage",
     "tomllib": "the configuration is read by the supervisor",
@@ -91,7 +92,7 @@ def test_no_module_that_a_worker_holds_imports_another_later() -> None:
 
 
 _CONFINED = """
-    import json, pkgutil, sys, tempfile, time
+    import json, sys, tempfile, time
     from pathlib import Path
 
     import waypost.service.worker
@@ -104,7 +105,6 @@ _CONFINED = """
     from waypost.service.confinement import Reach, Unconfined, confine
     from waypost.service.preload import preload
     from waypost.service.privileges import harden
-    import dns.message, dns.rdatatype, dns.rdtypes
 
     names = sorted({*aliases, *aliases.values(), *CHARSETS, *ALIASES, *sys.argv[1:]} - {"mbcs", "oem", "dbcs", "ansi"})
     known = [name for name in names if is_charset(name)]  # in this process only to know the names
@@ -115,12 +115,9 @@ _CONFINED = """
     encodings._cache.clear()
 
     preload()
-    types = {module.name for module in pkgutil.walk_packages(dns.rdtypes.__path__, "dns.rdtypes.")}
-
     class Blind:
         def find_spec(self, name, path=None, target=None):
-            if not name.startswith("dns.rdtypes.") or name in types:  # dnspython has no module for most types
-                late.append(name)
+            late.append(name)
             raise ImportError(f"{name} is imported after the confinement")
     late = []
     sys.meta_path.insert(0, Blind())
@@ -137,16 +134,6 @@ _CONFINED = """
             decode_charset(octets, name)
         decode_value(b"=?" + name.encode() + b"?B?z/Do4uXy?= =?utf-8?q?=C3?=")
     Address.parse("x@h\\u00e9.example").domain_key
-    for kind in dns.rdatatype.RdataType:
-        try:
-            dns.rdata.from_wire(dns.rdataclass.IN, kind, bytes(40), 0, 40)
-        except Exception:
-            pass  # forty zeros are no record of every type
-    for opcode in range(16):
-        try:
-            dns.message.from_wire(bytes([0, 1, 0x80 | opcode << 3, 0]) + bytes(8))
-        except Exception:
-            pass
     time.strptime("2026", "%Y")
     try:
         raise ValueError("quoted")
@@ -157,7 +144,7 @@ _CONFINED = """
 """
 
 
-def test_every_codec_and_every_type_of_record_is_there_after_the_confinement() -> None:
+def test_every_codec_is_there_after_the_confinement() -> None:
     more = ("windows-1251", "koi8-r", "iso-2022-jp", "gb18030", "big5", "euc-kr", "shift_jis", "euc-jp", "iso-8859-8-i")
     found = json.loads(run(_CONFINED, *more))
     assert found["failed"] == [] and found["late"] == [] and found["known"] > 200

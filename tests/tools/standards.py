@@ -135,6 +135,7 @@ RFCS: tuple[tuple[str, tuple[tuple[int, str, str, str], ...]], ...] = (
             (2047, "Encoded words", FULL, "written and read; added where a submission has raw UTF-8"),
             (2049, "MIME: canonical form", PARTLY, "CRLF lines in POP3, whatever is stored"),
             (2183, "Content-Disposition", PARTLY, "the disposition and the file name"),
+            (2387, "multipart/related", PARTLY, "the first part is shown"),
             (2231, "Parameter values", PARTLY, "parameters with a character set, and in pieces"),
             (3339, "Date and time", PARTLY, "in HOLDUNTIL"),
             (4155, "The mbox format", PARTLY, "its first line is left out of a submission"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from waypost.client.html_text import MOST_CHARACTERS, charset_of_html, text_of_html
 from waypost.message.charset import decode_charset, decode_undeclared
-from waypost.message.encoded_words import decode_value
+from waypost.message.decoded_words import decode_value
 from waypost.message.structure import Part, scan_structure
 from waypost.message.transfer_encoding import decode_transfer
 
