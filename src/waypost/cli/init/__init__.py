@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.addresses import address_key
-from waypost.cli.frame import called_as, fail, load_settings, printable
+from waypost.cli.frame import called_as, fail, load_settings
 from waypost.cli.init import discovery, files, first_account, machine
 from waypost.cli.init.records import record_lines, records
+from waypost.cli.terminal import echo, printable
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -175,12 +176,12 @@ def _write(directory: Path, hostname: str, domains: tuple[str, ...]) -> None:
         made = files.write_files(directory, hostname, domains)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    click.echo(f"Written: {directory / 'waypost.toml'}")
-    click.echo(f"Made:    {directory / 'data'}")
+    echo(f"Written: {directory / 'waypost.toml'}")
+    echo(f"Made:    {directory / 'data'}")
     for pair in made:
         key = pair.certificate.name.replace("cert", "key")
         note = f" ({pair.note})" if pair.note else ""
-        click.echo(f"{pair.how + ':':<8} {pair.certificate} and {key}{note}")
+        echo(f"{pair.how + ':':<8} {pair.certificate} and {key}{note}")
 
 
 # -- the steps outside -----------------------------------------------------------------------------------------
@@ -229,9 +230,9 @@ class _Steps:
             return
         if not exists:
             machine.make_user(name)
-            click.echo(f"Made:    the user {name}")
+            echo(f"Made:    the user {name}")
         machine.give_data(data, name)
-        click.echo(f"Given:   {data} to {name}")
+        echo(f"Given:   {data} to {name}")
 
     def _unit(self) -> None:
         system, wishes = self._wishes.system, self._wishes
@@ -255,7 +256,7 @@ class _Steps:
         if wanted:
             machine.install_unit(system, text)
             self.unit = True
-            click.echo(f"Made:    {system.unit}")
+            echo(f"Made:    {system.unit}")
 
     def _account(self) -> None:
         wishes = self._wishes
@@ -268,7 +269,7 @@ class _Steps:
         key = address_key(address)
         try:
             if first_account.account_exists(self._config, key):
-                click.echo(f"Kept:    the account {key}")
+                echo(f"Kept:    the account {key}")
                 self.account = key
                 return
             password, generated = self._password(key)
@@ -281,9 +282,9 @@ class _Steps:
                 first_account.password_file(self._config.parent, key).unlink()
             raise machine.StepFailed(str(error)) from None
         self.account = key
-        click.echo(f"Made:    the account {key}")
+        echo(f"Made:    the account {key}")
         if generated and wishes.asks:
-            click.echo(f"\n  Its password, shown this once: {password}\n")
+            echo(f"\n  Its password, shown this once: {password}\n")
 
     def _password(self, address: str) -> tuple[str, bool]:
         """Return the password, and whether it was generated and still has to be shown."""
@@ -303,7 +304,7 @@ class _Steps:
             raise machine.StepFailed(f"{error.filename} exists already; remove it, or use --password-stdin") from None
         except OSError as error:
             raise machine.StepFailed(f"{error.filename}: {error.strerror}") from None
-        click.echo(f"Written: {path} (the password; remove it when you have read it)")
+        echo(f"Written: {path} (the password; remove it when you have read it)")
         return password, True
 
     def _start(self) -> None:
@@ -316,7 +317,7 @@ class _Steps:
         if self._wanted(wishes.start, "Start the service now, and at each boot?"):
             machine.start()
             self.started = True
-            click.echo("Started: waypost; `waypost status` shows how it is")
+            echo("Started: waypost; `waypost status` shows how it is")
 
 
 # -- what is printed -------------------------------------------------------------------------------------------
@@ -324,9 +325,9 @@ class _Steps:
 
 def _check_dns(hostname: str, found: discovery.Machine) -> discovery.Looked:
     looked = discovery.look_up(hostname, found.addresses)
-    click.echo("\nDNS and addresses:")
+    echo("\nDNS and addresses:")
     for line in discovery.findings(hostname, found, looked):
-        click.echo(printable(f"  {line}"))
+        echo(printable(f"  {line}"))
     return looked
 
 
@@ -336,17 +337,17 @@ def _print_records(settings: Settings, found: discovery.Machine | None, looked: 
     known = [*(found.addresses if found else ()), *(looked.forward or () if looked else ())]
     addresses = [address for address in dict.fromkeys(known) if is_public(address)]
     missing = "" if addresses else ", with this host's public address for 192.0.2.1 (and an AAAA record if it has IPv6)"
-    click.echo(f"\nPublish in DNS{missing}:")
+    echo(f"\nPublish in DNS{missing}:")
     for line in record_lines(records(settings.hostname, settings.domains, addresses)):
-        click.echo(f"  {line}")
-    click.echo(f"\nAsk whoever gave you the address to set its PTR record (reverse name) to {settings.hostname}.")
-    click.echo("The certificate is self-signed: replace tls/cert.pem and tls/key.pem by one that mail programs trust.")
+        echo(f"  {line}")
+    echo(f"\nAsk whoever gave you the address to set its PTR record (reverse name) to {settings.hostname}.")
+    echo("The certificate is self-signed: replace tls/cert.pem and tls/key.pem by one that mail programs trust.")
 
 
 def _print_settings(settings: Settings, address: str) -> None:
     from waypost.cli.settings import offers_of, print_settings
 
-    click.echo("\nWhat a mail program has to be told:\n")
+    echo("\nWhat a mail program has to be told:\n")
     print_settings(address, settings.hostname, offers_of(settings))
 
 
@@ -360,8 +361,8 @@ def _print_next(config: Path, settings: Settings, steps: _Steps) -> None:
     calls.append(f"check{option}")
     if not steps.started:
         calls.append(f"serve{option}")
-    click.echo("\nNext:")
+    echo("\nNext:")
     for call in calls:
-        click.echo(f"  {called_as()} {call}")
+        echo(f"  {called_as()} {call}")
     if steps.unit and not steps.started:
-        click.echo("  systemctl enable --now waypost     # instead of serve: now, and at each boot")
+        echo("  systemctl enable --now waypost     # instead of serve: now, and at each boot")
