@@ -10,8 +10,10 @@ import pytest
 from waypost.config.errors import ConfigErrors
 from waypost.config.load import parse
 from waypost.config.settings import Settings, TrustedNetwork
+from waypost.service.notify import Notifier
 from waypost.service.preflight import preflight
 from waypost.service.problems import SetupProblem
+from waypost.service.supervisor import LogForm, Supervisor
 from waypost.service.trusted_networks import dangerous_networks, refuse_dangerous_networks
 
 TRIE = """\
@@ -96,6 +98,13 @@ def test_a_start_and_a_reload_are_refused_in_the_words_of_the_setting() -> None:
     [problem] = raised.value.problems
     assert problem.startswith('trusted_network.networks = "127.0.0.1/32": 127.0.0.1 is an address of this machine, and')
     refuse_dangerous_networks(replace(trusting(), domains=()))
+
+
+def test_the_service_does_not_start_with_one(tmp_path: Path) -> None:
+    settings = replace(trusting("127.0.0.1/32"), data=tmp_path / "data")
+    with pytest.raises(SetupProblem, match=r"trusted_network\.networks"):
+        Supervisor(settings, load=lambda: settings, notifier=Notifier(), log_form=LogForm(json=True))
+    assert not settings.data.exists(), "nothing has been touched"
 
 
 CONFIGURATION = """\

@@ -157,6 +157,21 @@ async def test_a_device_may_use_tls_and_is_offered_no_login(house: House) -> Non
     assert b"with ESMTPS (TLSv1.3" in await house.stored(trace_of(reply))
 
 
+async def test_a_device_may_end_its_lines_with_lf_alone(house: House) -> None:
+    trusting(house)
+    talk = await device(house)
+    content = (
+        f"From root@printer Tue Nov 24 06:00:00 2026\nFrom: Kopierer, 2. Stock <{SCANNER}>\nSubject: für\n\npage\n\r\n"
+    )
+    reply = await talk.message(SCANNER, ELSEWHERE, content=content)
+    assert reply.startswith("250"), reply
+    stored = await house.stored(trace_of(reply))
+    assert stored.count(b"\n") == stored.count(b"\r\n") and b"root@printer" not in stored
+    assert f'From: "Kopierer, 2. Stock" <{SCANNER}>\r\nSubject: =?utf-8?q?f=C3=BCr?=\r\n\r\npage'.encode() in stored
+    two = f"From: {SCANNER}\nFrom: ceo@there.test\n\nx\r\n"
+    assert (await talk.message(SCANNER, ELSEWHERE, content=two)).startswith("554 5.6.0 There is more than one From")
+
+
 async def test_no_other_way_in_knows_trusted_networks(house: House) -> None:
     trusting(house)
     for protocol, answer in ((ListenerProtocol.SMTP, "550 5.7.1"), (ListenerProtocol.SUBMISSION, "530 5.7.0")):
