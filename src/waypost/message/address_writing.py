@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from waypost.message.address_list import AddressList, AddressListError, Group, Mailbox, Token, encoded_word, unquoted
+from waypost.message.address_list import AddressList, AddressListError, Group, Mailbox, encoded_word
+from waypost.message.address_tokens import Token, unquoted
 from waypost.message.encoded_words import Lines
 
 _ATOMS = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]+(?:[ \t]+[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]+)*\Z")
