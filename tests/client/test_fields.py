@@ -158,3 +158,13 @@ def test_dates_are_read_with_their_zone() -> None:
     assert decode_date(b"Tue, 24 Nov 2026 12:00:00 -0000") == datetime(2026, 11, 24, 12, tzinfo=UTC)
     for nonsense in (b"", b"tomorrow", b"Tue, 99 Nov 2026 12:00:00", b"Tue, 24 Nov 99999 12:00:00 +0000"):
         assert decode_date(nonsense) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["To", "Subject", "Disposition-Notification-To", "X-Somebody-Has-Thought-Of-A-Long-Name"]
+)
+@pytest.mark.parametrize("letter", ["\u0436", "\u00e9", "\U0001f600", "\u00e9 a "])
+def test_no_line_with_an_encoded_word_has_more_than_76_octets(name: str, letter: str) -> None:
+    person = Person((letter * 60).strip(), Address("bob", "a.long.name.of.a.domain.builder.test"))
+    for octets in (text_field(name, letter * 99), people_field(name, [person, person])):
+        assert all(len(line) <= 76 for line in octets.split(b"\r\n") if b"=?" in line), octets
