@@ -210,7 +210,7 @@ def test_who_has_not_failed_goes_first(door: Door) -> None:
     assert door.throttle.standing(HOME) is Standing.KNOWN
 
 
-# What is left to a guesser: the figures of decision 0018.
+# What is left to a guesser: the figures of decision 0026.
 
 
 def test_one_network_gets_few_thousand_guesses_a_day_at_an_account(door: Door) -> None:
@@ -223,7 +223,7 @@ def test_one_network_gets_few_thousand_guesses_a_day_at_some_accounts(door: Door
 
 
 def test_a_botnet_gets_five_guesses_a_day_each_at_an_account(door: Door) -> None:
-    bots = [Origin(f"2001:db8:0:{number:x}::/64", BOB) for number in range(300)]
+    bots = [Origin(f"203.0.{number // 250}.{number % 250}", BOB) for number in range(300)]
     seen = 0
     for _ in range(24):  # each bot comes back every hour, and tries four times
         for bot in bots:
@@ -236,6 +236,18 @@ def test_a_botnet_gets_five_guesses_a_day_each_at_an_account(door: Door) -> None
                 door.clock.sleep(0.002)
         door.clock.sleep(HOUR - 1)
     assert seen <= 5 * len(bots) + 24 * 10, "and ten of them one more an hour"
+
+
+def test_a_customer_with_many_networks_of_ipv6_gets_five_guesses_a_day_at_an_account(door: Door) -> None:
+    seen = 0
+    for number in range(256):
+        for _ in range(6):
+            origin = Origin(f"2001:db8:0:{number:x}::/64", BOB)
+            if not door.throttle.enter(origin).refused:
+                seen += 1
+                door.throttle.failed(origin)
+    assert seen <= 11 * 6
+    assert door.waited(Origin("2001:db8:0:100::/64", BOB)) is not None, "his neighbour is another one"
 
 
 def test_a_clock_that_is_set_back_makes_nobody_wait_for_days(door: Door) -> None:

@@ -8,7 +8,8 @@ failures of this account from this network count. From anywhere else, all failur
   every 5 seconds from a network that it knows. From another network, the accounts at which that one has failed three
   times get one every 15 seconds, and the others one every 2 seconds, in a lane of their own: a new phone, say. A login
   that would wait for longer than a minute is refused unseen.
-- Where more than ten networks failed at an account within an hour, one that it does not know has five tries a day.
+- Where more than ten networks failed at an account within an hour, one that it does not know has five tries a day; all
+  networks of one IPv6 /56 together have them, since one customer may have as many.
 
 Nobody else is refused unseen, so a right password gets in whatever others do.
 
@@ -22,6 +23,7 @@ from enum import IntEnum
 from waypost.login.counters import Counters, Failures, Lane
 from waypost.login.memory import LoginMemory
 from waypost.message.trace import Micros
+from waypost.protocol.network import site_of
 
 MAX_DELAY = 15
 """Seconds after a failure for which the next answer is held back at most."""
@@ -130,6 +132,10 @@ class Throttle:
             network = self._of_network(origin, now)
             network.add(now)
             self._counters.put("network", origin.network, failures=network)
+            if (site := site_of(origin.network)) != origin.network:
+                tries = self._counters.get("pair", site, origin.account, now=now)
+                tries.add(now)
+                self._counters.put("pair", site, origin.account, failures=tries)
             if first and origin.account:  # each network counts once: not how much one of them tries
                 account = self._counters.get("account", origin.account, now=now)
                 account.add(now)
@@ -155,7 +161,9 @@ class Throttle:
         return self._counters.get("network", origin.network, now=now)
 
     def _attacked(self, origin: Origin, own: Failures, now: Micros) -> bool:
-        if own.within(_DAY, now) < _TRIES_UNDER_ATTACK:
+        site = site_of(origin.network)
+        tries = own if site == origin.network else self._counters.get("pair", site, origin.account, now=now)
+        if tries.within(_DAY, now) < _TRIES_UNDER_ATTACK:
             return False
         account = self._counters.get("account", origin.account, now=now)
         return account.within(_HOUR, now) > _MANY_NETWORKS

@@ -31,3 +31,11 @@ def network_of(peer: str) -> str:
     if isinstance(client, ipaddress.IPv4Address):
         return str(client)
     return str(ipaddress.IPv6Address(int(client) >> 64 << 64)) + "/64"
+
+
+@lru_cache(maxsize=1024)
+def site_of(network: str) -> str:
+    """Return what one customer of a provider may have of networks: the /56 of an IPv6 /64; others are alone."""
+    if not network.endswith("/64"):
+        return network
+    return str(ipaddress.IPv6Network(network).supernet(new_prefix=56))
