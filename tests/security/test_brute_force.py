@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.security.live import CREDENTIALS, PASSWORD, SECOND, Live, host
+from tests.security.live import CREDENTIALS, PASSWORD, PATIENCE, SECOND, Live, host, until
 
 from waypost.config.settings import ListenerProtocol
 from waypost.login import hashing, patience
@@ -179,6 +179,35 @@ async def test_while_thirty_connections_guess_another_user_logs_in_and_sends(her
     for guess in guesses:
         guess.cancel()
     await asyncio.gather(*guesses, return_exceptions=True)
+
+
+async def test_a_guesser_who_goes_away_while_he_waits_keeps_no_place(
+    here: Live, hashes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep = asyncio.Semaphore(0)
+
+    async def sleep(seconds: float) -> None:
+        asleep.release()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(patience, "sleep", sleep)
+    await guess_by_smtp(here, "alice@here.test", "PLAIN")
+    pop3 = await here.client(ListenerProtocol.POP3)
+    await pop3.line()
+    await pop3.send(b"STLS\r\n")
+    await pop3.line()
+    await pop3.start_tls()
+    await pop3.send(b"USER alice@here.test\r\nPASS more\r\n")
+    smtp = await here.client(ListenerProtocol.SUBMISSIONS, tls=True)
+    await smtp.reply()
+    await smtp.say("EHLO x")
+    await smtp.send(b"AUTH PLAIN " + b64("\0alice@here.test\0and more").encode() + b"\r\n")
+    for _ in range(2):
+        await asyncio.wait_for(asleep.acquire(), PATIENCE)
+    for wire in (pop3, smtp):
+        wire.writer.transport.abort()
+    await until(lambda: len(here.assembly.house.connections), lambda left: left == 0)
+    assert len(hashes) == 1, "and no check is made for him"
 
 
 async def test_a_session_ends_after_so_many_wrong_logins(here: Live, hashes: list[str]) -> None:

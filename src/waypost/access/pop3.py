@@ -158,6 +158,10 @@ class Pop3Session(Session):
         else:
             self._engine.shut_down(replies.SHUTTING_DOWN, "the service is stopping")
 
+    def lost(self) -> None:
+        """The connection is gone: nobody waits for a login any more, and it keeps no place."""
+        self._give_up_login()
+
     def closed(self) -> None:
         """Give the mailbox back."""
         self._give_up_login()

@@ -244,6 +244,10 @@ class SmtpSession:
         if self._too_early is not None:
             self._too_early.set()
 
+    def lost(self) -> None:
+        """The connection is gone: nobody waits for a login any more, and it keeps no place."""
+        self._login.end()
+
     def closed(self) -> None:
         """The connection is gone: give back the message that was arriving."""
         self._spool.expect_no_more(self)

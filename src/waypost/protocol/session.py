@@ -107,6 +107,10 @@ class Session(Protocol):
         """End the session with the protocol's farewell (421, -ERR): time-out, or the service stops."""
         ...
 
+    def lost(self) -> None:
+        """The connection is gone while the session works; `closed` follows. What only its peer waits for ends."""
+        return
+
     def closed(self) -> None:
         """The connection is gone, for whatever reason: give back everything that is held."""
         ...

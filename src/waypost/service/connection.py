@@ -143,6 +143,8 @@ class Connection(asyncio.Protocol):
         elif not self._eof:
             self._eof = True
             self._session.receive_eof()
+        if self._task is not None:
+            self._session.lost()
 
     # What the worker asks.
 
