@@ -1,8 +1,8 @@
 """The threads that check passwords: few, with a bounded queue, so that a burst of logins can't starve delivery.
 
-The queue is not first come, first served: who stands well goes first, and of equals the client network that has fewest
-others waiting. One turn in four is for the oldest, so that everybody's comes. A full queue sends the last in this order
-away, not the newest.
+The queue is not first come, first served. Logins of the best standing go first; of equals, those whose client network
+had the fewest logins here when they arrived. Every fourth turn goes to the oldest login, so each gets its turn. A full
+queue sends the last login in this order away, not the newest.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 The supervisor makes it, and hands it to each worker of each generation with a key that it draws once and writes
 nowhere. So a failure counts once for all workers, a password that one worker has verified is known to the others, and
 both outlive a reload. The memory has a fixed size and no name; nobody can make it larger or smaller. Names and
-passwords are in it as keyed hashes only: who reads its octets without the key has nothing to try guesses on.
+passwords are in it as keyed hashes only: without the key its octets are of no use for guessing.
 
 Rows are found by their name in buckets of eight; in a full bucket the row that is worth least gives way. A row that a
 process left half written (it was killed) reads as nonsense, so readers check what they read.

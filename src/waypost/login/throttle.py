@@ -1,4 +1,4 @@
-"""Who waits for a login, and who is refused one unseen: decisions over counters and the clock (decision 0026).
+"""Which logins wait, and which are refused unseen: decisions over counters and the clock (decision 0026).
 
 A network (an IPv4 address, an IPv6 /64) from which an account has logged in before is *known* to it: there, only
 failures of this account from this network count. From anywhere else, all failures of the network count together.
@@ -11,7 +11,7 @@ failures of this account from this network count. From anywhere else, all failur
 - Where more than ten networks failed at an account within an hour, one that it does not know has five tries a day; all
   networks of one IPv6 /56 together have them, since one customer may have as many.
 
-Nobody else is refused unseen, so a right password gets in whatever others do.
+No other login is refused unseen, so a right password gets in whatever others do.
 
 Nothing here asks whether an account exists: a name that does not is counted like any other.
 """
@@ -88,7 +88,7 @@ class Pass:
 
 
 class Throttle:
-    """Counts failures for all processes that share `memory`, and says who waits."""
+    """Counts failures for all processes that share `memory`, and says which logins wait."""
 
     def __init__(self, memory: LoginMemory, now: Callable[[], Micros]) -> None:
         self._memory = memory
@@ -143,7 +143,7 @@ class Throttle:
             return _overdrawn(network, now)
 
     def standing(self, origin: Origin) -> Standing:
-        """Say who goes first where passwords are checked."""
+        """Return the standing of a login in the queue for password checks."""
         now = self._now()
         with self._memory.locked():
             if self._own(origin, now).within(WINDOW, now):
