@@ -1,11 +1,14 @@
 """`waypost queue`: what waits, in tables and in JSON, and what an operator may do to thousands of entries at once."""
 
 import asyncio
+import fcntl
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -291,3 +294,52 @@ class TestDamage:
 def test_what_can_be_no_sender_is_refused_with_what_can(config: Path, run: Run, sender: str) -> None:
     error = run("queue", "hold", "--sender", sender, status=2).stderr
     assert "write an address" in error
+
+
+# -- on a terminal ---------------------------------------------------------------------------------------------
+
+
+def shown_at(columns: int, *arguments: str) -> list[str]:
+    """The lines of a command on a terminal of a width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "waypost", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as process:
+        os.close(theirs)
+        while True:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the other end is closed (pty(7))
+                break
+        assert process.wait() == 0
+    os.close(ours)
+    return shown.decode().splitlines()
+
+
+def test_at_80_columns_no_command_breaks_a_line_inside_a_word(config: Path, entries: list[QueueEntry]) -> None:
+    trace = format_trace_id(entries[1].trace)
+    number = str(entries[1].id)
+    for arguments in (["queue", "list"], ["queue", "show", number], ["queue", "stats"], ["trace", trace]):
+        lines = shown_at(80, *arguments)
+        assert lines and all(len(line) <= 80 for line in lines), arguments
+    listed = " ".join(" ".join(shown_at(80, "queue", "list")).split())
+    for entry in entries:
+        assert f"entry {entry.id} {format_trace_id(entry.trace)}" in listed
+        assert str(entry.recipients[0].address) in listed
+
+
+def test_on_a_wide_terminal_the_queue_is_a_table(config: Path, entries: list[QueueEntry]) -> None:
+    assert shown_at(300, "queue", "list")[0].split()[:3] == ["entry", "trace", "age"]
+
+
+def test_an_empty_list_says_so(config: Path, run: Run) -> None:
+    assert run("queue", "list").output == "The queue is empty.\n"
+    assert run("queue", "list", "--sender", "<>").output == "No entry matches.\n"
+    assert json.loads(run("queue", "list", "--json").stdout) == []

@@ -103,6 +103,7 @@ def list_accounts(settings: Settings, as_json: bool) -> None:
             )
             for each in accounts
         ],
+        shrink=("address",),
     )
 
 

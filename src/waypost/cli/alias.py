@@ -84,7 +84,9 @@ def list_aliases(settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json([{"address": each.address, "targets": list(each.targets)} for each in aliases])
     else:
-        print_table(("address", "leads to"), [(each.address, ", ".join(each.targets)) for each in aliases])
+        print_table(
+            ("address", "leads to"), [(each.address, ", ".join(each.targets)) for each in aliases], shrink=("leads to",)
+        )
 
 
 @alias.command()

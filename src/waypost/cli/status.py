@@ -18,7 +18,7 @@ from waypost.cli.frame import config_file, json_option, path_option, print_json,
 from waypost.cli.queue.entry_text import json_of_stats
 from waypost.cli.queue.looking import summary
 from waypost.cli.running import service_of
-from waypost.cli.terminal import echo, printable
+from waypost.cli.terminal import echo, echo_wrapped, printable
 from waypost.cli.times import iso_time, now, span_text
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def status(config: Path | None, as_json: bool, check: bool) -> None:
         echo(printable(": ".join([NAMES[severity], "; ".join(each.words for each in concerns) or queue])))
     else:
         for name, words in _lines(found, concerns, queue, now()):
-            echo(f"{name:<12} {printable(words)}")
+            echo_wrapped(f"{name:<12} {words}", hanging=13)
     if check:
         raise SystemExit(severity)
     if found["service"] is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import TextIO
@@ -18,6 +19,7 @@ from waypost.message.escape import escape
 
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = frozenset("\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}")
+_NARROWEST_TEXT = 30  # columns that a wrapped text keeps
 _NARROWEST = 8  # columns that a column of a table keeps
 
 
@@ -47,6 +49,32 @@ def printable(text: str, stream: TextIO | None = None, *, joiners: bool = False)
     return text
 
 
+def echo_wrapped(text: str, *, hanging: int) -> None:
+    """Print one line; on a terminal it is broken between words, and its further lines are indented by `hanging`."""
+    width = terminal_width()
+    if width is None:
+        echo(text)
+        return
+    shown = printable(text)
+    indent = len(shown) - len(shown.lstrip())
+    lines = textwrap.wrap(
+        shown.lstrip(),
+        max(width, _NARROWEST_TEXT + hanging),
+        initial_indent=" " * indent,
+        subsequent_indent=" " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    echo("\n".join(lines))
+
+
+def table_width(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    """Return the columns of a terminal that a table takes when nothing is cut."""
+    cells = [[printable("" if value is None else str(value)) for value in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
 def print_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[object]],
@@ -62,7 +90,7 @@ def print_table(
     given = [list(row) for row in rows]
     cells = [[printable("" if value is None else str(value), joiners=joiners) for value in row] for row in given]
     widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
-    most = _terminal_width()
+    most = terminal_width()
     if most is not None:
         _narrow(widths, [k for k, name in enumerate(columns) if name in shrink], most)
     right = [bool(given) and all(isinstance(row[k], int | None) for row in given) for k in range(len(columns))]
@@ -87,7 +115,7 @@ def _narrow(widths: list[int], columns: list[int], most: int) -> None:
         excess -= 1
 
 
-def _terminal_width() -> int | None:
+def terminal_width() -> int | None:
     """Return the columns of the terminal; None where no terminal sets a limit."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 

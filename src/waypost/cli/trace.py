@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
-from waypost.cli.terminal import echo, printable
+from waypost.cli.terminal import echo, echo_wrapped
 from waypost.cli.times import iso_time, local_time, now, span_text
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from waypost.message.trace import TraceId
     from waypost.storage import Bus, Event, QueueEntry, Storage
 
+_HANGING = 8  # columns before the further lines of an event
 _TIMES = ("next_attempt", "not_before")  # details that are times
 
 
@@ -121,10 +122,12 @@ def _print(way: Way, indent: str = "") -> None:
     echo(f"{indent}message {format_trace_id(way.trace)}")
     for event in way.events:
         time = f"{local_time(event.time)}.{event.time // 1000 % 1000:03}"
-        echo(f"{indent}  {time}  {event.station.value:<10} {printable(_words(event))}".rstrip())
+        line = f"{indent}  {time}  {event.station.value:<10} {_words(event)}".rstrip()
+        echo_wrapped(line, hanging=len(indent) + _HANGING)
     when = now()
     for entry in way.waiting:
-        echo(f"{indent}  {'':<23}  {'waits':<10} {printable(_waiting(entry, when))}")
+        line = f"{indent}  {'':<23}  {'waits':<10} {_waiting(entry, when)}"
+        echo_wrapped(line, hanging=len(indent) + _HANGING)
     for report in way.reports:
         echo(f"{indent}  the report about it:")
         _print(report, indent + "    ")

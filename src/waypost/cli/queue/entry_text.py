@@ -38,6 +38,18 @@ def row_of(entry: QueueEntry, now: Micros) -> tuple[object, ...]:
     )
 
 
+def paragraph_of(entry: QueueEntry, now: Micros) -> list[str]:
+    """Return what stands in a row, as lines for a narrow terminal."""
+    number, trace, age, when, sender, destination, recipients, attempts, error = map(str, row_of(entry, now))
+    tried = "1 attempt" if attempts == "1" else f"{attempts} attempts"
+    due = "next attempt now" if when == "now" else "held" if when == "held" else f"next attempt {when}"
+    return [
+        f"entry {number}  {trace}  {age} old, {due}, {tried}",
+        f"{sender} to {recipients}, by {destination}",
+        *([error] if error else []),
+    ]
+
+
 def next_text(entry: QueueEntry, now: Micros) -> str:
     """Return when an entry is tried next: `now`, `in 5m00s` or `held`."""
     if entry.state == "held":

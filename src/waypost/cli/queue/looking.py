@@ -9,8 +9,8 @@ import click
 
 from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
 from waypost.cli.queue.choosing import ENTRY, Choice, choosing_options
-from waypost.cli.queue.entry_text import COLUMNS, json_of, json_of_stats, lines_of, row_of
-from waypost.cli.terminal import echo, print_table
+from waypost.cli.queue.entry_text import COLUMNS, json_of, json_of_stats, lines_of, paragraph_of, row_of
+from waypost.cli.terminal import echo, echo_wrapped, print_table, table_width, terminal_width
 from waypost.cli.times import now, span_text
 
 if TYPE_CHECKING:
@@ -49,9 +49,26 @@ def list_entries(settings: Settings, choice: Choice, limit: int | None, as_json:
     if as_json:
         echo("\n]")
         return
-    print_table(COLUMNS, [row_of(entry, when) for entry in found])
+    _print(found, choice, when)
     if more > 0:
         echo(f"and {more} more; `--limit 0` lists all", err=True)
+
+
+def _print(found: list[QueueEntry], choice: Choice, when: int) -> None:
+    """Print a table, or where the terminal is too narrow for it, a paragraph for each entry."""
+    if not found:
+        echo("No entry matches." if choice.given else "The queue is empty.")
+        return
+    rows = [row_of(entry, when) for entry in found]
+    width = terminal_width()
+    if width is None or table_width(COLUMNS, rows) <= width:
+        print_table(COLUMNS, rows)
+        return
+    for entry in found:
+        first, *others = paragraph_of(entry, when)
+        echo_wrapped(first, hanging=4)
+        for line in others:
+            echo_wrapped(f"    {line}", hanging=4)
 
 
 @click.command()
@@ -81,7 +98,7 @@ def show(settings: Settings, entries: tuple[int, ...], choice: Choice, as_json: 
         if number:
             echo()
         for name, value in lines_of(entry, when):
-            echo(f"{name:<16}{value}")
+            echo_wrapped(f"{name:<16}{value}", hanging=16)
 
 
 @click.command()
@@ -114,6 +131,7 @@ def stats(settings: Settings, as_json: bool) -> None:
                 )
                 for each in found.largest
             ],
+            shrink=("destination", "last error"),
         )
 
 
