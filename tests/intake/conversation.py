@@ -13,6 +13,7 @@ from waypost.config.settings import ListenerProtocol, Settings, Tls
 from waypost.delivery.plan import Planner
 from waypost.delivery.resolve import AddressBook
 from waypost.intake import Acceptance, Policy, SmtpSession, server_options
+from waypost.intake.memory import ArrivingMemory
 from waypost.login.outcomes import Challenge, LoginFault, LoginRefused, Welcome
 from waypost.message.trace import TraceId, TraceIdMaker, parse_trace_id
 from waypost.protocol.session import Next, Peer, TlsInfo
@@ -83,6 +84,7 @@ class House:
     def __post_init__(self) -> None:
         self.desk = DoorKeeper(self.storage)
         self.ids = TraceIdMaker(0, self.clock)
+        self.memory: ArrivingMemory | None = None
 
     def book(self) -> AddressBook:
         settings = self.settings
@@ -140,6 +142,7 @@ class House:
             now=self.clock,
             limits=self.settings.limits,
             greeting_delay=greeting_delay,
+            memory=self.memory,
         )
 
     async def reception(self, *, policy: Policy | None = None) -> "Conversation":

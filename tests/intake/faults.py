@@ -26,6 +26,9 @@ class WatchedBody:
         self.pieces += 1
         await self.body.write(data)
 
+    async def spill(self) -> None:
+        await self.body.spill()
+
     def discard(self) -> None:
         self.body.discard()
         self._spool.in_use.discard(self)

@@ -23,6 +23,7 @@ def test_it_says_what_the_supervisor_relies_on() -> None:
     assert unit["ExecStart"].endswith("waypost serve --config /etc/waypost/waypost.toml")
     for capability in ("CAP_NET_BIND_SERVICE", "CAP_SETUID", "CAP_SETGID", "CAP_CHOWN"):
         assert capability in unit["CapabilityBoundingSet"].split()
+    assert unit["MemoryMax"] == "80%", "whatever arrives, the machine goes on"
     assert int(unit["LimitNOFILE"]) > 10_000, "limits.connections"
 
 

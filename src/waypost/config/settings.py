@@ -213,6 +213,9 @@ class Limits:
     """A message with more Received fields is in a loop (RFC 5321 6.3)."""
     memory_per_message: Size = 1 * MIB
     """A message larger than this goes to disk while it arrives."""
+    memory_for_arrivals: Size = 256 * MIB
+    """What all messages that arrive may hold in one worker's memory together: headers, and bodies that are not on disk.
+    Past it bodies go to disk early, and a message with more than 16 KiB of header is answered 452."""
     connections: Count = 10_000
     """Connections in one worker, all listeners together."""
     connections_per_network: Count = 50

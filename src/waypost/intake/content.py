@@ -6,12 +6,14 @@ comes and never touched again.
 
 from collections.abc import Callable
 
+from waypost.intake.memory import ArrivingMemory
 from waypost.message.headers import find_header_end
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.storage import Body
 
 _SMALL = 2048
+_SPARED = 16 * 1024  # octets that a message may hold even where memory is scarce
 _GATHERED = 16 * 1024  # octets; a client that sends few at a time can't make us keep an object for each
 
 
@@ -22,9 +24,21 @@ class Content:
     with when something went wrong meanwhile: what follows is not kept.
     """
 
-    __slots__ = ("_arriving", "_gathered", "_limit", "body", "failure", "header", "size")
+    __slots__ = (
+        "_arriving",
+        "_counted",
+        "_gathered",
+        "_in_body",
+        "_limit",
+        "_memory",
+        "body",
+        "failure",
+        "header",
+        "size",
+    )
 
-    def __init__(self, new_body: Callable[[], Body], header_limit: int) -> None:
+    def __init__(self, new_body: Callable[[], Body], header_limit: int, memory: ArrivingMemory | None = None) -> None:
+        """`memory` is shared with all messages of the worker; None counts nothing."""
         self.body = new_body()
         self.header: bytes | None = None
         self.size = 0
@@ -32,6 +46,9 @@ class Content:
         self._limit = header_limit
         self._arriving = bytearray()  # of a header whose end is not there yet
         self._gathered = bytearray()  # small pieces that wait to be written together
+        self._memory = memory
+        self._counted = 0  # octets of ours in `memory`
+        self._in_body = 0  # octets that the body may hold in memory
 
     async def write(self, data: bytes) -> None:  # hot: bench/accept
         """Take octets. Raises `StorageFull`, `StorageError`."""
@@ -43,9 +60,31 @@ class Content:
         if len(data) < _SMALL or self._gathered:
             self._gathered += data
             if len(self._gathered) < _GATHERED:
+                self._count()
                 return
             data = self._take_gathered()
+        self._in_body += len(data)
         await self.body.write(data)
+        self._count()
+        if self._memory is not None and self._memory.scarce and self._in_body > _SPARED and self.failure is None:
+            await self.body.spill()
+            self._in_body = 0
+            self._count()
+
+    def _count(self) -> None:
+        """Count what is held in memory. While that is scarce, a large header is refused."""
+        memory = self._memory
+        if memory is None or self.failure is not None:
+            return
+        header = len(self._arriving) if self.header is None else len(self.header)
+        self._count_as(header + len(self._gathered) + min(self._in_body, memory.per_message))
+        if memory.scarce and header > _SPARED:
+            self.fail(replies.MEMORY_FULL)
+
+    def _count_as(self, octets: int) -> None:
+        if self._memory is not None:
+            self._memory.used += octets - self._counted
+            self._counted = octets
 
     def _take_header(self, data: bytes) -> bytes:
         """Return what follows the header in these octets."""
@@ -92,4 +131,5 @@ class Content:
     def discard(self) -> None:
         """Forget the octets; may be called twice, and after the message was stored."""
         self._arriving, self._gathered = bytearray(), bytearray()
+        self._count_as(0)
         self.body.discard()

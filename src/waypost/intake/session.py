@@ -18,6 +18,7 @@ from waypost.intake.acceptance import Acceptance, Arrival
 from waypost.intake.client import Client
 from waypost.intake.content import Content
 from waypost.intake.login import Login
+from waypost.intake.memory import ArrivingMemory
 from waypost.intake.policy import Policy
 from waypost.login.desk import LoginDesk
 from waypost.message.trace import Micros
@@ -72,6 +73,7 @@ class SmtpSession:
         "_limits",
         "_lmtp",
         "_login",
+        "_memory",
         "_policy",
         "_reached",
         "_refuses",
@@ -94,6 +96,7 @@ class SmtpSession:
         now: Callable[[], Micros],
         limits: Limits,
         greeting_delay: float = 0.0,
+        memory: ArrivingMemory | None = None,
         refuses: Callable[[Peer], Reply | None] = lambda peer: None,
     ) -> None:
         self.drain: Callable[[], Awaitable[None]] | None = None
@@ -106,6 +109,7 @@ class SmtpSession:
         self._spool = spool
         self._limits = limits
         self._greeting_delay = greeting_delay
+        self._memory = memory
         self._refuses = refuses
         self._client = Client(_NOBODY)
         self._too_early: asyncio.Event | None = None  # set by what ends the wait before the greeting
@@ -290,7 +294,7 @@ class SmtpSession:
         log.info(what, extra={"fields": {**self._client.facts, **facts, "reply": str(reply)}})
 
     async def _data(self, event: DataStarted) -> None:
-        self._content = Content(self._spool.new_body, self._limits.header_size)
+        self._content = Content(self._spool.new_body, self._limits.header_size, self._memory)
         self._answer(replies.GO_AHEAD)
 
     async def _chunk(self, event: MessageChunk) -> None:  # hot: bench/accept

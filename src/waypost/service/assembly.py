@@ -20,6 +20,7 @@ from waypost.delivery.plan import Planner
 from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook
 from waypost.dns import StubResolver, system_servers
 from waypost.intake import Acceptance, SmtpSession, server_options
+from waypost.intake.memory import ArrivingMemory
 from waypost.login.desk import LoginDesk
 from waypost.login.memory import LoginMemory
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
@@ -191,6 +192,8 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
         domains=settings.domains,
     )
 
+    arriving = ArrivingMemory(limits.memory_for_arrivals, limits.memory_per_message)
+
     def receives(protocol: ListenerProtocol, *, delay: float = 0.0) -> Make:
         options = server_options(settings, protocol)
         return lambda: SmtpSession(
@@ -201,6 +204,7 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
             spool=storage.spool,
             now=now,
             limits=limits,
+            memory=arriving,
             greeting_delay=delay,
         )
 
@@ -214,6 +218,7 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
             spool=storage.spool,
             now=now,
             limits=limits,
+            memory=arriving,
         )
 
     def trusts() -> Make:
@@ -227,6 +232,7 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
             spool=storage.spool,
             now=now,
             limits=limits,
+            memory=arriving,
             refuses=trusted.refuse,
         )
 

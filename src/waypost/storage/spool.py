@@ -25,6 +25,10 @@ class Body(Protocol):
         """Append octets. Raises `StorageFull`, `StorageError`."""
         ...
 
+    async def spill(self) -> None:
+        """Write what is in memory to disk now, below the threshold, too. Raises `StorageFull`, `StorageError`."""
+        ...
+
     def discard(self) -> None:
         """Forget the bytes and free their place; may be called twice, after `Spool.accept`, and while it is on its way
         (what it commits stays whole).

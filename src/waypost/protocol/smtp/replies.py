@@ -65,6 +65,7 @@ NEEDS_SMTPUTF8 = reply(553, "5.6.7", "An address outside ASCII needs the paramet
 
 # Us.
 STORAGE_FULL = reply(452, "4.3.1", "No space left for the moment; please try later")
+MEMORY_FULL = reply(452, "4.3.1", "Too much arrives at once; please try later")
 INTERNAL = reply(451, "4.3.0", "Something went wrong on our side; please try later")
 SHUTTING_DOWN = reply(421, "4.3.2", "The service is stopping; please connect again")
 TIMED_OUT = reply(421, "4.4.2", "You were silent for too long")

@@ -65,6 +65,11 @@ class SqliteBody:
         if self.size > self._threshold and self._buffered >= min(_WRITE_SIZE, self._threshold):
             await self._spill_in_thread()
 
+    async def spill(self) -> None:
+        """Write what is in memory to the file now. Raises `StorageFull`, `StorageError`."""
+        if self._buffered:
+            await self._spill_in_thread()
+
     async def _spill_in_thread(self) -> None:
         if self.file is None:
             self.file = ArrivingFile(self._folder)
