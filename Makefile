@@ -60,6 +60,12 @@ fuzz: develop
 torture: develop
 	$(BIN)/python -m tests.torture.long $(ARGS)
 
+# What operators do to data directories, each mistake twenty times (docs/durability.md): `make torture-operators ROUNDS=5`
+ROUNDS ?= 20
+.PHONY: torture-operators
+torture-operators: develop
+	$(BIN)/python -m tests.torture.long --kills 0 --lives 0 --mistakes $(ROUNDS) $(ARGS)
+
 # Connections that fail in mixed ways, after which a worker holds what it held before: `make soak ARGS="--connections 5000"`
 .PHONY: soak
 soak: develop

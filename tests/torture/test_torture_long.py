@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.torture import long
+from tests.torture import long, operators
+from tests.torture.mistakes import MISTAKES
 from tests.torture.power import PowerTorture
 
 
@@ -23,6 +24,14 @@ def test_it_ends_with_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "Nothing was lost." in lines
     assert [line.split()[-1] for line in lines if line.startswith("images of the disk")] == ["8"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_of_operators_are_a_table_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(operators, "MISTAKES", {"a segment removed": MISTAKES["a segment removed"]})
+    assert long.main(["--kills", "0", "--lives", "0", "--mistakes", "1", "--seed", "5"]) == 0
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines() if "removed" in line] == ["1"]
 
 
 def test_a_broken_promise_is_said_and_left_to_be_looked_at(

@@ -40,6 +40,7 @@ _HOLD = """
 UPDATE entry SET state = 1,
                  last_error = :why || CASE WHEN last_error IS NULL THEN '' ELSE '; before: ' || last_error END
 WHERE state = 0"""
+_SET_ASIDE = "DELETE FROM set_aside"  # a copy of the database has no damaged pages, and what was set aside is held now
 
 
 def renew(connection: apsw.Connection, life: Life, *, restores: int, largest: int, now: Micros) -> int:
@@ -50,7 +51,7 @@ def renew(connection: apsw.Connection, life: Life, *, restores: int, largest: in
     the largest number of a segment that is known. Raises `apsw.Error`.
     """
     values = {"jump": JUMP * restores, "largest": largest, "now": now, "why": HELD}
-    for statement in (_FIRST_SEGMENT, _SEGMENTS, _COUNTERS, _MAILBOXES, _MESSAGES, _DESTINATIONS, _TOLD):
+    for statement in (_FIRST_SEGMENT, _SEGMENTS, _COUNTERS, _MAILBOXES, _MESSAGES, _DESTINATIONS, _SET_ASIDE, _TOLD):
         _run(connection, statement, values)
     _run(connection, _HOLD, values)
     held = int(connection.changes())

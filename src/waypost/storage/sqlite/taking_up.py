@@ -30,6 +30,7 @@ RESTORING = "restoring"
 
 ACCEPT = "`waypost storage accept` goes on with what is there"
 _RESTORE = "`waypost restore DIR` brings a backup back"
+_HEADER_SIZE = 100  # octets, of a database
 _SAMPLES = 64  # segments that are looked into at a start
 _SAMPLES_OF_ONE = 8  # messages in each of them
 
@@ -49,6 +50,11 @@ def refuse_unfit(data: Path) -> None:
     if (data / RESTORING).is_dir():
         raise Unfit(f"{data}: a restore was broken off: run `waypost restore DIR` again")
     if not _is_empty(data / DATABASE):
+        if _is_cut_short(data / DATABASE):
+            raise Unfit(
+                f"{data / DATABASE} is shorter than it says, as after a copy that was broken off: put the whole of it "
+                f"there; or {_RESTORE}; or `waypost storage recover DIR` brings out what can be read"
+            )
         return
     segments = sum(1 for _ in _segments(data))
     before = lives.read_file(data)
@@ -213,7 +219,7 @@ def _is_of(header: bytes, trace: int, length: int, crc: int) -> bool | None:
     if not any(header):
         return None
     _, *found = HEADER.unpack(header)
-    return any(one == other for one, other in zip(found, (trace, length, crc), strict=True))
+    return sum(one == other for one, other in zip(found, (trace, length, crc), strict=True)) >= 2
 
 
 def _segments(data: Path) -> Iterable[Path]:
@@ -228,6 +234,20 @@ def _looked_at(data: Path) -> Iterable[Path]:
         yield data / name
     yield from data.glob("*.lock")
     yield from islice(_segments(data), _SAMPLES)
+
+
+def _is_cut_short(path: Path) -> bool:
+    """True when a database has fewer pages than its header says, and no log that may have the others
+    (its file format, section 1.3)."""
+    if not _is_empty(path.with_name(f"{path.name}-wal")):
+        return False
+    with path.open("rb") as file:
+        header = file.read(_HEADER_SIZE)
+    if len(header) < _HEADER_SIZE or not header.startswith(b"SQLite format 3\0"):
+        return False  # SQLite says what it is
+    page_size = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    return path.stat().st_size < pages * (65536 if page_size == 1 else page_size)
 
 
 def _is_empty(path: Path) -> bool:
