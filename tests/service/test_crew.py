@@ -16,6 +16,7 @@ class Fake:
 
     able = True
     started = 0
+    hopeless = False
 
     def __init__(self) -> None:
         self.pid = 4711

@@ -46,6 +46,7 @@ class WorkerProcess:
         self._heard = heard
         self.number: int | None = None  # known when it is ready
         self.problem = ""
+        self.hopeless = False
 
     @classmethod
     async def start(cls, orders: Orders, heard: Callable[[], None]) -> "WorkerProcess":
@@ -84,7 +85,7 @@ class WorkerProcess:
         if report is not None and report.ready:
             self.number = report.number
         elif report is not None:
-            self.problem = report.problem
+            self.problem, self.hopeless = report.problem, report.hopeless
         self._heard()
 
     def tell(self, word: Word) -> None:
@@ -198,6 +199,10 @@ class Crew:
             wait = min(_FIRST_WAIT * 2 ** min(row - 2, 16), _LONGEST_WAIT) if row > 1 else 0.0
             fields = {"pid": process and process.pid, "number": process and process.number, "how": how}
             log.error("worker died", extra={"fields": {**fields, "problem": problem, "restart_in": wait}})
+            if process is not None and process.hopeless and not self._complete:
+                self.broken = problem
+                self._tell_news()
+                return
             if unready >= _TRIES and not self._complete:
                 self.broken = f"a worker died {unready} times before it was ready: {problem}"
                 self._tell_news()

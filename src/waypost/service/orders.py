@@ -48,11 +48,12 @@ class Orders:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker tells: it is `ready` under its `number`, or it `failed` and why."""
+    """What a worker tells: it is `ready` under its `number`, or it `failed` and why; `hopeless`: another would, too."""
 
     ready: bool
     number: int = -1
     problem: str = ""
+    hopeless: bool = False
 
 
 def write_orders(orders: Orders) -> bytes:
@@ -70,7 +71,7 @@ def read_report(line: bytes) -> Report | None:
     if isinstance(value, dict) and isinstance(value.get("ready"), int):
         return Report(True, number=value["ready"])
     if isinstance(value, dict) and isinstance(value.get("failed"), str):
-        return Report(False, problem=value["failed"])
+        return Report(False, problem=value["failed"], hopeless=value.get("hopeless") is True)
     return None
 
 
@@ -104,9 +105,9 @@ class Control:
         """Tell that this worker accepts connections."""
         self._say({"ready": number})
 
-    def failed(self, problem: str) -> None:
-        """Tell why this worker ends."""
-        self._say({"failed": problem})
+    def failed(self, problem: str, *, hopeless: bool = False) -> None:
+        """Tell why this worker ends; `hopeless`: only an operator can mend it."""
+        self._say({"failed": problem, "hopeless": hopeless})
 
     def _say(self, value: dict[str, Any]) -> None:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from waypost.service.problems import SetupProblem, machine_words
 from waypost.storage.folders import make_folder
+from waypost.storage.ownership import whose
 
 _SERVICE_USER = "waypost"
 _NOBODY = "nobody"
@@ -75,7 +76,12 @@ def own_data(data: Path, identity: Identity | None) -> None:
         if data.stat().st_uid != identity.uid:
             _give(data, identity)
     except OSError as error:
-        raise SetupProblem(f"data: {error.filename or data}: {machine_words(error)}") from None
+        words = (
+            whose(data, data)
+            if isinstance(error, PermissionError)
+            else f"{error.filename or data}: {machine_words(error)}"
+        )
+        raise SetupProblem(f"data: {words}") from None
     for folder in data.resolve().parents:
         if not _may_enter(folder.stat(), identity):
             raise SetupProblem(

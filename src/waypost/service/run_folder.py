@@ -14,6 +14,7 @@ from typing import Any
 
 from waypost.service.privileges import Identity
 from waypost.service.problems import SetupProblem, machine_words
+from waypost.storage.ownership import forbidden, whose
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class RunFolder:
             finally:
                 os.close(above)
         except OSError as error:
-            raise SetupProblem(f"data: {self._path}: {machine_words(error)}") from None
+            raise _problem(error, self._path, data) from None
         self._held: list[int] = []
         self._maintenance: int | None = None
 
@@ -61,7 +62,7 @@ class RunFolder:
             if taken:
                 self._own(self._folder)
         except OSError as error:
-            raise SetupProblem(f"data: {self._path / _LOCK}: {machine_words(error)}") from None
+            raise _problem(error, self._path / _LOCK, self._path.parent) from None
         if not taken:
             pid = self._state().get("pid")
             who = f"process {pid}" if pid else "another process"
@@ -105,7 +106,7 @@ class RunFolder:
                     os.fsync(self._folder)
             return secret
         except OSError as error:
-            raise SetupProblem(f"data: {self._path / _SECRET}: {machine_words(error)}") from None
+            raise _problem(error, self._path / _SECRET, self._path.parent) from None
 
     def write(self, state: dict[str, Any]) -> None:
         """Write `service.json`; a disk that does not take it is logged and no more."""
@@ -159,3 +160,10 @@ class RunFolder:
     def _own(self, fd: int) -> None:
         if self._identity is not None:
             os.fchown(fd, self._identity.uid, self._identity.gid)
+
+
+def _problem(error: OSError, path: Path, data: Path) -> SetupProblem:
+    """Return the problem with a file; where it is another user's, whose it is and what mends it."""
+    if isinstance(error, PermissionError):
+        return SetupProblem(f"data: {whose(forbidden((data, path.parent, path)) or path, data)}")
+    return SetupProblem(f"data: {path}: {machine_words(error)}")

@@ -29,7 +29,8 @@ from waypost.service.privileges import become, harden
 from waypost.service.problems import SetupProblem
 from waypost.service.run_folder import RunFolder
 from waypost.service.tls import TlsProblem
-from waypost.storage import StorageError
+from waypost.storage import StorageError, Unfit
+from waypost.storage.ownership import user_name
 
 log = logging.getLogger("waypost.service.worker")  # run by -m, its name is another
 
@@ -48,7 +49,7 @@ def main() -> None:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(Worker(orders, control, confined).run())
     except (SetupProblem, StorageError, TlsProblem, OSError) as error:
-        control.failed(_words(error))
+        control.failed(_words(error), hopeless=isinstance(error, Unfit))
         raise SystemExit(1) from None
     except Exception as error:
         log.exception("worker failed")
@@ -65,6 +66,8 @@ def _give_up_rights(orders: Orders) -> int | str:
     Raises `OSError`.
     """
     preload()
+    for uid in (0, os.geteuid() if orders.identity is None else orders.identity.uid):
+        user_name(uid)
     if orders.identity is not None:
         become(orders.identity)
     harden()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from waypost.storage.bus import Bus, Notice
 from waypost.storage.directory import Account, Alias, Credentials, Directory, Spending
-from waypost.storage.errors import Conflict, Damaged, NotFound, StorageError, StorageFull
+from waypost.storage.errors import Conflict, Damaged, NotFound, StorageError, StorageFull, Unfit
 from waypost.storage.journal import Event, Journal, Station
 from waypost.storage.mailboxes import Mailbox, Mailboxes, MailboxLock, MailboxMessage
 from waypost.storage.networks import KnownNetworks
@@ -63,6 +63,7 @@ __all__ = [
     "StorageError",
     "StorageFull",
     "StoredMessage",
+    "Unfit",
 ]
 
 

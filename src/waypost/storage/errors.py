@@ -16,6 +16,10 @@ class Damaged(StorageError):
     """
 
 
+class Unfit(StorageError):
+    """The data directory can't be used as it is: the message says what its operator can do. Nothing was changed."""
+
+
 class Conflict(StorageError):
     """The row exists already, or is in use (an address that is taken, a mailbox that is locked)."""
 

@@ -4,6 +4,7 @@ import os
 import pwd
 import shlex
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 
@@ -36,8 +37,12 @@ def whose(path: Path, data: Path) -> str:
     )
 
 
+@cache
 def user_name(number: int) -> str:
-    """Return the name of a user, or the number of one without a name."""
+    """Return the name of a user, or the number of one without a name.
+
+    A worker asks before it confines itself: then it can't read the names any more.
+    """
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

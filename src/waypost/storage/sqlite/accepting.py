@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from waypost.message.trace import Micros
+from waypost.storage.errors import Unfit
 from waypost.storage.sqlite.preparation import prepare
-from waypost.storage.sqlite.taking_up import Unfit
 
 
 def accept(data: Path, now: Micros) -> bool:

@@ -13,13 +13,13 @@ from pathlib import Path
 import apsw
 
 from waypost.message.trace import Micros
-from waypost.storage.errors import StorageError
+from waypost.storage.errors import StorageError, Unfit
 from waypost.storage.files import try_lock
 from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite.connection import connect
 from waypost.storage.sqlite.copies import restore
 from waypost.storage.sqlite.migrate import DATABASE, migrate, pending
-from waypost.storage.sqlite.taking_up import Unfit, accept, refuse_foreign, refuse_unfit, take_up
+from waypost.storage.sqlite.taking_up import accept, refuse_foreign, refuse_unfit, take_up
 
 log = logging.getLogger(__name__)
 

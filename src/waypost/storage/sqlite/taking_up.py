@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 
 from waypost.message.trace import Micros
-from waypost.storage.errors import StorageError
+from waypost.storage.errors import StorageError, Unfit
 from waypost.storage.folders import sync_folder
 from waypost.storage.ownership import forbidden, whose
 from waypost.storage.sqlite import life as lives
@@ -33,10 +33,6 @@ _RESTORE = "`waypost restore DIR` brings a backup back"
 _HEADER_SIZE = 100  # octets, of a database
 _SAMPLES = 64  # segments that are looked into at a start
 _SAMPLES_OF_ONE = 8  # messages in each of them
-
-
-class Unfit(StorageError):
-    """The data directory can't be used as it is; the message says what to do. Nothing was changed."""
 
 
 def refuse_foreign(data: Path) -> None:
@@ -219,7 +215,8 @@ def _is_of(header: bytes, trace: int, length: int, crc: int) -> bool | None:
     if not any(header):
         return None
     _, *found = HEADER.unpack(header)
-    return sum(one == other for one, other in zip(found, (trace, length, crc), strict=True)) >= 2
+    alike = [one == other for one, other in zip(found, (trace, length, crc), strict=True)]
+    return alike.count(True) >= 2
 
 
 def _segments(data: Path) -> Iterable[Path]:
