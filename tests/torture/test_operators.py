@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from tests.storage.letters import Clock, Letters
+from tests.torture import operators
 from tests.torture.mistakes import MISTAKES
-from tests.torture.operators import OperatorTorture
+from tests.torture.operators import MistakePunished, OperatorTorture
 
 from waypost.storage import StorageError
-from waypost.storage.sqlite import DATABASE, SqliteStorage, open_storage
+from waypost.storage.sqlite import DATABASE, SqliteStorage, maintenance, open_storage, renewal, taking_up
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another owner")
 
@@ -27,6 +28,24 @@ async def test_each_mistake_once(tmp_path: Path) -> None:
     figures = await OperatorTorture(tmp_path, seed=11).run(1)
     assert figures.mistakes.keys() == MISTAKES.keys()
     assert figures.refused >= 6 and figures.went_on >= 5 and figures.noticed >= 2
+
+
+async def test_it_would_notice_that_unknown_segments_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "MISTAKES", {"older database": MISTAKES["older database"]})
+    monkeypatch.setattr(taking_up, "keep_all", lambda segments, folder: 0)
+    for module in (taking_up, maintenance):
+        monkeypatch.setattr(module, "put_aside", lambda path, folder: path.unlink())
+    with pytest.raises(MistakePunished, match="records are gone"):
+        await OperatorTorture(tmp_path, seed=11).run(3)
+
+
+async def test_it_would_notice_that_uids_do_not_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators, "MISTAKES", {"older database": MISTAKES["older database"]})
+    monkeypatch.setattr(renewal, "JUMP", 0)
+    with pytest.raises(MistakePunished, match=r"names another message|new messages were fetched"):
+        await OperatorTorture(tmp_path, seed=11).run(3)
 
 
 @pytest.fixture
