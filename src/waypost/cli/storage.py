@@ -37,7 +37,7 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
     """
     import apsw
 
-    from waypost.storage.sqlite.check import Checker, repair
+    from waypost.storage.sqlite.check import RESTORE, Checker, repair
 
     if wanted:
         confirm("Mend the database? A copy of the data directory, made now, can undo it.", yes)
@@ -56,7 +56,7 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
         try:
             problems, checker = run_with_storage(settings, work)
         except apsw.Error as error:
-            fail(f"{settings.data}: the database can't be read: {error}; restore it from a backup")
+            fail(f"{settings.data}: the database can't be read: {error}; {RESTORE}")
     wrong = [problem for problem in problems if not problem.harmless]
     if as_json:
         print_json(_json_of(checker, problems))

@@ -17,6 +17,7 @@ from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.arriving import ARRIVING
 from waypost.storage.sqlite.connection import connect, connect_reading
 from waypost.storage.sqlite.consistency import RULES, Rule, breaches, mend
+from waypost.storage.sqlite.lost import LOST, lost_segments
 from waypost.storage.sqlite.migrate import DATABASE
 from waypost.storage.sqlite.reader import SegmentReader
 from waypost.storage.sqlite.reading import Reading
@@ -28,7 +29,9 @@ _PAGE = 500
 _CHUNK = 1 << 20
 
 REPAIR = "waypost storage check --repair"
-RESTORE = "stop the service and restore the database from a backup, or salvage it with sqlite3's .recover"
+RESTORE = (
+    "stop the service; `waypost restore DIR` brings a backup back, `waypost storage recover DIR` whatever can be read"
+)
 DAMAGED = f"`{REPAIR}` mends it where only an index is damaged; if it does not, {RESTORE}"
 
 
@@ -96,6 +99,9 @@ class Checker:
                     f"{path.name}: the database does not know this segment; it may hold mail of another time",
                     "the running service puts it under lost/ and keeps it; `waypost storage recover` reads it",
                 )
+        if lost := lost_segments(self._folder.parent):
+            words = f"{LOST}/ holds {lost} segments, of another time or of before a restore"
+            yield Problem(words, "keep them until you know that you need none; then remove them by hand", None, True)
         for path in self._folder.glob(f"{ARRIVING}*"):
             if abandoned(path):
                 words = f"{path.name}: half a message that a crash left"

@@ -227,7 +227,7 @@ class Housekeeping:
     def _put_aside(self, path: Path, why: str) -> None:
         """Move a file to `lost/`, where nothing is ever removed."""
         with contextlib.suppress(FileNotFoundError):
-            if self._lost is None:
+            if self._lost is None or not self._lost.is_dir():
                 self._lost = lost_folder(self._data, "unknown", self._now())
             fields = {"segment": path.name, "reason": why, "now": str(put_aside(path, self._lost))}
             sync_folder(self._lost)

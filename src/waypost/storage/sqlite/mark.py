@@ -3,6 +3,7 @@
 So a database that is put back is at most a minute of work behind the file without being told.
 """
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Mark:
             return
         fresh = await self._writer.call(lives.advance)
         if fresh is not None:
-            lives.write_file(self._data, fresh)
+            await asyncio.get_running_loop().run_in_executor(None, lives.write_file, self._data, fresh)
         self._version, self._commits = self._changes(), self._writer.commits
 
     async def leave(self) -> None:
