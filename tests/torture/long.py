@@ -75,9 +75,14 @@ def _cut_power(folder: Path, lives: int, seed: int) -> list[Row]:
 def _mistake(folder: Path, rounds: int, seed: int) -> list[Row]:
     if not rounds:
         return []
-    logging.getLogger("waypost").setLevel(logging.CRITICAL + 1)  # each mistake is said in the log, too
+    log = logging.getLogger("waypost")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)  # each mistake is said in the log, too
     began = time.monotonic()
-    figures = asyncio.run(OperatorTorture(folder / "operators", seed, _tell).run(rounds))
+    try:
+        figures = asyncio.run(OperatorTorture(folder / "operators", seed, _tell).run(rounds))
+    finally:
+        log.setLevel(before)
     return mistake_rows(figures, time.monotonic() - began)
 
 
