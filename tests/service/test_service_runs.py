@@ -425,8 +425,8 @@ def test_a_storage_that_can_not_be_opened_ends_the_start_with_the_reason(service
         ended = subprocess.run(service.command(), stderr=log, timeout=PATIENCE, check=False)
     assert ended.returncode == 1
     (failed,) = service.events("service failed", 1)
-    assert "a worker died" in failed["reason"]
-    assert "not a database" in failed["reason"]
+    assert "not a database" in failed["reason"] and "waypost restore DIR" in failed["reason"]
+    assert "died 5 times" not in failed["reason"], "trying again would not help"
 
 
 def test_a_manager_that_watches_hears_that_it_is_alive(service: Service) -> None:

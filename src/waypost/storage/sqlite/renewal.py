@@ -30,7 +30,7 @@ _SEGMENTS = "UPDATE sqlite_sequence SET seq = max(seq + :jump, :largest) WHERE n
 _FIRST_SEGMENT = """
 INSERT INTO sqlite_sequence (name, seq) SELECT 'segment', max(:jump, :largest)
 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'segment')"""
-_DESTINATIONS = "UPDATE destination SET wake = NULL, not_before = 0, owner = -1, lease_until = 0"
+_DESTINATIONS = "UPDATE destination SET wake = NULL, not_before = 0, again_at = 0, owner = -1, lease_until = 0"
 _TOLD = f"""
 INSERT INTO journal (message, time, events)
 SELECT message, :now,

@@ -22,7 +22,7 @@ INTEGER_KEYS = {
 }
 """The tables in which the next key can be searched for."""
 
-OTHERS = ("alias", "counter", "expunged", "message_name", "life")
+OTHERS = ("alias", "counter", "expunged", "message_name", "known_network", "life")
 """The others that hold what nobody can count anew; they are read from both ends."""
 
 
