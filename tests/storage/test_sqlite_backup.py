@@ -184,6 +184,21 @@ async def test_a_damaged_database_of_a_backup_is_found(
     assert "is missing" in str(verify(BackupFolder(tmp_path / "b"), show)[0].problem)
 
 
+async def test_a_damaged_manifest_is_found_and_keeps_nobody_from_the_next_backup(
+    engine: Engine, opened: SqliteStorage, letters: Letters, tmp_path: Path
+) -> None:
+    await letters.post(b"x", to=[BOB])
+    first = backup(engine, tmp_path / "b")
+    first.backup.database.with_suffix(".json").write_text("{")
+    with pytest.raises(StorageError, match=r"\.json can't be read"):
+        verify(BackupFolder(tmp_path / "b"), show)
+    with pytest.raises(StorageError, match="holds no whole backup"):
+        find_source(tmp_path / "b", None)
+    second = backup(engine, tmp_path / "b")
+    assert [found.backup.name for found in verify(BackupFolder(tmp_path / "b"), show)] == [second.backup.name]
+    assert not first.backup.database.exists()
+
+
 async def test_a_restore_begins_a_new_life_and_puts_what_was_there_aside(
     engine: Engine, opened: SqliteStorage, letters: Letters, tmp_path: Path
 ) -> None:

@@ -128,8 +128,11 @@ class BackupFolder:
         finally:
             os.close(fd)
 
-    def backups(self) -> list[Backup]:
-        """Return the backups that are whole, the oldest first. Raises `StorageError`, `OSError`."""
+    def backups(self, *, unreadable: list[Path] | None = None) -> list[Backup]:
+        """Return the backups that are whole, the oldest first; raises `StorageError`, `OSError`.
+
+        Manifests that can't be read are added to `unreadable`; without it, the first of them is an error.
+        """
         if not self.is_one:
             raise StorageError(f"{self.path} holds no backups (there is no {_ABOUT})")
         self._about()
@@ -138,13 +141,16 @@ class BackupFolder:
             try:
                 manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
             except msgspec.MsgspecError as error:
-                raise StorageError(f"{path} can't be read: {error}") from error
+                if unreadable is None:
+                    raise StorageError(f"{path} can't be read: {error}") from error
+                unreadable.append(path)
+                continue
             found.append(Backup(path.stem, path.with_suffix(".db"), self.segments, manifest))
         return sorted(found, key=lambda backup: backup.manifest.serial)
 
     def choose(self, name: str | None) -> Backup:
         """Return the backup of this name, or the newest. Raises `StorageError`, `OSError`."""
-        backups = self.backups()
+        backups = self.backups(unreadable=[])
         if not backups:
             raise StorageError(f"{self.path} holds no whole backup")
         if name is None:

@@ -105,7 +105,7 @@ def _copy_and_verify(
             with show("Verifying messages") as progress:
                 damaged = list(damaged_messages(connection, folder.segments, progress, only=only))
             damaged = [each for each in damaged if not copy_message(each, data / "segments", folder.segments)]
-            serial = max((each.manifest.serial for each in folder.backups()), default=0) + 1
+            serial = max((each.manifest.serial for each in folder.backups(unreadable=[])), default=0) + 1
             manifest = _manifest(connection, serial, now, damaged)
         finally:
             connection.close()
@@ -143,10 +143,14 @@ def _manifest(connection: apsw.Connection, serial: int, now: Micros, damaged: li
 
 def _let_go(folder: BackupFolder, keep: int) -> tuple[str, ...]:
     """Remove the oldest backups, and the segments that no other needs."""
-    backups = folder.backups()
+    unreadable: list[Path] = []
+    backups = folder.backups(unreadable=unreadable)
     gone = backups[:-keep]
     for backup in gone:
         folder.forget(backup)
+    for path in unreadable:  # there is a whole one now
+        path.with_suffix(".db").unlink(missing_ok=True)
+        path.unlink()
     needed: set[int] = set()
     for backup in backups[-keep:]:
         connection = open_copy(backup.database)
