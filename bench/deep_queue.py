@@ -27,7 +27,7 @@ _SENDER = Address("sender", "elsewhere.test")
 _MINUTE = 60_000_000
 _AGE = 2 * 24 * 60 * _MINUTE  # of the oldest entry
 _WORDS = "451 4.3.2 busy, try again later"
-_OCTETS = b"Subject: deep\r\n\r\n" + (b"x" * 78 + b"\r\n") * 4
+OCTETS = b"Subject: deep\r\n\r\n" + (b"x" * 78 + b"\r\n") * 4
 
 _PRAGMAS = (
     "journal_mode=MEMORY",
@@ -76,8 +76,8 @@ def fill(data: Path, *, entries: int, destinations: int) -> None:
             "step": step,
             "segment": _segment(connection, data, [oldest + number * step << 10 | 1023 for number in range(entries)]),
             "head": HEADER.size,
-            "length": len(_OCTETS),
-            "crc": zlib.crc32(_OCTETS),
+            "length": len(OCTETS),
+            "crc": zlib.crc32(OCTETS),
             "path": reverse_path_text(_SENDER),
             "envelope": envelope_text(Envelope(_SENDER)),
             "recipients": recipients_text((Recipient(Address("user@N", "@D")),)),
@@ -98,10 +98,10 @@ def fill(data: Path, *, entries: int, destinations: int) -> None:
 
 def _segment(connection: apsw.Connection, data: Path, traces: list[int]) -> int:
     """Write a record for each message into a segment; return its number."""
-    size, live = len(traces) * (HEADER.size + len(_OCTETS)), len(traces) * len(_OCTETS)
+    size, live = len(traces) * (HEADER.size + len(OCTETS)), len(traces) * len(OCTETS)
     sql = "INSERT INTO segment (worker, sealed, size, live) VALUES (1023, 1, ?, ?) RETURNING id"
     number = int(connection.execute(sql, (size, live)).get)
-    crc = zlib.crc32(_OCTETS)
+    crc = zlib.crc32(OCTETS)
     with segment_path(data / "segments", number).open("wb") as file:
-        file.writelines(record_header(TraceId(trace), len(_OCTETS), crc) + _OCTETS for trace in traces)
+        file.writelines(record_header(TraceId(trace), len(OCTETS), crc) + OCTETS for trace in traces)
     return number

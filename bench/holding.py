@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -18,7 +19,9 @@ from bench import deep_queue
 from bench.harness import wait_until
 from bench.waypost_server import WaypostContender
 from bench.world import DOMAIN, PASSWORD
+from waypost.message.trace import TraceId
 from waypost.storage.sqlite import DATABASE
+from waypost.storage.sqlite.segments import HEADER, record_header, segment_path
 
 LIMITS = ("messages_per_hour", "messages_per_day", "recipients_per_hour", "recipients_per_day")
 _NOBODY = ("127.0.9.9", 9)
@@ -229,24 +232,27 @@ class Segments(_Deed):
     """Housekeeping beside 200,000 segments of large messages."""
 
     def fill(self, server: WaypostContender) -> None:
-        """Make the files, small ones, and their rows; each has a message in it."""
-        count = self.size(200_000)
+        """Give each message of a deep queue a segment of its own, a small file."""
+        count, length, crc = self.size(200_000), len(deep_queue.OCTETS), zlib.crc32(deep_queue.OCTETS)
         deep_queue.fill(server.data, entries=count, destinations=2)
         connection = apsw.Connection(str(server.data / DATABASE))
         with connection:
             connection.execute(
-                _NUMBERS + "INSERT INTO segment (worker, sealed, size, live) SELECT 1023, 1, 100, 100 FROM n",
-                {"count": count},
+                _NUMBERS + "INSERT INTO segment (worker, sealed, size, live) SELECT 1023, 1, :size, :live FROM n",
+                {"count": count, "size": HEADER.size + length, "live": length},
             ).fetchall()
             connection.execute(
-                "UPDATE message SET segment = 1 + (SELECT min(id) FROM segment) + "
-                "(SELECT entry.id FROM entry WHERE entry.message = message.id) - (SELECT min(id) FROM entry)"
+                "UPDATE message SET segment = 1 + numbered.number, offset = ? "
+                "FROM (SELECT id, row_number() OVER (ORDER BY id) AS number FROM message) AS numbered "
+                "WHERE message.id = numbered.id",
+                (HEADER.size,),
             ).fetchall()
             connection.execute("UPDATE segment SET live = 0 WHERE id = 1").fetchall()
-            largest = int(connection.execute("SELECT max(id) FROM segment").get)
+            rows = connection.execute("SELECT id, segment FROM message").fetchall()
         connection.close()
-        for number in range(2, largest + 1):
-            (server.data / "segments" / f"{number:012}.seg").write_bytes(bytes(100))
+        for trace, segment in rows:
+            octets = record_header(TraceId(trace), length, crc) + deep_queue.OCTETS
+            segment_path(server.data / "segments", segment).write_bytes(octets)
 
     def prepare(self, server: WaypostContender, workers: Signals, number: int) -> Callable[[], None]:
         """Nothing more is needed."""
