@@ -212,8 +212,7 @@ def main(arguments: Sequence[str] | None = None, *, strict: bool = True) -> None
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0)
     options = parser.parse_args(arguments)
-    found = {name: measure(name, options.scale, options.rounds) for name in options.deed or holding.DEEDS}
-    met = [_judged(name, figures.values) for name, figures in found.items()]
+    met = [_judged(name, measure(name, options.scale, options.rounds).values) for name in options.deed or holding.DEEDS]
     if strict and not all(met):
         raise SystemExit(1)
 

@@ -65,7 +65,9 @@ class Changes:
         changed = 0
         damaged: list[EntryId] = []
         for start in range(0, len(entries), AT_ONCE):
-            done, refused = await in_halves(self._writer, entries[start : start + AT_ONCE], change, _notices)
+            done, refused = await in_halves(
+                self._writer, entries[start : start + AT_ONCE], change, _notices, patient=True
+            )
             changed += sum(map(len, done))
             damaged += refused
         if damaged and not changed:

@@ -100,7 +100,7 @@ class ClockRepair:
             names = [name for (name,) in connection.execute(_PULL, {**values, "ids": text(list(ids))}).fetchall()]
             return len(names), _wake(connection, names)
 
-        done, _ = await in_halves(self._writer, entries, pull, _notices)
+        done, _ = await in_halves(self._writer, entries, pull, _notices, patient=True)
         return sum(count for count, _ in done)
 
     async def _end_rests(self, latest: Micros) -> None:

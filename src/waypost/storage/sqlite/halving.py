@@ -23,6 +23,8 @@ async def in_halves(
     items: Sequence[T],
     work: Callable[[apsw.Connection, Sequence[T]], R],
     notices: Callable[[R], Sequence[Notice]] | None = None,
+    *,
+    patient: bool = False,
 ) -> tuple[list[R], list[T]]:
     """Do work on items in one transaction; where the database is damaged, on each half of them in one of its own.
 
@@ -32,13 +34,13 @@ async def in_halves(
     if not items:
         return [], []
     try:
-        return [await writer.call(lambda connection: work(connection, items), notices)], []
+        return [await writer.call(lambda connection: work(connection, items), notices, patient=patient)], []
     except Damaged as error:
         if len(items) == 1:
             fields = {"row": str(items[0]), "error": str(error)}
             log.error("a row is damaged: run `waypost storage check`", extra={"fields": fields})
             return [], list(items)
     middle = len(items) // 2
-    first, refused = await in_halves(writer, items[:middle], work, notices)
-    second, more = await in_halves(writer, items[middle:], work, notices)
+    first, refused = await in_halves(writer, items[:middle], work, notices, patient=patient)
+    second, more = await in_halves(writer, items[middle:], work, notices, patient=patient)
     return first + second, refused + more

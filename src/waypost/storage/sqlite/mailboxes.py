@@ -205,6 +205,7 @@ class SqliteMailboxes:
                 uids[start : start + AT_ONCE],
                 lambda connection, some: remove_messages(connection, mailbox, some, self._now()),
                 lambda removed: [Notice("mailbox", str(mailbox))] if removed else [],
+                patient=len(uids) > AT_ONCE,
             )
             removed += sum(parts)
             damaged += refused

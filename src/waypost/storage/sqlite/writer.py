@@ -135,6 +135,8 @@ class Writer:
         self,
         function: Callable[[apsw.Connection], T],
         notices: Callable[[T], Sequence[Notice]] | None = None,
+        *,
+        patient: bool = False,
     ) -> T:
         """Run a function in a write transaction; returns its result when it is durable.
 
@@ -145,7 +147,8 @@ class Writer:
             batch.flush()
             return function(batch.connection)
 
-        result: T = await self.write(Operation(stage, notices) if notices else Operation(stage))
+        operation = Operation(stage, notices, patient=patient) if notices else Operation(stage, patient=patient)
+        result: T = await self.write(operation)
         return result
 
     async def close(self) -> None:
