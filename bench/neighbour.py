@@ -12,14 +12,14 @@ import sys
 import threading
 import time
 
-_OCTETS = b"Subject: neighbour\r\n\r\n" + (b"x" * 78 + b"\r\n") * 12
+_OCTETS = b"From: <%s>\r\nSubject: neighbour\r\n\r\n" + (b"x" * 78 + b"\r\n") * 12
 
 
 def deliver(options: argparse.Namespace, context: ssl.SSLContext) -> None:
     """Deliver one message. Raises `smtplib.SMTPException`, `OSError`."""
     with smtplib.SMTP_SSL(options.address, options.port, "neighbour.test", timeout=60, context=context) as client:
         client.login(options.user, options.password)
-        client.sendmail(options.user, [options.recipient], _OCTETS)
+        client.sendmail(options.user, [options.recipient], _OCTETS % options.user.encode())
 
 
 def main() -> None:

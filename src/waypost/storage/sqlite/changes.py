@@ -2,6 +2,7 @@
 as it is without keeping the others back.
 """
 
+import time
 from collections.abc import Callable, Sequence
 
 import apsw
@@ -12,13 +13,14 @@ from waypost.storage.errors import Damaged
 from waypost.storage.journal import Event, Station
 from waypost.storage.queue import EntryId
 from waypost.storage.sqlite.batch import Batch
-from waypost.storage.sqlite.halving import in_halves
+from waypost.storage.sqlite.halving import give_way, in_halves
 from waypost.storage.sqlite.rows import HOLD_UNTIL, text
 from waypost.storage.sqlite.waking import set_wakes
 from waypost.storage.sqlite.writer import Writer
 
-AT_ONCE = 250
+AT_ONCE = 100
 """Entries that one commit changes."""
+_MANY = 200  # who brings so many at once brings more
 
 # NULL where the envelope is damaged: SQLite would say "malformed JSON", and all others would wait for that one.
 HELD_UNTIL = f"CASE WHEN json_valid(envelope) THEN envelope->>{HOLD_UNTIL} END"
@@ -65,11 +67,14 @@ class Changes:
         changed = 0
         damaged: list[EntryId] = []
         for start in range(0, len(entries), AT_ONCE):
+            began = time.monotonic()
             done, refused = await in_halves(
                 self._writer, entries[start : start + AT_ONCE], change, _notices, patient=True
             )
             changed += sum(map(len, done))
             damaged += refused
+            if start + AT_ONCE < len(entries) or len(entries) > _MANY:
+                await give_way(began)
         if damaged and not changed:
             raise Damaged(f"queue entry {damaged[0]} is damaged: run `waypost storage check`")
         return changed

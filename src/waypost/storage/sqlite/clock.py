@@ -5,6 +5,7 @@ A huge queue is looked through in pages by reading alone, and changed in small s
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from waypost.storage.bus import Notice
 from waypost.storage.errors import Damaged
 from waypost.storage.queue import EntryId
 from waypost.storage.sqlite.changes import AT_ONCE, HELD_UNTIL
-from waypost.storage.sqlite.halving import in_halves
+from waypost.storage.sqlite.halving import give_way, in_halves
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import text
 from waypost.storage.sqlite.waking import readable, set_wakes
@@ -96,11 +97,14 @@ class ClockRepair:
         return [entry for (entry,) in rows]
 
     async def _pull(self, entries: Sequence[EntryId], values: dict[str, Any]) -> int:
+        began = time.monotonic()
+
         def pull(connection: apsw.Connection, ids: Sequence[EntryId]) -> tuple[int, list[str]]:
             names = [name for (name,) in connection.execute(_PULL, {**values, "ids": text(list(ids))}).fetchall()]
             return len(names), _wake(connection, names)
 
         done, _ = await in_halves(self._writer, entries, pull, _notices, patient=True)
+        await give_way(began)
         return sum(count for count, _ in done)
 
     async def _end_rests(self, latest: Micros) -> None:

@@ -3,7 +3,9 @@
 Each part has a transaction of its own, since SQLite commits nothing of one in which it met damage.
 """
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -16,6 +18,16 @@ from waypost.storage.sqlite.writer import Writer
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
+
+_LONGEST_REST = 0.05  # seconds
+
+
+async def give_way(began: float) -> None:
+    """Between the steps of a large deed: rest half as long as the last one took, which began at a monotonic time.
+
+    So others have the writers' lock and the processors, the more the busier they are.
+    """
+    await asyncio.sleep(min(_LONGEST_REST, (time.monotonic() - began) / 2))
 
 
 async def in_halves(

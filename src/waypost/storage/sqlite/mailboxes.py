@@ -1,6 +1,7 @@
 """Mailboxes of the embedded engine (the data model of RFC 9051 and RFC 7162)."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from waypost.storage.errors import Conflict, Damaged, NotFound
 from waypost.storage.mailboxes import Mailbox, MailboxMessage
 from waypost.storage.spool import StoredMessage
 from waypost.storage.sqlite.batch import Batch
-from waypost.storage.sqlite.halving import in_halves
+from waypost.storage.sqlite.halving import give_way, in_halves
 from waypost.storage.sqlite.locks import FileLock, lock_mailbox
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import encode, text, texts_from
@@ -200,6 +201,7 @@ class SqliteMailboxes:
         removed = 0
         damaged: list[int] = []
         for start in range(0, len(uids), AT_ONCE):
+            began = time.monotonic()
             parts, refused = await in_halves(
                 self._writer,
                 uids[start : start + AT_ONCE],
@@ -209,6 +211,8 @@ class SqliteMailboxes:
             )
             removed += sum(parts)
             damaged += refused
+            if start + AT_ONCE < len(uids):
+                await give_way(began)
         if damaged:
             raise Damaged(f"{len(damaged)} messages of mailbox {mailbox} not removed: run `waypost storage check`")
         return removed
