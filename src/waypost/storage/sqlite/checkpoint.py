@@ -21,8 +21,8 @@ from waypost.storage.sqlite.migrate import DATABASE
 log = logging.getLogger(__name__)
 
 _BUSY_MILLISECONDS = 10  # readers are short; writers wait for us meanwhile
-_PASSES = 5  # while others write, each leaves less to move than the one before
-_LITTLE = 64  # pages that are moved while the writers wait
+_PASSES = 10  # while others write, each leaves less to move than the one before
+_LITTLE = 16  # pages that are moved while the writers wait
 _KEPT = 2  # times the limit: a log that a long reader has made larger is cut back, any other keeps its room
 _PAUSE = 1.0  # seconds between attempts when one didn't get to the end
 

@@ -19,15 +19,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LONGEST_REST = 0.05  # seconds
+_LONGEST_REST = 0.1  # seconds
 
 
 async def give_way(began: float) -> None:
-    """Between the steps of a large deed: rest half as long as the last one took, which began at a monotonic time.
+    """Between the steps of a large deed: rest as long as the last one took, which began at a monotonic time.
 
     So others have the writers' lock and the processors, the more the busier they are.
     """
-    await asyncio.sleep(min(_LONGEST_REST, (time.monotonic() - began) / 2))
+    await asyncio.sleep(min(_LONGEST_REST, time.monotonic() - began))
 
 
 async def in_halves(
