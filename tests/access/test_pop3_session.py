@@ -602,3 +602,23 @@ async def test_bounded_input_stops_the_reading(post: Post) -> None:
     assert not client.session.wants_input
     await client.session.advance()
     assert client.session.wants_input
+
+
+async def test_an_answer_that_was_made_to_wait_leaves_when_its_wait_is_over(post: Post) -> None:
+    """A client that is gone is noticed by what is written: not only when 32 answers have waited."""
+    client = await post.logged_in()
+    written: list[bytes] = []
+
+    async def pause(seconds: float) -> None:
+        written.append(b"wait")
+
+    async def drain() -> None:
+        written.append(client.session.take_output())
+        if written.count(b"wait") == 3:
+            raise ConnectionResetError("gone")
+
+    client.session.pause, client.session.drain = pause, drain
+    with pytest.raises(ConnectionResetError):
+        await client.send(b"NOOP\r\n" * 140)
+    assert written[written.index(b"wait") :][1::2][1:] == [b"+OK Nothing done\r\n"] * 2
+    assert written[-2] == b"wait" and written.count(b"wait") == 3

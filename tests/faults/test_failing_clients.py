@@ -198,6 +198,8 @@ async def test_a_client_that_fails_gives_its_place_back_and_leaves_nothing(
 ) -> None:
     silent = fault == "stay_silent"
     house = await office(dispatch=False, limits={"command_timeout": int(PATIENCE * SECOND)} if silent else {})
+    for sessions in ("waypost.intake.session", "waypost.access.pop3"):  # who floods and does not read waits 100 of them
+        monkeypatch.setattr(f"{sessions}.JUNK_PAUSE", PATIENCE / 25)
     if silent:
         monkeypatch.setattr("waypost.access.pop3.LOGIN_TIMEOUT", PATIENCE)
         monkeypatch.setitem(Pop3Session.__init__.__kwdefaults__ or {}, "timeout", PATIENCE)

@@ -395,3 +395,24 @@ async def test_refusals_are_one_line_each_and_words_of_the_peer_stay_in_their_fi
     fields: dict[str, str] = record.fields  # type: ignore[attr-defined]
     assert fields["peer"] == "192.0.2.7" and fields["recipient"] == '"a b"@here.test'
     assert fields["reply"].startswith("550 5.1.1") and fields["sender"] == "x@there.test"
+
+
+async def test_an_answer_that_was_made_to_wait_leaves_when_its_wait_is_over(house: House) -> None:
+    """A client that is gone is noticed by what is written: not only when 32 answers have waited."""
+    talk = await house.reception()
+    written: list[str] = []
+
+    async def pause(seconds: float) -> None:
+        written.append("wait")
+
+    async def drain() -> None:
+        written.append(talk.session.take_output().decode())
+        if written.count("wait") == 3:
+            raise ConnectionResetError("gone")
+
+    talk.session.pause, talk.session.drain = pause, drain
+    limit = house.settings.limits.junk_commands
+    with pytest.raises(ConnectionResetError):
+        await talk.send(b"NOOP\r\n" * (limit + 40))
+    assert written[written.index("wait") :][1::2][1:] == ["250 2.0.0 Ok\r\n"] * 2
+    assert written[-2] == "wait" and written.count("wait") == 3

@@ -112,7 +112,8 @@ class Pop3Session(Session):
                     handled += 1
                 elif not engine.full:
                     break
-                if engine.full or handled >= EVENTS_A_TURN:
+                # After junk the answer leaves at once: only what is written to a client shows that it has gone.
+                if engine.full or handled >= EVENTS_A_TURN or type(event) is JunkSaid:
                     handled = 0
                     await self._drain()
         except Exception:

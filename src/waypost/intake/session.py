@@ -178,7 +178,8 @@ class SmtpSession:
             if self._tls_wanted:
                 return Next.START_TLS
             handled += 1
-            if (handled >= EVENTS_A_TURN or engine.says_much) and self.drain is not None:
+            # After junk the answer leaves at once: only what is written to a client shows that it has gone.
+            if (handled >= EVENTS_A_TURN or engine.says_much or type(event) is JunkSaid) and self.drain is not None:
                 handled = 0
                 await self.drain()
         return self._next()
