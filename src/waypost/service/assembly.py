@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from waypost.access.pop3 import Pop3Session
 from waypost.access.pop3_form import SentForms
@@ -19,7 +21,7 @@ from waypost.delivery.local import LocalDelivery
 from waypost.delivery.plan import Planner
 from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook
 from waypost.dns import StubResolver, system_servers
-from waypost.intake import Acceptance, SmtpSession, server_options
+from waypost.intake import Acceptance, Policy, SmtpSession, server_options
 from waypost.intake.memory import ArrivingMemory
 from waypost.login.desk import LoginDesk
 from waypost.login.memory import LoginMemory
@@ -162,100 +164,86 @@ def _way_out(shared: _Shared, secrets: Secrets) -> Dispatcher:
 
 def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
     """What speaks on the listeners: reception, submission, and mailboxes."""
-    settings, storage, now = shared.settings, shared.storage, shared.now
-    limits, hostname, directory = settings.limits, settings.hostname, storage.directory
     desk = LoginDesk(
-        directory,
-        storage.networks,
-        now=now,
+        shared.storage.directory,
+        shared.storage.networks,
+        now=shared.now,
         memory=shared.memory,
         secret=secrets.login,
-        channel_binding=settings.login.channel_binding,
+        channel_binding=shared.settings.login.channel_binding,
     )
     shared.closing.callback(desk.close)
     shared.bus.subscribe("directory", lambda notice: desk.forget(notice.name))
+    return {**_mail_sessions(shared, desk), **_mailbox_sessions(shared, desk)}
+
+
+def _mail_sessions(shared: _Shared, desk: LoginDesk) -> dict[ListenerProtocol, Make]:
+    """The sessions that take mail, each by its policy; all share one acceptance and one memory for what arrives."""
+    settings, limits, directory = shared.settings, shared.settings.limits, shared.storage.directory
     acceptance = Acceptance(
-        spool=storage.spool,
+        spool=shared.storage.spool,
         planner=shared.planner,
         reporter=shared.reporter,
         ids=shared.ids,
-        hostname=hostname,
+        hostname=settings.hostname,
         limits=limits,
-        now=now,
+        now=shared.now,
     )
+    arriving = ArrivingMemory(limits.memory_for_arrivals, limits.memory_per_message)
+
+    def speaks(protocol: ListenerProtocol, policy: Policy, desk: LoginDesk | None = None, **more: Any) -> Make:
+        return partial(
+            SmtpSession,
+            options=server_options(settings, protocol),
+            policy=policy,
+            acceptance=acceptance,
+            desk=desk,
+            spool=shared.storage.spool,
+            now=shared.now,
+            limits=limits,
+            memory=arriving,
+            **more,
+        )
+
+    protocols = ListenerProtocol
     reception = ReceptionPolicy(book=shared.book)
     submission = SubmissionPolicy(
         book=shared.book,
         directory=directory,
         settings=settings.submission,
-        hostname=hostname,
+        hostname=settings.hostname,
         domains=settings.domains,
     )
+    trusted = trusted_policy(settings, shared.book, directory)
+    delay = settings.reception.greeting_delay / SECOND
+    return {
+        protocols.SMTP: speaks(protocols.SMTP, reception, greeting_delay=delay),
+        protocols.LMTP: speaks(protocols.LMTP, reception),
+        protocols.SUBMISSION: speaks(protocols.SUBMISSION, submission, desk),
+        protocols.SUBMISSIONS: speaks(protocols.SUBMISSIONS, submission, desk),
+        protocols.TRUSTED_SUBMISSION: speaks(protocols.TRUSTED_SUBMISSION, trusted, refuses=trusted.refuse),
+    }
 
-    arriving = ArrivingMemory(limits.memory_for_arrivals, limits.memory_per_message)
 
-    def receives(protocol: ListenerProtocol, *, delay: float = 0.0) -> Make:
-        options = server_options(settings, protocol)
-        return lambda: SmtpSession(
-            options=options,
-            policy=reception,
-            acceptance=acceptance,
-            desk=None,
-            spool=storage.spool,
-            now=now,
-            limits=limits,
-            memory=arriving,
-            greeting_delay=delay,
-        )
-
-    def submits(protocol: ListenerProtocol) -> Make:
-        options = server_options(settings, protocol)
-        return lambda: SmtpSession(
-            options=options,
-            policy=submission,
-            acceptance=acceptance,
-            desk=desk,
-            spool=storage.spool,
-            now=now,
-            limits=limits,
-            memory=arriving,
-        )
-
-    def trusts() -> Make:
-        options = server_options(settings, ListenerProtocol.TRUSTED_SUBMISSION)
-        trusted = trusted_policy(settings, shared.book, directory)
-        return lambda: SmtpSession(
-            options=options,
-            policy=trusted,
-            acceptance=acceptance,
-            desk=None,
-            spool=storage.spool,
-            now=now,
-            limits=limits,
-            memory=arriving,
-            refuses=trusted.refuse,
-        )
-
+def _mailbox_sessions(shared: _Shared, desk: LoginDesk) -> dict[ListenerProtocol, Make]:
+    """The sessions that give mail out."""
+    settings, storage = shared.settings, shared.storage
     forms = SentForms(storage.mailboxes)
 
     def reads(*, starttls: bool) -> Make:
-        return lambda: Pop3Session(
+        return partial(
+            Pop3Session,
             desk=desk,
             mailboxes=storage.mailboxes,
-            now=now,
-            hostname=hostname,
+            now=shared.now,
+            hostname=settings.hostname,
             starttls=starttls,
             forms=forms,
-            max_junk=limits.junk_commands,
-            login_time=limits.login_time / SECOND,
+            max_junk=settings.limits.junk_commands,
+            login_time=settings.limits.login_time / SECOND,
         )
 
     return {
-        ListenerProtocol.SMTP: receives(ListenerProtocol.SMTP, delay=settings.reception.greeting_delay / SECOND),
-        ListenerProtocol.LMTP: receives(ListenerProtocol.LMTP),
-        ListenerProtocol.SUBMISSION: submits(ListenerProtocol.SUBMISSION),
-        ListenerProtocol.SUBMISSIONS: submits(ListenerProtocol.SUBMISSIONS),
-        ListenerProtocol.TRUSTED_SUBMISSION: trusts(),
         ListenerProtocol.POP3: reads(starttls=settings.tls is not None),
         ListenerProtocol.POP3S: reads(starttls=False),
     }
