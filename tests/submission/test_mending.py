@@ -270,6 +270,14 @@ def decoded(value: str) -> str:
             "Content-Disposition: attachment; filename=Prüfung.txt",
             "Content-Disposition: attachment;\r\n filename*=UTF-8''Pr%C3%BCfung.txt",
         ),
+        (
+            "Content-Disposition: attachment; FileName=\"ü.pdf\"; filename*=UTF-8''%C3%BC.pdf; size=3",
+            "Content-Disposition: attachment;\r\n filename*=UTF-8''%C3%BC.pdf;\r\n size=3",
+        ),
+        (
+            "Content-Disposition: attachment; filename*0*=UTF-8''%C3%BC; filename*1=.pdf; filename=ü.pdf",
+            "Content-Disposition: attachment;\r\n filename*0*=UTF-8''%C3%BC;\r\n filename*1=.pdf",
+        ),
         ("Bcc: Jörg <j@y.test>\r\nSubject: x", "Subject: x"),
     ],
 )
@@ -278,6 +286,17 @@ def test_text_outside_ascii_is_encoded_where_it_may_be(field: str, written: str)
     assert mended(header) == FROM + written.encode() + b"\r\nX-Other: y\r\n"
     kept = FROM + field.partition("\r\n")[2].encode() + b"\r\nX-Other: y\r\n" if field.startswith("Bcc") else header
     assert mended(header, smtputf8=True) == kept, "SMTPUTF8 carries it as it is"
+
+
+def test_a_long_field_with_a_comment_outside_ascii_stays_folded() -> None:
+    """A line has 998 octets at most (RFC 5322 2.1.1), and what was unfolded is folded where it was: at its spaces."""
+    ids = [f"<{number:060}@x.test>" for number in range(40)]
+    for fold in ("\r\n ", "\r\n\t", " "):
+        found = mended(FROM + f"References: {fold.join(ids)} (ältere) {fold.join(ids)}\r\n".encode())
+        lines = found.split(b"\r\n")
+        assert max(map(len, lines)) <= 998 and all(len(line) <= 76 for line in lines if b"=?" in line)
+        value = b"".join(lines[1:]).decode()
+        assert [word for word in value.split() if word.startswith("<")] == ids + ids
 
 
 def test_an_author_outside_ascii_is_encoded_and_stays_the_author() -> None:

@@ -18,7 +18,7 @@ _LEAST_ROOM = 32  # octets; where less is left of a line, `Lines` begins the nex
 # RFC 2047 5 (3): what stands for itself even inside a name. A space is `_`.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 _Q = tuple(bytes([octet]) if octet in _PLAIN else b"_" if octet == 0x20 else b"=%02X" % octet for octet in range(256))
-_SPACES = re.compile(rb"([ \t]+)")
+SPACES = re.compile(rb"([ \t]+)")
 _ENCODED_WORD = re.compile(rb"=\?[^?\s]++\?[BbQq]\?[^?\s]*+\?=\Z")
 
 
@@ -90,7 +90,7 @@ def encode_text(name: bytes, value: bytes) -> bytes:
     `name` is what the line begins with, its colon included; `value` is unfolded UTF-8. No line end is added.
     """
     lines = Lines(name)
-    pieces = _SPACES.split(value.strip(b" \t"))
+    pieces = SPACES.split(value.strip(b" \t"))
     words, spaces = pieces[::2], [b" ", *pieces[1::2]]
     index = 0
     while index < len(words):

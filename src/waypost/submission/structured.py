@@ -7,20 +7,21 @@ the line begins with, the colon included; `value` is unfolded UTF-8.
 import re
 from urllib.parse import quote_from_bytes
 
-from waypost.message.encoded_words import Lines
+from waypost.message.encoded_words import SPACES, Lines
 
 _COMMENT_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|\((?:[^()\\]++|\\.)*+\)|[^"(]++|["(]', re.DOTALL)
 _PARAMETER_TOKEN = re.compile(rb'(?:[^";]++|"(?:[^"\\]++|\\.)*+")++', re.DOTALL)
 _PARAMETER = re.compile(
     rb"""[ \t]*+([!#$&+.^_`{|}~0-9A-Za-z-]++)[ \t]*+=[ \t]*+("(?:[^"\\]++|\\.)*+"|[^\s"]++)[ \t]*+\Z""", re.DOTALL
 )
+_EXTENDED = re.compile(rb"[ \t]*+([^\s=*]++)\*(?:0\*)?[ \t]*+=")
 _IDENTIFIED = re.compile(rb"([^<>]*)(<[^<>]*>)[ \t]*\Z")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-_LONGEST_PARAMETER = 900  # octets: it stands on a line of its own
+_LONGEST_LINE = 900  # octets; 998 are allowed (RFC 5322 2.1.1)
 
 
 def encode_comments(name: bytes, value: bytes) -> bytes | None:
-    """Encode comments; everything else stays, octet for octet: `Date: ... (Mitteleuropäische Zeit)`."""
+    """Encode comments; everything else stays, but for its folding: `Date: ... (Mitteleuropäische Zeit)`."""
     tokens = [match[0] for match in _COMMENT_TOKEN.finditer(value)]
     written, fresh = name + b" ", True
     for token in tokens:
@@ -28,7 +29,7 @@ def encode_comments(name: bytes, value: bytes) -> bytes | None:
             if not fresh:  # no more on the line of an encoded word
                 token = token.lstrip(b" \t")
                 written += b"\r\n " if token else b""
-            written += token
+            written = _folded(written, token)
             fresh = fresh or bool(token)
         elif token.startswith(b"(") and token.endswith(b")"):
             lines = Lines(b"")
@@ -38,6 +39,18 @@ def encode_comments(name: bytes, value: bytes) -> bytes | None:
         else:
             return None
     return written
+
+
+def _folded(written: bytes, token: bytes) -> bytes:
+    """Return `written` with a token behind it, folded where one line would be too long: the value was unfolded."""
+    if len(written) + len(token) <= _LONGEST_LINE:
+        return written + token
+    before, end, line = written.rpartition(b"\r\n")
+    first, *rest = SPACES.split(token)
+    lines = Lines(line + first)
+    for space, word in zip(rest[::2], rest[1::2], strict=True):
+        lines.add(word, space)
+    return before + end + lines.octets()
 
 
 def encode_phrases(name: bytes, value: bytes) -> bytes | None:
@@ -63,13 +76,19 @@ def encode_phrases(name: bytes, value: bytes) -> bytes | None:
 
 
 def encode_parameters(name: bytes, value: bytes) -> bytes | None:
-    """Encode parameters as RFC 2231 section 4 wants them: `filename*=UTF-8''Pr%C3%BCfung.pdf`."""
+    """Encode parameters as RFC 2231 section 4 wants them: `filename*=UTF-8''Pr%C3%BCfung.pdf`.
+
+    A parameter that has this form already, beside the one outside ASCII, stays alone: two of one name have no meaning.
+    """
     tokens = [match[0] for match in _PARAMETER_TOKEN.finditer(value)]
     if b";".join(tokens) != value.rstrip(b"; \t") or not tokens[0].isascii():  # a quote has no end, say
         return None
     first, *rest = tokens
     lines = [name + b" " + first.strip(b" \t")]
+    extended = {match[1].lower() for piece in rest if (match := _EXTENDED.match(piece))}
     for piece in rest:
+        if not piece.isascii() and piece.partition(b"=")[0].strip(b" \t").lower() in extended:
+            continue
         lines[-1] += b";"
         if not piece.isascii():
             match = _PARAMETER.match(piece)
@@ -77,7 +96,7 @@ def encode_parameters(name: bytes, value: bytes) -> bytes | None:
                 return None
             said = _ESCAPED.sub(rb"\1", match[2][1:-1]) if match[2].startswith(b'"') else match[2]
             piece = match[1] + b"*=UTF-8''" + quote_from_bytes(said, safe="").encode()
-            if len(piece) > _LONGEST_PARAMETER:
+            if len(piece) > _LONGEST_LINE:
                 return None
         lines.append(b" " + piece.strip(b" \t"))
     return b"\r\n".join(lines)
