@@ -168,7 +168,7 @@ class Soak:
             "tasks": len(asyncio.all_tasks()),
             "places taken": office.admitted,
             "connections": len(office.assembly.house.connections),
-            "outbound slots free": relay._pool._slots._value,
+            "outbound slots free": relay._pool.free,
             "destinations": len(dispatcher._sources),
             "half messages": len(list((office.settings.data / "segments").glob("arriving-*"))),
             "mailbox locks": len(list((office.settings.data / "locks").glob("mailbox-*"))),

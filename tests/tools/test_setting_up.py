@@ -5,6 +5,7 @@ The scripts run as they are, with stand-ins for Python, pip and apt; `make fresh
 
 import os
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,12 @@ def test_a_python_that_is_missing_or_too_old_is_named(desk: Desk) -> None:
     desk.stand_in("python3", '#!/bin/sh\ncase "$*" in *print*) echo 3.9 ;; *) exit 1 ;; esac\n')
     done = desk.install()
     assert done.returncode == 1 and "Waypost needs Python 3.11 or newer; python3 is 3.9" in done.stderr
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest cannot collect them together, although each room passes alone."""
+    names = Counter(path.name for path in TOOLS.parent.rglob("test_*.py"))
+    assert [name for name, times in names.items() if times > 1] == []
 
 
 ALONE = """\

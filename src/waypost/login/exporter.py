@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 _LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266 4.2, with an empty context
 _OCTETS = 32
-_KNOWN = ((3, 11), (3, 12), (3, 13))
+_KNOWN = ((3, 11), (3, 12), (3, 13), (3, 14))
 _OFFSET = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
 """PyObject_HEAD; PyObject *Socket; SSL *ssl; ... (Modules/_ssl.c)"""
 
