@@ -135,7 +135,7 @@ class House:
         return SmtpSession(
             refuses=trusted.refuse if policy is trusted else lambda peer: None,
             options=server_options(self.settings, protocol),
-            policy=policy or ReceptionPolicy(book=self.book()),
+            policy=policy or self._reception_policy(protocol),
             acceptance=self.acceptance(),
             desk=self.desk if submits else None,  # type: ignore[arg-type]  # it answers as the desk does
             spool=self.storage.spool,
@@ -144,6 +144,10 @@ class House:
             greeting_delay=greeting_delay,
             memory=self.memory,
         )
+
+    def _reception_policy(self, protocol: ListenerProtocol) -> ReceptionPolicy:
+        names = () if protocol is ListenerProtocol.LMTP else (self.settings.hostname, *self.settings.domains)
+        return ReceptionPolicy(book=self.book(), names=names)
 
     async def reception(self, *, policy: Policy | None = None) -> "Conversation":
         """Return a conversation on port 25 that has said EHLO."""

@@ -117,6 +117,38 @@ async def test_a_message_in_transit_is_not_mended(house: House) -> None:
     assert (await house.inbox("bob@here.test"))[0].endswith(b"+0000\r\n" + content)
 
 
+RESULTS = (
+    ("Authentication-Results: mx.here.test; dkim=pass", False),
+    ("AUTHENTICATION-RESULTS:\r\n (so they say) MX.Here.Test./1; spf=pass", False),
+    ('Authentication-Results: "here.test" 1; none', False),
+    ("Authentication-Results: filter.here.test; dkim=pass", False),
+    ("Authentication-Results:", False),
+    ("Authentication-Results: mx.there.test; dkim=pass header.d=here.test", True),
+    ("Authentication-Results: nothere.test; dkim=pass", True),
+    ("ARC-Authentication-Results: i=1; mx.here.test; dkim=pass", True),
+    ("Received-SPF: pass", True),
+)
+
+
+async def test_nobody_outside_tells_of_checks_in_our_name(house: House) -> None:
+    """RFC 8601 5: what claims to have been added here, and did not come from a server of ours, is deleted."""
+    content = (
+        "".join(f"{field}\r\n" for field, _ in RESULTS) + "Subject: x\r\n\r\nAuthentication-Results: here.test\r\n"
+    )
+    talk = await house.reception()
+    assert (await talk.message(SENDER, "bob@here.test", content=content)).startswith("250")
+    kept = "".join(f"{field}\r\n" for field, stays in RESULTS if stays)
+    body = "Subject: x\r\n\r\nAuthentication-Results: here.test\r\n"
+    assert (await house.inbox("bob@here.test"))[0].endswith(b"+0000\r\n" + (kept + body).encode())
+
+
+async def test_a_server_of_the_house_tells_by_lmtp_what_it_has_checked(house: House) -> None:
+    content = "".join(f"{field}\r\n" for field, _ in RESULTS) + "Subject: x\r\n\r\n"
+    talk = await house.lmtp()
+    assert (await talk.message(SENDER, "bob@here.test", content=content)).startswith("250")
+    assert (await house.inbox("bob@here.test"))[0].endswith(b"+0000\r\n" + content.encode())
+
+
 async def test_what_submission_offers_is_not_offered_here(house: House) -> None:
     talk = await house.reception()
     listed = await talk.send(b"EHLO x\r\n")

@@ -141,7 +141,12 @@ RFCS: tuple[tuple[str, tuple[tuple[int, str, str, str], ...]], ...] = (
             (4155, "The mbox format", PARTLY, "its first line is left out of a submission"),
             (6854, "Groups in From and Sender", FULL, "read; written in surrogate headers"),
             (7208, "SPF", PARTLY, "not checked yet; nobody submits a Received-SPF field"),
-            (8601, "Authentication-Results", PARTLY, "not written yet; nobody submits one with our names"),
+            (
+                8601,
+                "Authentication-Results",
+                PARTLY,
+                "not written yet; none with our names is taken from users and strangers",
+            ),
         ),
     ),
     (

@@ -6,6 +6,7 @@ domain hosted partly elsewhere takes.
 """
 
 import ipaddress
+from collections.abc import Collection
 
 from msgspec.structs import replace
 
@@ -13,6 +14,7 @@ from waypost.delivery.resolve import AddressBook
 from waypost.intake import Admitted, Client, Examined
 from waypost.intake.policy import admit
 from waypost.message.address import Address, literal_address
+from waypost.message.authentication_results import results_in_the_name_of
 from waypost.message.envelope import Envelope, Notify, Recipient
 from waypost.message.headers import HeaderBlock, message_id_of
 from waypost.message.trace import Micros, TraceId
@@ -25,8 +27,13 @@ _POSTMASTER = Address("postmaster", "")
 class ReceptionPolicy:
     """Implements `intake.Policy` for ports without a login."""
 
-    def __init__(self, *, book: AddressBook) -> None:
+    def __init__(self, *, book: AddressBook, names: Collection[str] = ()) -> None:
+        """`names` are ours, in lower case: results of checks (RFC 8601) in them are taken away.
+
+        None are given for LMTP, where a server of the same house hands over what it has checked.
+        """
         self._book = book
+        self._names = names
 
     def hello(self, client: Client) -> Reply:
         """Any name does (RFC 5321 4.1.4 forbids to refuse one that can't be verified)."""
@@ -51,7 +58,8 @@ class ReceptionPolicy:
     async def examine(
         self, client: Client, envelope: Envelope, headers: HeaderBlock, trace: TraceId, now: Micros
     ) -> Reply | Examined:
-        """Take the header as it came (RFC 5321 6.4: a message in transit is not mended).
+        """Take the header as it came (RFC 5321 6.4: a message in transit is not mended), without what strangers say in
+        our name of their own checks (RFC 8601 section 5).
 
         A deadline (RFC 2852) has done its work: what ends in mailboxes here is delivered at once, and what goes on
         does so without one, so that no stranger sets the time of a report to whom he names. Nor does anybody hear of
@@ -63,7 +71,12 @@ class ReceptionPolicy:
             if recipient.notify is not None and Notify.SUCCESS in recipient.notify:
                 envelope = envelope.to(tuple(map(_without_success, envelope.recipients)))
                 break
-        return Examined(headers.data, envelope, message_id_of(headers))
+        return Examined(self._without_forged_results(headers), envelope, message_id_of(headers))
+
+    def _without_forged_results(self, headers: HeaderBlock) -> bytes:
+        if not self._names or not headers.count(b"authentication-results"):
+            return headers.data
+        return headers.without_fields(list(results_in_the_name_of(headers, self._names)))
 
     async def withdraw(self, client: Client, envelope: Envelope, now: Micros) -> None:
         """Nothing was counted."""

@@ -206,7 +206,7 @@ def _mail_sessions(shared: _Shared, desk: LoginDesk) -> dict[ListenerProtocol, M
         )
 
     protocols = ListenerProtocol
-    reception = ReceptionPolicy(book=shared.book)
+    reception = ReceptionPolicy(book=shared.book, names=(settings.hostname.lower(), *settings.domains))
     submission = SubmissionPolicy(
         book=shared.book,
         directory=directory,
@@ -218,7 +218,7 @@ def _mail_sessions(shared: _Shared, desk: LoginDesk) -> dict[ListenerProtocol, M
     delay = settings.reception.greeting_delay / SECOND
     return {
         protocols.SMTP: speaks(protocols.SMTP, reception, greeting_delay=delay),
-        protocols.LMTP: speaks(protocols.LMTP, reception),
+        protocols.LMTP: speaks(protocols.LMTP, ReceptionPolicy(book=shared.book)),
         protocols.SUBMISSION: speaks(protocols.SUBMISSION, submission, desk),
         protocols.SUBMISSIONS: speaks(protocols.SUBMISSIONS, submission, desk),
         protocols.TRUSTED_SUBMISSION: speaks(protocols.TRUSTED_SUBMISSION, trusted, refuses=trusted.refuse),
