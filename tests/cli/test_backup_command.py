@@ -93,8 +93,69 @@ def test_what_is_no_backup_is_said(run: Run, config: Path, message: TraceId) -> 
     assert "holds neither backups nor" in run("restore", "nowhere", "--yes", status=1).output
     run("backup", "b")
     assert "has no backup x; it has 20" in run("restore", "b", "--backup", "x", "--yes", status=1).output
+    for manifest in Path("b/databases").glob("*.json"):
+        manifest.unlink()
     Path("b/waypost-backup.json").write_text("{}x")
-    assert "can't be read" in run("backup", "b", status=1).output
+    assert "can't be read, and there is no whole backup" in run("backup", "b", status=1).output
+
+
+@pytest.mark.parametrize("left", [b"", b"{}x", None], ids=["empty", "damaged", "missing"])
+def test_a_folder_that_was_copied_without_its_label_is_listed_verified_restored_and_gone_on_with(
+    run: Run, config: Path, message: TraceId, left: bytes | None
+) -> None:
+    run("backup", "b")
+    label = Path("b/waypost-backup.json")
+    for command in (("backup", "list"), ("backup", "verify"), ("restore", "--yes"), ("backup", "--keep", "2")):
+        label.unlink(missing_ok=True)
+        if left is not None:
+            label.write_bytes(left)
+        run(*command, "b")
+    assert json.loads(label.read_bytes())["format"] == 1
+    assert len(json.loads(run("backup", "list", "b", "--json").stdout)) == 2
+
+
+def test_another_storage_does_not_go_on_with_a_folder_without_its_label(
+    run: Run, config: Path, message: TraceId
+) -> None:
+    run("backup", "b")
+    Path("b/waypost-backup.json").unlink()
+    run("init", "new", "--domain", "example.net", "--hostname", "mx.example.net")
+    run(
+        "account",
+        "add",
+        "carol@example.net",
+        "--password-stdin",
+        "--config",
+        "new/waypost.toml",
+        stdin="a long secret\n",
+    )
+    said = run("backup", "b", "--config", "new/waypost.toml", status=1).output
+    assert "holds the backups of another storage" in said
+
+
+@pytest.mark.parametrize("damage", ["short", "missing", "garbage", "a segment"])
+def test_a_restore_of_what_was_copied_in_part_names_the_backups_before_it(
+    run: Run, config: Path, message: TraceId, damage: str
+) -> None:
+    for _ in range(3):
+        run("backup", "--keep", "3", "b")
+    *before, newest = [each["backup"] for each in json.loads(run("backup", "list", "b", "--json").stdout)]
+    database = Path(f"b/databases/{newest}.db")
+    data = (config.parent / "data" / DATABASE).read_bytes()
+    if damage == "short":
+        os.truncate(database, database.stat().st_size // 2)
+    elif damage == "missing":
+        database.unlink()
+    elif damage == "garbage":
+        database.write_bytes(b"not a database" * 5000)
+    else:
+        for segment in Path("b/segments").iterdir():
+            os.truncate(segment, segment.stat().st_size - 1)
+    said = run("restore", "--yes", "b", status=1).output
+    assert "nothing was changed" in said and f"--backup {before[-1]} ({before[0]})" in said
+    assert (config.parent / "data" / DATABASE).read_bytes() == data
+    if damage != "a segment":
+        assert f"Restored {before[-1]}" in run("restore", "--yes", "--backup", before[-1], "b").stdout
 
 
 def test_a_host_without_a_database_says_so(run: Run, config: Path) -> None:

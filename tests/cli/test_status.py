@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,6 +155,26 @@ def in_force(config: Path, process: subprocess.Popen[bytes], **more: Any) -> Non
 def test_all_well_is_one_line_and_exit_status_0(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:
     in_force(config, process)
     assert run("status", "--check").stdout == "OK: The queue is empty.\n"
+
+
+def test_a_supervisor_that_was_killed_and_not_yet_waited_for_does_not_run(config: Path, run: Run) -> None:
+    with subprocess.Popen(["sleep", "600"]) as child:
+        in_force(config, child)
+        assert run("status", "--check").stdout == "OK: The queue is empty.\n"
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and its number stays taken
+        assert Path(f"/proc/{child.pid}/stat").exists()
+        assert run("status", "--check", status=2).stdout.startswith("CRITICAL: the service does not run")
+
+
+def test_a_certificate_that_is_not_valid_yet_is_critical(
+    config: Path, run: Run, process: subprocess.Popen[bytes]
+) -> None:
+    facts = certificate_facts((config.parent / "tls/cert.pem").read_bytes())
+    in_force(config, process, certificate={"path": "cert.pem", **facts, "begins": "2999-01-01T00:00:00Z"})
+    said = run("status", "--check", status=2).stdout
+    assert "CRITICAL: the certificate is valid only from 2999-01-01T00:00:00Z on; is the clock right?" in said
+    assert "NOT VALID before 2999-01-01T00:00:00Z" in run("status").stdout
 
 
 def test_a_service_that_does_not_run_is_critical(config: Path, run: Run) -> None:

@@ -23,10 +23,10 @@ FILTERS = [
 ]
 
 
-def journal() -> str:
+def journal(event: str) -> str:
     """A log of the service, as `journalctl -o cat` shows it between lines of systemd."""
     fields = {"destination": "example.net", "problem": "no mail server answered"}
-    record = logging.LogRecord("waypost.queue", logging.WARNING, __file__, 1, "delivery failed", (), None)
+    record = logging.LogRecord("waypost.queue", logging.WARNING, __file__, 1, event, (), None)
     record.fields = fields
     return "\n".join((*OF_SYSTEMD, JsonFormatter().format(record), *OF_SYSTEMD)) + "\n"
 
@@ -35,8 +35,9 @@ def test_the_manual_has_such_commands() -> None:
     assert len(FILTERS) >= 2
 
 
+@pytest.mark.parametrize("event", ["delivery failed", "destination failed"])
 @pytest.mark.parametrize("command", FILTERS)
-def test_a_filter_of_the_manual_passes_over_the_lines_of_systemd(command: str) -> None:
-    found = subprocess.run(["sh", "-c", command], input=journal(), capture_output=True, text=True)
+def test_a_filter_of_the_manual_passes_over_the_lines_of_systemd(command: str, event: str) -> None:
+    found = subprocess.run(["sh", "-c", command], input=journal(event), capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (0, "")
     assert len(found.stdout.splitlines()) == 1 and "no mail server answered" in found.stdout

@@ -238,6 +238,43 @@ def test_log_lines_that_find_no_space_are_counted_and_the_count_is_said(disk: Di
     assert (loss["event"], loss["count"]) == ("log lines lost", 7)
 
 
+def test_a_service_says_how_a_reload_went_while_its_disk_is_full(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    data: Path = disk.path / "data"
+    data.mkdir()
+    folder = RunFolder(data)
+    folder.write({"pid": 1, "reloads": 0, "more": "x" * 500})
+    folder.write_configuration(b"hostname = 'a long name'\n")
+    disk.fill()
+    folder.write({"pid": 1, "reloads": 1, "more": "y" * 900})
+    assert json.loads((data / "run/service.json").read_text()) == {"pid": 1, "reloads": 1, "more": "y" * 900}
+    folder.write({"pid": 1, "reloads": 2})
+    assert (data / "run/service.json").read_text() == '{"pid": 1, "reloads": 2}'
+    folder.write_configuration(b"hostname = 'short'\n")
+    assert (data / "run/waypost.toml").read_bytes() == b"hostname = 'short'\n"
+    assert caplog.records == []
+    assert sorted(path.name for path in (data / "run").iterdir()) == ["service.json", "waypost.toml"]
+    folder.close()
+
+
+@pytest.mark.parametrize("kind", ["another name", "a link", "a pipe"])
+def test_on_a_full_disk_nothing_is_written_over_that_others_may_name(disk: Disk, kind: str) -> None:
+    data: Path = disk.path / "data"
+    data.mkdir()
+    folder = RunFolder(data)
+    precious, state = data / "precious", data / "run/service.json"
+    precious.write_text("precious")
+    if kind == "another name":
+        state.hardlink_to(precious)
+    elif kind == "a link":
+        state.symlink_to(precious)
+    else:
+        os.mkfifo(state)
+    disk.fill()
+    folder.write({"pid": 1})
+    assert precious.read_text() == "precious"
+    folder.close()
+
+
 def test_the_state_of_the_service_stays_whole(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
     data: Path = disk.path / "data"
     data.mkdir()

@@ -331,6 +331,7 @@ def test_the_reload_command_fails_when_the_reload_does_and_status_tells_it_until
     failed = command(service, "reload")
     assert failed.returncode == 1
     assert "the certificate or its key can't be read" in failed.stderr and "goes on as before" in failed.stderr
+    assert "`waypost check` says which" in failed.stderr and "_ssl.c" not in failed.stderr
     watched = command(service, "status", "--check")
     assert watched.returncode == 1 and "the reload at " in watched.stdout
     assert service.state["certificate"]["expires"] > "2030", "what is served, not what the files hold"

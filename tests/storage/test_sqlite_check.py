@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +87,24 @@ async def test_damaged_octets_are_told_by_message_with_what_to_do(
     assert format_trace_id(small) in found[small].what
     assert "queue return" in found[small].advice and f"INBOX of {bob.address} (UID 1)" in found[small].advice
     assert await stored(letters.storage.spool, other) == HEAD + b"other"
+
+
+async def test_the_octets_of_a_backup_are_put_back_as_the_advice_says_and_later_mail_stays(
+    engine: Engine, letters: Letters, tmp_path: Path
+) -> None:
+    bob = await letters.account()
+    await letters.post(b"earlier", mailboxes=[bob.inbox])
+    folder = tmp_path / "a backup/segments"
+    shutil.copytree(engine.data / "segments", folder)
+    await letters.post(b"later", mailboxes=[bob.inbox])
+    (segment,) = (engine.data / "segments").iterdir()
+    assert segment.stat().st_size > (folder / segment.name).stat().st_size
+    segment.write_bytes(segment.read_bytes().replace(b"earlier", b"Earlier"))
+    (problem,) = check(engine.data)
+    command = problem.advice[problem.advice.index("dd ") : problem.advice.index("; or delete")]
+    command = command.replace("BACKUP/segments", f"'{folder}'")
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    assert check(engine.data) == []
 
 
 @pytest.mark.usefixtures("bob")

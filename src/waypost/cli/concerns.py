@@ -62,6 +62,9 @@ def _certificate(certificate: dict[str, Any] | None) -> Iterator[Concern]:
     days = certificate.get("days")
     if days is not None and days < 0:
         yield Concern(CRITICAL, f"the certificate expired at {certificate['expires']}", shown=True)
+    elif "begins" in certificate:
+        words = f"the certificate is valid only from {certificate['begins']} on; is the clock right?"
+        yield Concern(CRITICAL, words, shown=True)
     elif days is not None and days < SOON:
         yield Concern(WARNING, f"the certificate ends in {days} days", shown=True)
     if "problem" in certificate:

@@ -133,7 +133,7 @@ def _size(path: Path) -> int:
 def _certificate(tls: Tls, service: dict[str, Any] | None, when: int) -> dict[str, Any]:
     """Return when the certificate that is served ends; without a service, that of the file, or what is wrong with it.
 
-    `stale` is true when the file holds another one than is served.
+    `stale` is true when the file holds another one than is served; `begins` is there while it is not valid yet.
     """
     from waypost.service.state import certificate_facts
 
@@ -151,6 +151,9 @@ def _certificate(tls: Tls, service: dict[str, Any] | None, when: int) -> dict[st
     if shown is not None:
         expires = int(datetime.fromisoformat(shown["expires"]).timestamp()) * 1_000_000
         facts |= {"expires": iso_time(expires), "days": (expires - when) // _DAY}
+        begins = shown.get("begins")  # an older service does not say it
+        if begins is not None and int(datetime.fromisoformat(begins).timestamp()) * 1_000_000 > when:
+            facts["begins"] = begins
     if served is not None and in_file is not None:
         facts["stale"] = served["sha256"] != in_file["sha256"]
     return facts
@@ -199,4 +202,6 @@ def _certificate_words(certificate: dict[str, Any] | None) -> str:
     days = certificate["days"]
     if days < 0:
         return f"EXPIRED at {certificate['expires']}"
+    if "begins" in certificate:
+        return f"NOT VALID before {certificate['begins']}"
     return f"{'ends soon: ' if days < SOON else ''}valid for {days} days, until {certificate['expires']}"

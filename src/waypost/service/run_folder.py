@@ -5,10 +5,12 @@ The folder belongs to the workers' user, and root writes into it: so it is reach
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,31 @@ class RunFolder:
                 file.write(octets)
             os.rename(fresh, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(fresh, dir_fd=self._folder)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and self._written_over(name, octets):
+                return
             log.warning("state not written", extra={"fields": {"file": str(self._path / name), "error": str(error)}})
+
+    def _written_over(self, name: str, octets: bytes) -> bool:
+        """Write over a file where it stands, in the blocks that it has: a full disk has no others. False when they are
+        too few, or it is no file that only this folder names."""
+        try:
+            flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(name, flags, dir_fd=self._folder)
+            try:
+                found = os.fstat(fd)
+                if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or len(octets) > found.st_blocks * 512:
+                    return False
+                # Blanks to the old end: who reads before the file is cut reads the same.
+                text = octets.ljust(found.st_size)
+                whole = os.pwrite(fd, text, 0) == len(text)
+                os.ftruncate(fd, len(octets))
+                return whole
+            finally:
+                os.close(fd)
+        except OSError:
+            return False
 
     def forget(self) -> None:
         """Remove what says that a service runs."""

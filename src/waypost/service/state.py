@@ -60,19 +60,25 @@ class ServiceState:
 
 
 def process_identity(pid: int) -> str | None:
-    """Return what tells a process from all others that have its number before or after it; None when it is gone."""
+    """Return what tells a process from all others that have its number before or after it; None when it is gone, also
+    when nobody has taken note of its end yet."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         # The 22nd field of stat is the start of the process, in ticks since the boot (proc(5)).
-        return f"{boot} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in ("Z", "X") else f"{boot} {fields[19]}"
     except (OSError, IndexError):
         return None
 
 
 def certificate_facts(pem: bytes) -> dict[str, Any]:
-    """Return when a certificate ends and its fingerprint. Raises `ValueError` for what is not a certificate in PEM."""
+    """Return when a certificate begins and ends, and its fingerprint. Raises `ValueError` for what is not a certificate in PEM."""
     found = x509.load_pem_x509_certificate(pem)
-    return {"expires": _text(found.not_valid_after_utc), "sha256": found.fingerprint(hashes.SHA256()).hex()}
+    return {
+        "begins": _text(found.not_valid_before_utc),
+        "expires": _text(found.not_valid_after_utc),
+        "sha256": found.fingerprint(hashes.SHA256()).hex(),
+    }
 
 
 def _certificate(path: Path, pem: bytes | None) -> dict[str, Any] | None:

@@ -107,7 +107,8 @@ def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLError) and error.reason in _NOT_ITS_KEY:
         return "the key does not belong to the certificate"
     if isinstance(error, ssl.SSLError):
-        return f"the certificate or its key can't be read: {error.reason or error}"
+        reason = f" ({error.reason})" if error.reason else ""
+        return f"the certificate or its key can't be read{reason}: `waypost check` says which, and what is wrong"
     return str(error)
 
 

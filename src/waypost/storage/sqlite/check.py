@@ -6,6 +6,7 @@ What can't be read ends nothing: it is one more problem, and the rest is checked
 
 import fcntl
 import os
+import shlex
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -163,7 +164,12 @@ class Checker:
             (trace,),
         )
         waits = self._reading.value("SELECT 1 FROM entry WHERE message = ?", (trace,)) is not None
-        advice = [f"put segments/{path} of a backup back while the service is stopped"]
+        # The copy in a backup may be shorter than the segment has become: what came after it has to stay.
+        target = shlex.quote(str(self._folder / path))
+        advice = [
+            "where a backup has it, put its octets back while the service is stopped: "
+            f"dd conv=notrunc if=BACKUP/segments/{path} of={target}"
+        ]
         if waits:
             advice.append(f"or give it up with `waypost queue return --trace {name}`")
         for address, mailbox, uid in boxes:

@@ -73,8 +73,8 @@ class BackupFolder:
 
     @property
     def is_one(self) -> bool:
-        """True when the folder says that it holds backups."""
-        return (self.path / _ABOUT).is_file()
+        """True when the folder says that it holds backups, or has some."""
+        return (self.path / _ABOUT).is_file() or any(self.databases.glob("*.json"))
 
     def make(self, life: Life | None) -> None:
         """Make the folder for the storage of this life, or see that it is its own. Raises `StorageError`, `OSError`."""
@@ -93,10 +93,20 @@ class BackupFolder:
         raise StorageError(f"{self.path} holds the backups of another storage: name another directory")
 
     def _about(self) -> About:
+        """Return what the folder says of itself; a copy that was broken off may lack it, and the manifests know it too.
+
+        Raises `StorageError`, `OSError`.
+        """
         try:
             about = msgspec.json.decode((self.path / _ABOUT).read_bytes(), type=About)
-        except msgspec.MsgspecError as error:
-            raise StorageError(f"{self.path / _ABOUT} can't be read: {error}") from error
+        except (FileNotFoundError, msgspec.MsgspecError) as error:
+            manifests = self._manifests(unreadable=[])
+            if not manifests:
+                raise StorageError(
+                    f"{self.path / _ABOUT} can't be read, and there is no whole backup beside it: {error}"
+                ) from error
+            newest = max((manifest for _, manifest in manifests), key=lambda manifest: manifest.serial)
+            return About(life=newest.life)
         if about.format != _FORMAT:
             raise StorageError(f"{self.path}: backups of form {about.format}; this program knows {_FORMAT}")
         return about
@@ -136,17 +146,22 @@ class BackupFolder:
         if not self.is_one:
             raise StorageError(f"{self.path} holds no backups (there is no {_ABOUT})")
         self._about()
+        found = [
+            Backup(path.stem, path.with_suffix(".db"), self.segments, manifest)
+            for path, manifest in self._manifests(unreadable)
+        ]
+        return sorted(found, key=lambda backup: backup.manifest.serial)
+
+    def _manifests(self, unreadable: list[Path] | None) -> list[tuple[Path, Manifest]]:
         found = []
         for path in self.databases.glob("*.json"):
             try:
-                manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+                found.append((path, msgspec.json.decode(path.read_bytes(), type=Manifest)))
             except msgspec.MsgspecError as error:
                 if unreadable is None:
                     raise StorageError(f"{path} can't be read: {error}") from error
                 unreadable.append(path)
-                continue
-            found.append(Backup(path.stem, path.with_suffix(".db"), self.segments, manifest))
-        return sorted(found, key=lambda backup: backup.manifest.serial)
+        return found
 
     def choose(self, name: str | None) -> Backup:
         """Return the backup of this name, or the newest. Raises `StorageError`, `OSError`."""

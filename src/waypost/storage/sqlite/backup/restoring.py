@@ -42,11 +42,22 @@ _MARGIN = 64 << 20  # octets of the disk that a restore leaves free
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is restored: a database and the segments of it. `name`: of a backup in a folder of several."""
+    """What is restored: a database and the segments of it. `name`: of a backup in a folder of several; `older`: those
+    before it there, the newest first."""
 
     database: Path
     segments: Path
     name: str
+    older: tuple[str, ...] = ()
+
+    @property
+    def instead(self) -> str:
+        """What may be restored where this one is damaged."""
+        if not self.older:
+            return ""
+        return f"; or take one before it: --backup {self.older[0]}" + (
+            f" ({', '.join(self.older[1:])})" if self.older[1:] else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,9 @@ def find_source(place: Path, name: str | None) -> Source:
     folder = BackupFolder(place)
     if folder.is_one:
         backup = folder.choose(name)
-        return Source(backup.database, backup.segments, backup.name)
+        serial = backup.manifest.serial
+        before = [each.name for each in folder.backups(unreadable=[]) if each.manifest.serial < serial]
+        return Source(backup.database, backup.segments, backup.name, tuple(reversed(before)))
     if (place / DATABASE).is_file() and (place / "segments").is_dir():
         return Source(place / DATABASE, place / "segments", str(place))
     raise StorageError(f"{place} holds neither backups nor a copied data directory ({DATABASE} beside segments/)")
@@ -142,30 +155,38 @@ def _prepare(
 ) -> tuple[int, int, int, tuple[DamagedMessage, ...]]:
     """Make the whole new storage in a folder of its own; return counts of messages, accounts, held entries, damage."""
     try:
-        _copy_database(source.database, work)
+        _copy_database(source, work)
         migrate(work)
         shutil.rmtree(work / "snapshots", ignore_errors=True)  # the backup is one
         connection = connect(work / DATABASE)
         try:
-            require_whole(connection, source.database)
+            _require_whole(connection, source)
             _copy_segments(connection, source.segments, work, show)
             with show("Verifying messages") as progress:
                 damaged = tuple(damaged_messages(connection, work / "segments", progress))
             if damaged and not despite_damage:
-                raise StorageError(_words(source, damaged))
+                raise StorageError(_words(source, damaged) + source.instead)
             held = _begin_anew(connection, work, previous, now)
             found = count_of(connection, "message"), count_of(connection, "account"), held, damaged
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             connection.close()
     except apsw.Error as error:
-        raise StorageError(f"{source.database}: {error}") from error
+        words = f"{source.database} is damaged, or was copied in part: {error}; nothing was changed{source.instead}"
+        raise StorageError(words) from error
     for path in (work / f"{DATABASE}-wal", work / f"{DATABASE}-shm"):
         path.unlink(missing_ok=True)
     sync_file(work / DATABASE)
     for folder in (work / "segments", work):
         sync_folder(folder)
     return found
+
+
+def _require_whole(connection: apsw.Connection, source: Source) -> None:
+    try:
+        require_whole(connection, source.database)
+    except StorageError as error:
+        raise StorageError(f"{error}; nothing was changed{source.instead}") from error
 
 
 def _words(source: Source, damaged: tuple[DamagedMessage, ...]) -> str:
@@ -177,7 +198,10 @@ def _words(source: Source, damaged: tuple[DamagedMessage, ...]) -> str:
     )
 
 
-def _copy_database(database: Path, work: Path) -> None:
+def _copy_database(source: Source, work: Path) -> None:
+    database = source.database
+    if not database.is_file():
+        raise StorageError(f"{database} is missing; nothing was changed{source.instead}")
     size = database.stat().st_size
     _require_room(work, size)
     for suffix in ("", "-wal"):  # a copied data directory may have a log beside it
