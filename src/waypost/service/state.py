@@ -72,7 +72,7 @@ def process_identity(pid: int) -> str | None:
 
 
 def certificate_facts(pem: bytes) -> dict[str, Any]:
-    """Return when a certificate begins and ends, and its fingerprint. Raises `ValueError` for what is not a certificate in PEM."""
+    """Return when a certificate begins and ends, and its fingerprint. Raises `ValueError` where PEM holds none."""
     found = x509.load_pem_x509_certificate(pem)
     return {
         "begins": _text(found.not_valid_before_utc),
