@@ -5,6 +5,7 @@
 
 import pwd
 import socket
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -85,8 +86,11 @@ def _trusted(document: Document) -> None:
 def _machine(document: Document) -> None:
     settings = document.settings
     try:
-        if settings.data.exists() and not settings.data.is_dir():
+        # `exists` and `is_dir` of Python 3.14 take every error for "no".
+        if not stat.S_ISDIR(settings.data.stat().st_mode):
             _about_file(document, ("data",), settings.data, "is not a directory; write the path of one")
+    except FileNotFoundError:
+        pass  # it is made
     except OSError as error:
         _about_file(document, ("data",), settings.data, f"can't be reached: {error.strerror}")
     user = settings.service.user
