@@ -157,6 +157,24 @@ def test_all_well_is_one_line_and_exit_status_0(config: Path, run: Run, process:
     assert run("status", "--check").stdout == "OK: The queue is empty.\n"
 
 
+@pytest.mark.parametrize("left", [b"", b"\xff\xfe", None, b"hostname = 3\n"], ids=["empty", "binary", "gone", "cut"])
+def test_a_file_that_names_no_data_directory_any_more_is_looked_for_beside_its_data(
+    config: Path, run: Run, process: subprocess.Popen[bytes], left: bytes | None
+) -> None:
+    in_force(config, process)
+    if left is None:
+        config.unlink()
+    else:
+        config.write_bytes(left)
+    where = ("--config", str(config))
+    said = run("status", "--check", *where, status=1)
+    assert (
+        "WARNING: the configuration file has changed" in said.stdout
+        and "by which the service runs since" in said.stderr
+    )
+    assert run("queue", "list", *where).stdout == "The queue is empty.\n"
+
+
 def test_a_supervisor_that_was_killed_and_not_yet_waited_for_does_not_run(config: Path, run: Run) -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
         in_force(config, child)

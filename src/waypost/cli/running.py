@@ -51,8 +51,8 @@ def configuration_in_force(path: Path) -> tuple[Settings, str] | None:
     from waypost.service.run_folder import CONFIGURATION
 
     data = _data_directory(path)
-    service = service_of(data) if data is not None else None
-    if data is None or service is None:
+    service = service_of(data)
+    if service is None:
         return None
     facts = service.get("configuration") or {}
     if facts.get("path") != str(path.absolute()):
@@ -63,15 +63,17 @@ def configuration_in_force(path: Path) -> tuple[Settings, str] | None:
         return None
 
 
-def _data_directory(path: Path) -> Path | None:
-    """Return the data directory that a file with errors names, as far as that can be read."""
+def _data_directory(path: Path) -> Path:
+    """Return the data directory that a file with errors names, as far as that can be read; else where `init` puts it,
+    beside the file: what runs there says by which file it does."""
+    beside = path.absolute().parent / "data"
     try:
         octets = path.read_bytes()
     except OSError:
-        return None
+        return beside
     try:
         named = tomllib.loads(octets.decode()).get("data")
     except ValueError:
         found = _DATA.search(octets)
         named = os.fsdecode(found[1] or found[2]) if found else None
-    return path.absolute().parent / named if isinstance(named, str) and named else None
+    return path.absolute().parent / named if isinstance(named, str) and named else beside

@@ -108,6 +108,8 @@ def _changed(path: Path, service: dict[str, Any] | None) -> bool | None:
         return None
     try:
         return bool(hashlib.sha256(path.read_bytes()).hexdigest() != in_force.get("sha256"))
+    except FileNotFoundError:
+        return True
     except OSError:
         return None
 
