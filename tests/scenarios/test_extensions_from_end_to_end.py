@@ -144,7 +144,7 @@ async def test_mail_in_all_letters_goes_from_älice_to_bärbel_and_back(town: To
     assert original == "message/global"
 
 
-async def test_binary_content_and_chunks_arrive_octet_by_octet(town: Town) -> None:
+async def test_binary_content_in_chunks_arrives_whole_and_is_read_as_lines(town: Town) -> None:
     head = f"From: {ALICE}\r\nTo: {BOB}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
     body = bytes(range(256)) * 300 + b"\n.\n\r.\r\r\n.\r\n"
     with Submission(town.wonderland) as alice:
@@ -153,7 +153,8 @@ async def test_binary_content_and_chunks_arrive_octet_by_octet(town: Town) -> No
         alice.say(f"RCPT TO:<{BOB}>")
         trace = alice.bdat(head + body[:1000], body[1000:60000], body[60000:])
     message = await one_message(town.builder, BOB, BOB_PASSWORD)
-    assert message.rstrip(b"\r\n").endswith(body.rstrip(b"\r\n")), "all of it, also what looks like an end"
+    lines = re.sub(rb"\r\n|\r|\n", b"\r\n", body.replace(b"\0", b""))  # POP3 has no binary content (RFC 6856 2.1)
+    assert message.rstrip(b"\r\n").endswith(lines.rstrip(b"\r\n")), "all of it, also what looks like an end"
     events = (await town.wonderland.json("trace", trace))["events"]
     assert events[-1]["station"] == "relayed"
 
