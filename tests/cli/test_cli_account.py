@@ -69,7 +69,7 @@ def test_a_send_only_account_may_be_of_a_domain_that_is_hosted_elsewhere(config:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "words"),
     [
-        (["add", "alice"], PASSWORD, "alice: there is no domain: write local@domain"),
+        (["add", "alice"], PASSWORD, "alice: there is no @ with a domain; write for example alice@example.org"),
         (["add", '""@example.org', "--password-stdin"], PASSWORD, '""@example.org: there is nothing before the @'),
         (["add", "alice@example.org", "--password-stdin"], "", "the password is empty"),
         (["add", "alice@example.org", "--password-stdin"], "\n12345678", "the password is empty"),

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import pty
 import pwd
 import re
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Run
+from tests.cli.dialogue import dialogue, root_questions
 
 from waypost.login.passwords import verify_password
 from waypost.storage.sqlite import open_storage
@@ -81,7 +81,10 @@ def test_the_records_to_publish_are_printed(tmp_path: Path, run: Run) -> None:
 def test_an_existing_configuration_is_never_overwritten(tmp_path: Path, run: Run) -> None:
     (tmp_path / "waypost.toml").write_text("# mine")
     result = run("init", str(tmp_path), *NAMES, status=1)
-    assert result.stderr == f"waypost: {tmp_path}/waypost.toml exists already; --force replaces it\n"
+    assert result.stderr == (
+        f"waypost: {tmp_path}/waypost.toml exists already; --force replaces it, "
+        "and without --hostname and --domain it is kept\n"
+    )
     assert (tmp_path / "waypost.toml").read_text() == "# mine"
     assert not (tmp_path / "data").exists()
 
@@ -227,40 +230,6 @@ def test_the_data_directory_is_given_to_the_user_of_the_workers(tmp_path: Path, 
 def test_starting_without_systemd_is_refused_with_what_is_missing(tmp_path: Path, run: Run) -> None:
     result = run("init", str(tmp_path / "host"), *NAMES, "--start", "--system-root", str(tmp_path), status=1)
     assert "--start: it needs root, a running systemd and the unit" in result.stderr
-
-
-def dialogue(arguments: list[str], answers: list[tuple[bytes, bytes]]) -> tuple[int, str]:
-    """Run a command on a terminal of its own and answer its questions, each when it is asked."""
-    ours, theirs = pty.openpty()
-    shown = b""
-    with subprocess.Popen(
-        [sys.executable, "-m", "waypost", *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        env=os.environ | {"SUDO_USER": "", "LANG": "C.UTF-8"},
-    ) as process:
-        os.close(theirs)
-        waiting = list(answers)
-        said = b""
-        while True:
-            try:
-                piece = os.read(ours, 4096)
-            except OSError:  # the other end is closed (pty(7))
-                break
-            shown += piece
-            said += piece
-            if waiting and waiting[0][0] in said:
-                os.write(ours, waiting.pop(0)[1] + b"\n")
-                said = b""
-    os.close(ours)
-    assert not waiting, f"not asked: {waiting[0][0]!r}\n{shown.decode()}"
-    return process.returncode, shown.decode()
-
-
-def root_questions(*questions: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-    return list(questions) if os.geteuid() == 0 else []
 
 
 def test_on_a_terminal_it_asks_for_everything_and_shows_the_password_once(tmp_path: Path) -> None:

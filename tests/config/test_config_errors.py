@@ -207,7 +207,7 @@ def test_an_error_names_file_line_key_value_and_what_would_be_right(text: str, t
         (
             FEWEST.replace('["example.org"]', '["a_b.example"]'),
             [
-                '2: domains = "a_b.example": not a domain name (a label has a character that can\'t stand there); '
+                "2: domains = \"a_b.example\": not a domain name ('_' can't stand in it); "
                 'write for example "example.org"'
             ],
         ),

@@ -205,8 +205,8 @@ def _new_credentials(from_stdin: bool) -> Credentials:
     """Ask for a password, or read it from standard input; return what is stored of it."""
     from waypost.login.passwords import make_credentials
 
-    password = _read_line() if from_stdin else _ask()
-    problem = _problem_with(password)
+    password = read_password() if from_stdin else _ask()
+    problem = password_problem(password)
     if problem:
         fail(problem)
 
@@ -221,7 +221,7 @@ def _ask() -> str:
         fail("there is no terminal to ask for the password on; use --password-stdin")
     while True:
         password = str(click.prompt("Password", hide_input=True))
-        problem = _problem_with(password)
+        problem = password_problem(password)
         if problem:  # before it is typed a second time
             echo(f"{problem}; please try another", err=True)
         elif click.prompt("The same again", hide_input=True) == password:
@@ -230,8 +230,8 @@ def _ask() -> str:
             echo("the two entries are not the same; please try again", err=True)
 
 
-def _problem_with(password: str) -> str | None:
-    """Return what keeps a text from being a password; None when nothing does."""
+def password_problem(password: str) -> str | None:
+    """Return what keeps a text from being a password, in plain words; None when nothing does."""
     from waypost.protocol.sasl.prep import saslprep
 
     if not password:
@@ -245,7 +245,8 @@ def _problem_with(password: str) -> str | None:
     return None
 
 
-def _read_line() -> str:
+def read_password() -> str:
+    """Return the first line of standard input; exits with 1 when it is too long or not UTF-8."""
     line: bytes = sys.stdin.buffer.readline(_LONGEST_LINE + 2).rstrip(b"\r\n")
     if len(line) > _LONGEST_LINE:
         fail(f"the password is longer than {_LONGEST_LINE} octets")

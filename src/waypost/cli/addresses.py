@@ -7,20 +7,30 @@ from typing import TYPE_CHECKING
 from waypost.cli.frame import fail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from waypost.config.settings import Settings
 
 
-def address_key(text: str) -> str:
-    """Return the directory key of an address; exits with 1 when it is none."""
+def parse_key(text: str) -> str:
+    """Return the directory key of an address. Raises `ValueError` with the address and what is wrong with it."""
     from waypost.message.address import Address, AddressError
 
     try:
         key = Address.parse(text).key
     except AddressError as error:
-        fail(f"{text}: {error}")
+        raise ValueError(f"{text}: {error}") from None
     if key.startswith("@"):  # that would be the key of the catch-all
-        fail(f"{text}: there is nothing before the @")
+        raise ValueError(f"{text}: there is nothing before the @")
     return key
+
+
+def address_key(text: str) -> str:
+    """Return the directory key of an address; exits with 1 when it is none."""
+    try:
+        return parse_key(text)
+    except ValueError as error:
+        fail(str(error))
 
 
 def alias_key(text: str) -> str:
@@ -48,11 +58,15 @@ def target_text(text: str) -> str:
 
 def must_be_hosted(key: str, settings: Settings) -> None:
     """Exit with 1 when an address is not of a domain that is hosted here."""
+    problem = not_hosted(key, settings.domains)
+    if problem is not None:
+        fail(f"{problem} ({settings.path})")
+
+
+def not_hosted(key: str, domains: Sequence[str]) -> str | None:
+    """Say that the domain of an address is none of these; None when it is one."""
     domain = key.rpartition("@")[2]
-    if domain not in settings.domains:
-        hosted = ", ".join(settings.domains)
-        fail(
-            f"{domain} is not hosted here; "
-            + (f"the hosted domains are: {hosted}" if hosted else 'no domain is: add it to "domains"')
-            + f" ({settings.path})"
-        )
+    if domain in domains:
+        return None
+    hosted = f"the hosted domains are: {', '.join(domains)}" if domains else 'no domain is: add it to "domains"'
+    return f"{domain} is not hosted here; {hosted}"

@@ -95,14 +95,27 @@ def _domain(text: str) -> str:
     labels = name.split(".")
     for label in labels:
         if not label:
-            raise ValueError("it has an empty label")
+            raise ValueError(_where_the_dot_is(name))
         if len(label) > _MAX_LABEL:
             raise ValueError(f"a label is longer than {_MAX_LABEL} characters")
         if not _LABEL.match(label):
-            raise ValueError("a label has a character that can't stand there")
+            raise ValueError(_what_can_not_stand(label))
     if labels[-1].isdigit():
         raise ValueError("its last label is a number")
     return name
+
+
+def _where_the_dot_is(name: str) -> str:
+    """Say which dot of a name has nothing on one side."""
+    if name.endswith("."):
+        return "it ends with a dot"
+    return "it begins with a dot" if name.startswith(".") else "two of its dots have nothing between them"
+
+
+def _what_can_not_stand(label: str) -> str:
+    """Say why a label is none: the first character that no label has, else a hyphen at its end."""
+    wrong = next((each for each in label if each != "-" and not (each.isascii() and each.isalnum())), None)
+    return "a label begins or ends with a hyphen" if wrong is None else f"{wrong!a} can't stand in it"
 
 
 def _a_labels(text: str) -> str:
@@ -111,4 +124,10 @@ def _a_labels(text: str) -> str:
     try:
         return idna.encode(text, uts46=True, transitional=False).decode().lower()
     except (idna.IDNAError, UnicodeError):
-        raise ValueError("a label has a character that can't stand there") from None
+        raise ValueError(_why_not_unicode(text)) from None
+
+
+def _why_not_unicode(text: str) -> str:
+    if any(not label for label in text.split(".")):
+        return _where_the_dot_is(text)
+    return "a label has a character that can't stand there"

@@ -105,7 +105,9 @@ async def exchange(
             return await _ask(Query.of(name, kind, new_id(), edns=False), server)
     except TimeoutError:
         raise NoReply(f"no answer within {patience:g} s") from None
-    except (OSError, EOFError) as error:
+    except OSError as error:
+        raise NoReply(f"can't be asked: {error.strerror or error}") from None
+    except EOFError as error:
         raise NoReply(f"can't be asked: {error}") from None
 
 

@@ -94,7 +94,7 @@ def _parse(text: str, utf8: bool) -> Address:
         raise AddressError("the address has characters outside ASCII, which need SMTPUTF8")
     local, rest = _split_local(text)
     if not rest.startswith("@"):
-        raise AddressError("there is no domain: write local@domain")
+        raise AddressError("there is no @ with a domain; write for example alice@example.org")
     domain = rest[1:]
     if domain.endswith(_DOTS):
         domain = domain[:-1]

@@ -7,18 +7,19 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.addresses import address_key
 from waypost.cli.frame import called_as, fail, load_settings
-from waypost.cli.init import discovery, files, first_account, machine
-from waypost.cli.init.records import record_lines, records
-from waypost.cli.terminal import echo, printable
+from waypost.cli.init import answers, discovery, ending, files, first_account, machine
+from waypost.cli.terminal import echo
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from waypost.config.settings import Settings
 
 _USUAL_PLACE = "/etc/waypost"
@@ -92,27 +93,68 @@ def init(
 
     On a terminal it asks for what no option says, and shows what it found. Elsewhere it does only what the options ask
     for: with DIR, --domain and --hostname alone it writes files below DIR and nothing else. Nothing that exists is
-    changed without a question or --force.
+    changed without a question or --force. Where DIR has a configuration, DIR alone with options such as --account
+    keeps it and takes these steps.
     """
+    if password_stdin and account is None:
+        raise click.UsageError("--password-stdin needs --account, whose password it reads.")
     asks = (sys.stdin.isatty() and sys.stdout.isatty() and not password_stdin) if ask is None else ask
-    wishes = _Wishes(force, user, unit, account, password_stdin, check_dns, start, asks, machine.System(system_root))
-    found = discovery.machine() if asks or check_dns else None
-    directory = (directory or _ask_directory(asks)).absolute()
+    system = machine.System(system_root)
+    wishes = _Wishes(force, user, unit, account, password_stdin, check_dns, start, asks, system)
+    made = _Place()
+    try:
+        _make(directory, hostname, domains, wishes, made)
+    except (click.Abort, KeyboardInterrupt):
+        _stopped(made)
+
+
+@dataclass(slots=True)
+class _Place:
+    """The directory of the host, once there is something in it."""
+
+    directory: Path | None = None
+
+
+def _stopped(made: _Place) -> None:
+    """Say after Ctrl-C, or at the end of the input, what is left and how to go on; exit with 1."""
+    echo("", err=True)
+    if made.directory is None:
+        fail("stopped; nothing was made")
+    fail(f"stopped; what was made stays. To go on: {called_as()} init {shlex.quote(str(made.directory))}")
+
+
+def _make(
+    directory: Path | None, hostname: str | None, domains: tuple[str, ...], wishes: _Wishes, made: _Place
+) -> None:
+    asks = wishes.asks
+    found = discovery.machine() if asks or wishes.check_dns else None
+    directory = _directory(directory, asks)
     config = directory / "waypost.toml"
-    if _keeps(config, wishes):
+    if _keeps(config, wishes, hostname, domains):
         settings = load_settings(config)
+        password = _check_wishes(wishes, config, settings.data, settings.domains)
     else:
         hostname = hostname or _ask_hostname(asks, found)
         domains = domains or _ask_domain(asks, hostname)
+        password = _check_wishes(wishes, config, directory / "data", domains)
+        made.directory = directory
         _write(directory, hostname, domains)
         settings = load_settings(config)
-    looked = _check_dns(settings.hostname, found) if found is not None else None
-    steps = _Steps(settings, config, wishes)
+    made.directory = directory
+    looked = ending.check_dns(settings.hostname, found) if found is not None else None
+    steps = _Steps(settings, config, wishes, password)
     steps.take()
-    _print_records(settings, found, looked)
+    ending.print_records(settings, found, looked)
     if steps.account is not None:
-        _print_settings(settings, steps.account)
-    _print_next(config, settings, steps)
+        ending.print_settings(settings, steps.account)
+    ending.print_next(
+        config,
+        settings,
+        usual=Path(_USUAL_PLACE) / "waypost.toml",
+        account=steps.account is not None or steps.has_accounts,
+        unit=steps.unit,
+        started=steps.started,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,52 +175,77 @@ class _Wishes:
 # -- the files -------------------------------------------------------------------------------------------------
 
 
-def _ask_directory(asks: bool) -> Path:
-    if not asks:
-        raise click.UsageError("Missing argument 'DIR'.")
-    return Path(click.prompt("Directory for configuration and data", default=_USUAL_PLACE))
+def _directory(given: Path | None, asks: bool) -> Path:
+    if given is None:
+        if not asks:
+            raise click.UsageError("Missing argument 'DIR'.")
+        return answers.ask_directory(_USUAL_PLACE)
+    directory = given.absolute()
+    problem = answers.directory_problem(directory)
+    if problem is not None:
+        fail(problem)
+    return directory
 
 
-def _keeps(config: Path, wishes: _Wishes) -> bool:
+def _keeps(config: Path, wishes: _Wishes, hostname: str | None, domains: tuple[str, ...]) -> bool:
     """True when the configuration that exists stays."""
     if not config.exists() or wishes.force:
         return False
     if not wishes.asks:
-        fail(f"{config} exists already; --force replaces it")
+        if hostname is not None or domains:
+            fail(f"{config} exists already; --force replaces it, and without --hostname and --domain it is kept")
+        return True
     return not click.confirm(f"{config} exists already. Replace it?", default=False)
+
+
+def _check_wishes(wishes: _Wishes, config: Path, data: Path, domains: Sequence[str]) -> str | None:
+    """Exit with 1, before anything is made, when an option asks for what can't be done; return the password that
+    standard input has."""
+    from waypost.cli.account import password_problem, read_password
+
+    try:
+        machine.check_steps(wishes.system, user=wishes.user, unit=wishes.unit, start=wishes.start, asks=wishes.asks)
+        text = machine.unit_text(machine.program(), config, data) if wishes.unit else ""
+        if wishes.unit and not wishes.asks and not wishes.force and machine.unit_differs(wishes.system, text):
+            raise machine.StepFailed(f"{wishes.system.unit} exists and differs; --force replaces it")
+        if wishes.account is not None:
+            answers.account_key(wishes.account, domains)
+    except (machine.StepFailed, ValueError) as error:
+        fail(str(error))
+    if not wishes.password_stdin:
+        return None
+    password = read_password()
+    problem = password_problem(password)
+    if problem is not None:
+        fail(problem)
+    return password
 
 
 def _ask_hostname(asks: bool, found: discovery.Machine | None) -> str:
     if not asks:
         raise click.UsageError("Missing option '--hostname'.")
     proposal = discovery.propose_hostname(found) if found is not None else None
-    return str(_prompt("Full name of this host, such as mx.example.org", proposal, "parse_host_name"))
+    return answers.ask("Full name of this host, such as mx.example.org", proposal, partial(_parsed, "parse_host_name"))
 
 
 def _ask_domain(asks: bool, hostname: str) -> tuple[str, ...]:
     if not asks:
         raise click.UsageError("Missing option '--domain'.")
-    return (_prompt("Domain whose mailboxes are here", discovery.propose_domain(hostname), "parse_domain"),)
-
-
-def _prompt(question: str, proposal: str | None, parse: str) -> str:
-    def checked(text: str) -> str:
-        try:
-            return _parsed(parse, text)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
-
-    return str(click.prompt(question, default=proposal, value_proc=checked))
+    proposal = discovery.propose_domain(hostname)
+    return (answers.ask("Domain whose mailboxes are here", proposal, partial(_parsed, "parse_domain")),)
 
 
 def _write(directory: Path, hostname: str, domains: tuple[str, ...]) -> None:
     try:
         made = files.write_files(directory, hostname, domains)
+    except FileExistsError as error:
+        fail(f"{error.filename} is a file; a directory is needed there")
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    echo(f"Written: {directory / 'waypost.toml'}")
-    echo(f"Made:    {directory / 'data'}")
-    for pair in made:
+    note = f" (the one before is kept as {made.set_aside.name})" if made.set_aside else ""
+    echo(f"Written: {directory / 'waypost.toml'}{note}")
+    echo(f"{'Kept:' if made.kept_data else 'Made:':<8} {directory / 'data'}")
+    for pair in made.pairs:
         key = pair.certificate.name.replace("cert", "key")
         note = f" ({pair.note})" if pair.note else ""
         echo(f"{pair.how + ':':<8} {pair.certificate} and {key}{note}")
@@ -190,12 +257,14 @@ def _write(directory: Path, hostname: str, domains: tuple[str, ...]) -> None:
 class _Steps:
     """What follows the files, each step by its option or by a question."""
 
-    def __init__(self, settings: Settings, config: Path, wishes: _Wishes) -> None:
+    def __init__(self, settings: Settings, config: Path, wishes: _Wishes, password: str | None) -> None:
         self._settings = settings
         self._config = config
         self._wishes = wishes
+        self._given_password = password
         self.account: str | None = None
-        """The account that was made."""
+        """The account that was made, or that was there already."""
+        self.has_accounts = False
         self.unit = False
         """The unit is installed."""
         self.started = False
@@ -216,8 +285,6 @@ class _Steps:
     def _user(self) -> None:
         data, wishes = self._settings.data, self._wishes
         if os.geteuid() != 0:
-            if wishes.user is not None:
-                raise machine.StepFailed("--user: only root can make users and give data away")
             return
         name = wishes.user or self._settings.service.user or _USUAL_USER
         exists = machine.user_exists(name)
@@ -237,8 +304,6 @@ class _Steps:
     def _unit(self) -> None:
         system, wishes = self._wishes.system, self._wishes
         if os.geteuid() != 0 or not system.has_systemd:
-            if wishes.unit:
-                raise machine.StepFailed("--unit: it needs root, and /etc/systemd/system")
             return
         text = machine.unit_text(machine.program(), self._config, self._settings.data)
         known = system.unit.read_text() if system.unit.exists() else None
@@ -248,8 +313,6 @@ class _Steps:
         question = f"Install the systemd unit {system.unit}?"
         if known is not None:
             question = f"{system.unit} exists and differs from the one for this host. Replace it?"
-            if wishes.unit and not wishes.asks and not wishes.force:
-                raise machine.StepFailed(f"{system.unit} exists and differs; --force replaces it")
             wanted = (wishes.unit and wishes.force) or (wishes.asks and click.confirm(question, default=False))
         else:
             wanted = self._wanted(wishes.unit, question)
@@ -259,45 +322,50 @@ class _Steps:
             echo(f"Made:    {system.unit}")
 
     def _account(self) -> None:
-        wishes = self._wishes
-        address = wishes.account
-        if address is None and wishes.asks and self._settings.domains:
-            proposal = f"{os.environ.get('SUDO_USER') or 'postmaster'}@{self._settings.domains[0]}"
-            address = click.prompt("Address of the first account ('-' for none)", default=proposal)
-        if address is None or address == "-":
-            return
-        key = address_key(address)
         try:
+            key = self._account_wanted()
+            if key is None:
+                return
             if first_account.account_exists(self._config, key):
                 echo(f"Kept:    the account {key}")
                 self.account = key
                 return
-            password, generated = self._password(key)
-        except RuntimeError as error:
+            self._make_account(key)
+        except (first_account.CommandFailed, ValueError) as error:
             raise machine.StepFailed(str(error)) from None
+
+    def _account_wanted(self) -> str | None:
+        """Return the key of the account that an option or an answer names; where there is one, it is proposed."""
+        domains = self._settings.domains
+        if self._wishes.account is not None:
+            return answers.account_key(self._wishes.account, domains)
+        if not self._wishes.asks or not domains:
+            return None
+        self.has_accounts = bool(known := first_account.accounts(self._config, self._settings.data))
+        proposal = known[0] if known else f"{os.environ.get('SUDO_USER') or 'postmaster'}@{domains[0]}"
+        return answers.ask_account(proposal, lambda text: answers.account_key(text, domains))
+
+    def _make_account(self, key: str) -> None:
+        password, generated = self._password(key)
         try:
             first_account.make_account(self._config, key, password)
-        except RuntimeError as error:
-            if generated and not wishes.asks:
+        except first_account.CommandFailed:
+            if generated and not self._wishes.asks:
                 first_account.password_file(self._config.parent, key).unlink()
-            raise machine.StepFailed(str(error)) from None
+            raise
         self.account = key
         echo(f"Made:    the account {key}")
-        if generated and wishes.asks:
+        if generated and self._wishes.asks:
             echo(f"\n  Its password, shown this once: {password}\n")
 
     def _password(self, address: str) -> tuple[str, bool]:
         """Return the password, and whether it was generated and still has to be shown."""
-        if self._wishes.password_stdin:
-            return sys.stdin.readline().rstrip("\r\n"), False
-        password = first_account.generated_password()
+        if self._given_password is not None:
+            return self._given_password, False
         if self._wishes.asks:
-            typed = click.prompt("Its password (empty: generate one)", default="", hide_input=True, show_default=False)
-            if not typed:
-                return password, True
-            if click.prompt("The same again", hide_input=True) != typed:
-                raise machine.StepFailed("the two entries are not the same; run `waypost init` again")
-            return str(typed), False
+            typed = answers.ask_password()
+            return (typed, False) if typed else (first_account.generated_password(), True)
+        password = first_account.generated_password()
         try:
             path = first_account.write_password(self._config.parent, address, password)
         except FileExistsError as error:
@@ -311,58 +379,10 @@ class _Steps:
         wishes = self._wishes
         can = os.geteuid() == 0 and wishes.system.runs_systemd and self.unit
         if not can:
-            if wishes.start:
+            if wishes.start:  # the unit was asked for on the terminal, and the answer was no
                 raise machine.StepFailed("--start: it needs root, a running systemd and the unit (--unit)")
             return
         if self._wanted(wishes.start, "Start the service now, and at each boot?"):
             machine.start()
             self.started = True
             echo("Started: waypost; `waypost status` shows how it is")
-
-
-# -- what is printed -------------------------------------------------------------------------------------------
-
-
-def _check_dns(hostname: str, found: discovery.Machine) -> discovery.Looked:
-    looked = discovery.look_up(hostname, found.addresses)
-    echo("\nDNS and addresses:")
-    for line in discovery.findings(hostname, found, looked):
-        echo(printable(f"  {line}"))
-    return looked
-
-
-def _print_records(settings: Settings, found: discovery.Machine | None, looked: discovery.Looked | None) -> None:
-    from waypost.transport.public import is_public
-
-    known = [*(found.addresses if found else ()), *(looked.forward or () if looked else ())]
-    addresses = [address for address in dict.fromkeys(known) if is_public(address)]
-    missing = "" if addresses else ", with this host's public address for 192.0.2.1 (and an AAAA record if it has IPv6)"
-    echo(f"\nPublish in DNS{missing}:")
-    for line in record_lines(records(settings.hostname, settings.domains, addresses)):
-        echo(f"  {line}")
-    echo(f"\nAsk whoever gave you the address to set its PTR record (reverse name) to {settings.hostname}.")
-    echo("The certificate is self-signed: replace tls/cert.pem and tls/key.pem by one that mail programs trust.")
-
-
-def _print_settings(settings: Settings, address: str) -> None:
-    from waypost.cli.settings import offers_of, print_settings
-
-    echo("\nWhat a mail program has to be told:\n")
-    print_settings(address, settings.hostname, offers_of(settings))
-
-
-def _print_next(config: Path, settings: Settings, steps: _Steps) -> None:
-    option = f" --config {shlex.quote(str(config))}"
-    if config == Path(_USUAL_PLACE) / "waypost.toml":
-        option = ""  # every command looks there
-    calls = []
-    if steps.account is None and settings.domains:
-        calls.append(f"account add alice@{settings.domains[0]}{option}")
-    calls.append(f"check{option}")
-    if not steps.started:
-        calls.append(f"serve{option}")
-    echo("\nNext:")
-    for call in calls:
-        echo(f"  {called_as()} {call}")
-    if steps.unit and not steps.started:
-        echo("  systemctl enable --now waypost     # instead of serve: now, and at each boot")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,15 +22,37 @@ class Made:
     note: str = ""
 
 
-def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> list[Made]:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of the files: the copy of the configuration that was replaced, whether the data directory was there
+    already, and the pairs."""
+
+    set_aside: Path | None
+    kept_data: bool
+    pairs: Sequence[Made]
+
+
+def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> Written:
     """Write everything of a new host under a directory; certificates that are there stay unless they are our own, for
-    another name. Raises `OSError`."""
+    another name, and the configuration that is replaced is kept beside it. Raises `OSError`."""
     from waypost.storage.folders import make_folder
 
+    kept_data = (directory / "data").is_dir()
     make_folder(directory / "data")
-    made = [_pair(directory / "tls", name, hostname, domains, rsa=rsa) for name, rsa in PAIRS]
-    write_configuration(directory / "waypost.toml", hostname, domains)
-    return made
+    pairs = [_pair(directory / "tls", name, hostname, domains, rsa=rsa) for name, rsa in PAIRS]
+    config = directory / "waypost.toml"
+    set_aside = _copy_aside(config) if config.exists() else None
+    write_configuration(config, hostname, domains)
+    return Written(set_aside, kept_data, pairs)
+
+
+def _copy_aside(config: Path) -> Path:
+    """Copy the configuration, whose place is never empty, into a file of the same mode."""
+    aside = config.with_name(config.name + ".old")
+    if aside.exists() or aside.is_symlink():
+        aside.unlink()
+    shutil.copy2(config, aside)
+    return aside
 
 
 def write_configuration(config: Path, hostname: str, domains: Sequence[str]) -> None:

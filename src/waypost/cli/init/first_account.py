@@ -23,14 +23,30 @@ def generated_password() -> str:
     return "-".join(groups)
 
 
+class CommandFailed(Exception):
+    """A command of this program failed; the message is what it said."""
+
+
+def accounts(config: Path, data: Path) -> list[str]:
+    """Return the addresses of all accounts, the oldest first; makes no database where there is none. Raises
+    `CommandFailed`."""
+    try:
+        if not (data / "waypost.db").exists():
+            return []
+    except PermissionError:
+        pass  # the command says whose the directory is
+    listed = json.loads(_waypost(config, "account", "list", "--json"))
+    return [each["address"] for each in sorted(listed, key=lambda each: str(each["created"]))]
+
+
 def account_exists(config: Path, address: str) -> bool:
-    """True when there is such an account. Raises `RuntimeError` with what the command said."""
+    """True when there is such an account. Raises `CommandFailed`."""
     listed = json.loads(_waypost(config, "account", "list", "--json"))
     return any(each["address"] == address for each in listed)
 
 
 def make_account(config: Path, address: str, password: str) -> None:
-    """Make the account. Raises `RuntimeError` with what the command said."""
+    """Make the account. Raises `CommandFailed`."""
     _waypost(config, "account", "add", address, "--password-stdin", stdin=password + "\n")
 
 
@@ -57,5 +73,5 @@ def _waypost(config: Path, *arguments: str, stdin: str = "") -> str:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().removeprefix("waypost: ") or f"status {done.returncode}")
+        raise CommandFailed(done.stderr.strip().removeprefix("waypost: ") or f"status {done.returncode}")
     return done.stdout

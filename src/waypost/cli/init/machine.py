@@ -5,7 +5,9 @@ systemd unit. Each is a step of its own, which an option or an answer asks for.
 from __future__ import annotations
 
 import importlib.resources
+import os
 import pwd
+import re
 import shlex
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UNIT = "waypost.service"
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # what useradd(8) takes
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))  # what ProtectHome= hides (systemd.exec(5))
 
 
@@ -41,6 +44,27 @@ class System:
     def runs_systemd(self) -> bool:
         """True where systemd is the service manager now (sd_booted(3))."""
         return self.root == Path("/") and Path("/run/systemd/system").is_dir()
+
+
+def check_steps(system: System, *, user: str | None, unit: bool, start: bool, asks: bool) -> None:
+    """Raise `StepFailed` when a step that an option asks for can't be taken here, before any is."""
+    root = os.geteuid() == 0
+    if user is not None:
+        if not root:
+            raise StepFailed("--user: only root can make users and give data away")
+        if user == "root":
+            raise StepFailed("--user: the workers must not be root: name another user, such as waypost")
+        if not _USER.fullmatch(user) and not user_exists(user):
+            raise StepFailed(f"--user: {user!a} can't be the name of a system user; for example: waypost")
+    if unit and not (root and system.has_systemd):
+        raise StepFailed("--unit: it needs root, and /etc/systemd/system")
+    if start and not (root and system.runs_systemd and (unit or asks or system.unit.exists())):
+        raise StepFailed("--start: it needs root, a running systemd and the unit (--unit)")
+
+
+def unit_differs(system: System, text: str) -> bool:
+    """True when another unit than this one is installed."""
+    return system.unit.exists() and system.unit.read_text() != text
 
 
 def program() -> tuple[str, ...]:

@@ -1,0 +1,58 @@
+"""A command on a terminal of its own, whose questions a test answers."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+CTRL_C = b"<ctrl-c>"
+"""The answer of somebody who presses Ctrl-C."""
+CTRL_D = b"<ctrl-d>"
+"""The answer of somebody who presses Ctrl-D."""
+
+
+def dialogue(arguments: list[str], answers: list[tuple[bytes, bytes]], *, home: Path | None = None) -> tuple[int, str]:
+    """Run a command on a terminal of its own and answer its questions, each when it is asked."""
+    ours, theirs = pty.openpty()
+    shown = b""
+    environment = os.environ | {"SUDO_USER": "", "LANG": "C.UTF-8"} | ({"HOME": str(home)} if home else {})
+    with subprocess.Popen(
+        [sys.executable, "-m", "waypost", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=_with_usual_signals,
+        env=environment,
+    ) as process:
+        os.close(theirs)
+        waiting = list(answers)
+        said = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # the other end is closed (pty(7))
+                break
+            shown += piece
+            said += piece
+            if waiting and waiting[0][0] in said:
+                answer = waiting.pop(0)[1]
+                if answer == CTRL_C:
+                    process.send_signal(signal.SIGINT)
+                else:
+                    os.write(ours, b"\x04" if answer == CTRL_D else answer + b"\n")
+                said = b""
+    os.close(ours)
+    assert not waiting, f"not asked: {waiting[0][0]!r}\n{shown.decode()}"
+    return process.returncode, shown.decode()
+
+
+def _with_usual_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background inherits it ignored
+
+
+def root_questions(*questions: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """Return questions that only root is asked."""
+    return list(questions) if os.geteuid() == 0 else []
