@@ -25,16 +25,30 @@ def forbidden(paths: Iterable[Path]) -> Path | None:
 
 
 def whose(path: Path, data: Path) -> str:
-    """Say to whom a path in a data directory belongs, who we are, and what mends that."""
+    """Say to whom a path in a data directory belongs, who we are, and what mends that.
+
+    What another user owns in our own data directory is to be given to us. In the directory of another user we may be
+    the wrong one: only the user of the service is to own it.
+    """
     me = user_name(os.geteuid())
+    remedy = f"chown -R {me}: {shlex.quote(str(data))}"
+    if not _is_ours(data):
+        remedy = f"run this as root, or if the service is to run as {me}: {remedy}"
     try:
         owner = path.stat()
     except OSError as error:
-        return f"{path}: {os.strerror(error.errno or 0)}; this process is {me}: chown -R {me}: {shlex.quote(str(data))}"
+        return f"{path}: {os.strerror(error.errno or 0)}; this process is {me}: {remedy}"
     return (
         f"{path} belongs to {user_name(owner.st_uid)} (mode {owner.st_mode & 0o777:03o}), and this process is {me}, "
-        f"which can't use it: chown -R {me}: {shlex.quote(str(data))}"
+        f"which can't use it: {remedy}"
     )
+
+
+def _is_ours(data: Path) -> bool:
+    try:
+        return data.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 @cache

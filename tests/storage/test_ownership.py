@@ -1,0 +1,24 @@
+"""A data directory that this process can't use: what it is told to do depends on whose the directory is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from waypost.storage import ownership
+from waypost.storage.ownership import whose
+
+
+def test_in_our_own_directory_what_a_stranger_owns_is_to_be_given_to_us(tmp_path: Path) -> None:
+    me = ownership.user_name(os.geteuid())
+    assert whose(tmp_path / "waypost.db", tmp_path).endswith(f"this process is {me}: chown -R {me}: {tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["waypost.db", "."])
+def test_in_the_directory_of_another_user_only_the_user_of_the_service_is_to_own_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    who = ownership.user_name(tmp_path.stat().st_uid + 1)
+    words = whose(tmp_path / name, tmp_path)
+    assert ": run this as root, or if the service is to run as " in words and f"chown -R {who}: {tmp_path}" in words
