@@ -107,3 +107,9 @@ def test_what_is_left_without_a_field_has_the_other_fields_unchanged(data: bytes
 )
 def test_a_header_ends_at_the_blank_line_or_where_the_fields_do(content: bytes, header: bytes) -> None:
     assert content[: fields_end(content)] == header
+
+
+def test_of_many_lines_that_are_no_fields_the_first_few_are_named_and_the_fields_behind_them_are_found() -> None:
+    block = HeaderBlock(b"no field\r\n" * 50_000 + b"Subject: here\r\n\r\nbody")
+    assert 1 <= len(block.problems) <= 10
+    assert block.get(b"subject") == b"here" and len(block.fields) == 1

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waypost.protocol.reply import Reply, reply
-from waypost.protocol.smtp.reply_reader import MAX_LINE, MAX_LINES, MAX_REPLY, ReplyError, ReplyReader
+from waypost.protocol.smtp.reply_reader import MAX_LINE, MAX_LINES, MAX_REPLY, MAX_WORDS, ReplyError, ReplyReader
 
 
 def read(data: bytes) -> list[Reply]:
@@ -74,6 +74,19 @@ def test_words_can_forge_no_line_of_a_log() -> None:
     assert answer.text == "a\\rb\\x1b[2Jc\\u202ed e\\x85f"
     [answer] = read(b"550 \xff\r\n")
     assert answer.text == "\\xff"
+
+
+@pytest.mark.parametrize("octet", [b"x", b"\xff", b"\x01"])
+@pytest.mark.parametrize("length", [100, 4000])
+def test_of_a_long_text_the_beginning_is_kept_and_of_each_line_its_first_word(octet: bytes, length: int) -> None:
+    """A server may say so much of each of a thousand recipients, and each of these octets may become four."""
+    line = b"550-5.1.1 " + octet * length + b"\r\n"
+    long = line * min((MAX_REPLY - 100) // len(line), MAX_LINES - 1) + b"550 5.1.1 no\r\n"
+    first, second = read(long + b"250-x\r\n250 SIZE\r\n")
+    assert sum(map(len, first.lines)) <= 4 * (MAX_WORDS + 64 * MAX_LINES)
+    assert len(first.lines[0]) >= min(length, MAX_WORDS - 6)
+    assert (first.enhanced, first.lines[-1]) == ("5.1.1", "no")
+    assert second == reply(250, None, "x", "SIZE"), "the next reply has all the room again"
 
 
 def test_bytes_behind_a_reply_are_told() -> None:

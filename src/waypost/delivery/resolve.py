@@ -45,9 +45,14 @@ class Reached(msgspec.Struct, frozen=True):
         return bool(self.accounts or self.forwards)
 
     @property
+    def size(self) -> int:
+        """How many mailboxes and addresses elsewhere the message goes to."""
+        return len(self.accounts) + len(self.forwards) + len(self.full)
+
+    @property
     def group(self) -> bool:
         """True when the address stands for several others (RFC 3461 5.2.7.3)."""
-        return self.expanded and len(self.accounts) + len(self.forwards) + len(self.full) > 1
+        return self.expanded and self.size > 1
 
     @property
     def goes_on(self) -> bool:

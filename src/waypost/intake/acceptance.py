@@ -31,6 +31,7 @@ from waypost.storage.queue import reverse_path_text
 
 log = logging.getLogger(__name__)
 
+_LARGE = 16 * 1024  # octets
 _MOST_PASSES = 5
 """A message that this very host has seen so often goes in circles. Once is submission and once is reception on one
 host; an alias elsewhere that leads back adds two more."""
@@ -102,7 +103,7 @@ class Acceptance:
 
     async def _take(self, arrival: Arrival, policy: Policy, *, lmtp: bool) -> Reply:
         client, envelope = arrival.client, arrival.envelope
-        headers = HeaderBlock(begun_by_a_field(arrival.content.header or b""))
+        headers = await _fields(begun_by_a_field(arrival.content.header or b""))
         refusal = self._refusal(headers, envelope)
         if refusal is not None:
             return self._refused(arrival, refusal)
@@ -210,6 +211,11 @@ class Acceptance:
         )
         only = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
         return received_field(hop, trace, now, only)
+
+
+async def _fields(header: bytes) -> HeaderBlock:
+    """Return the fields of a header. A large one has tens of thousands, and is read beside the loop."""
+    return HeaderBlock(header) if len(header) < _LARGE else await asyncio.to_thread(HeaderBlock, header)
 
 
 def _delivered_to(envelope: Envelope, plan: Plan) -> set[str]:

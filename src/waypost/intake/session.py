@@ -53,6 +53,7 @@ _CONTENT_TIMEOUT = 180.0
 """Seconds between two pieces of content: a client gives up on a block after three minutes (RFC 5321 4.5.3.2.5)."""
 
 _NOBODY = Peer("", 0, "", 0)
+_MOST_REACHED = 10_000  # by the recipients of one message, before the next ones need another (docs/decisions/0032)
 
 
 class SmtpSession:
@@ -76,6 +77,7 @@ class SmtpSession:
         "_memory",
         "_policy",
         "_reached",
+        "_reached_in_all",
         "_refuses",
         "_spool",
         "_storing",
@@ -114,6 +116,7 @@ class SmtpSession:
         self._client = Client(_NOBODY)
         self._too_early: asyncio.Event | None = None  # set by what ends the wait before the greeting
         self._reached: list[Reached | None] = []
+        self._reached_in_all = 0  # what they lead to, counted once for each recipient
         self._content: Content | None = None
         self._tls_wanted = False
         self._storing = False
@@ -272,7 +275,7 @@ class SmtpSession:
 
     async def _mail(self, event: MailOffered) -> None:
         reply = await self._policy.mail(self._client, event.envelope)
-        self._reached = []
+        self._reached, self._reached_in_all = [], 0
         if reply.positive:
             self._spool.expect(self)
         else:
@@ -282,6 +285,9 @@ class SmtpSession:
     async def _recipient(self, event: RecipientOffered) -> None:
         envelope = self._engine.envelope
         assert envelope is not None
+        if self._reached_in_all >= _MOST_REACHED:
+            self._answer(replies.TOO_MANY_RECIPIENTS)
+            return
         verdict = await self._policy.recipient(self._client, envelope, event.recipient)
         if isinstance(verdict, Reply):
             sender = reverse_path_text(envelope.reverse_path)
@@ -289,6 +295,7 @@ class SmtpSession:
             self._answer(verdict)
         else:
             self._reached.append(verdict.reached)
+            self._reached_in_all += verdict.reached.size if verdict.reached is not None else 0
             self._answer(replies.RECIPIENT_OK)
 
     def _log_refusal(self, what: str, reply: Reply, **facts: str) -> None:

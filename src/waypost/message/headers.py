@@ -14,6 +14,7 @@ _END_OF_FIELD = re.compile(rb"\r\n(?![ \t])")
 _FIELD_NAME = re.compile(rb"[!-9;-~]++[ \t]*+:")
 _MESSAGE_ID = re.compile(rb"<[^<>\s]++>")
 _LONGEST_ID = 998  # octets: a line of RFC 5322 2.1.1
+_MOST_PROBLEMS = 10
 
 
 def find_header_end(data: bytes | bytearray, start: int = 0) -> int | None:
@@ -57,7 +58,7 @@ class Field(NamedTuple):
 class HeaderBlock:
     """The fields of a header block; `data` may hold the blank line and more behind it.
 
-    `problems` names the lines that are no field, in plain words.
+    `problems` names the first few lines that are no field, in plain words.
     """
 
     __slots__ = ("data", "fields", "problems")
@@ -75,11 +76,11 @@ class HeaderBlock:
             start, end = match.span()
             if name is not None:
                 add(Field(name.lower(), start, end, match.start(2)))
-            elif match[2]:
+            elif match[2] and len(self.problems) < _MOST_PROBLEMS:
                 words = self.data[start : min(end, start + 40)].decode("ascii", "backslashreplace").strip()
                 found = repr(words) if words else "it holds only white space"
                 self.problems.append(f"this line of the header is no field: {found}")
-            else:
+            elif not match[2]:
                 return  # the blank line
 
     def get(self, name: bytes) -> bytes | None:

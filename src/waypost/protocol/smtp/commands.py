@@ -225,10 +225,7 @@ def _rcpt(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
     assert envelope is not None
     recipient = parse_rcpt(_after(argument, b"TO:"), smtputf8=envelope.smtputf8)
     if len(envelope.recipients) >= session.options.max_recipients:
-        session.say(replies.TOO_MANY_RECIPIENTS)  # no error: the client goes on with DATA (RFC 5321 4.5.3.1.10)
-        session.overshoot += 1
-        if session.overshoot > session.options.max_recipients:
-            session.count_junk()
+        _one_too_many(session)
         return
 
     def answered(reply: Reply) -> None:
@@ -236,10 +233,20 @@ def _rcpt(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
             session.envelope = envelope.to((*envelope.recipients, recipient))
             session.state = State.RCPT
             session.say(reply)
+        elif reply == replies.TOO_MANY_RECIPIENTS:
+            _one_too_many(session)
         else:
             session.error(reply)
 
     session.ask(RecipientOffered(recipient), answered)
+
+
+def _one_too_many(session: Dialogue) -> None:
+    """Refuse a recipient past the limit. This is not an error: the client goes on with DATA (RFC 5321 4.5.3.1.10)."""
+    session.say(replies.TOO_MANY_RECIPIENTS)
+    session.overshoot += 1
+    if session.overshoot > session.options.max_recipients:
+        session.count_junk()
 
 
 def _after(argument: bytes, prefix: bytes) -> str:

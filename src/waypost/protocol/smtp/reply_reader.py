@@ -1,9 +1,9 @@
 """Reads replies of an SMTP or LMTP server from bytes (RFC 5321 4.2, RFC 2034): for the client engine only.
 
-Whatever a peer sends, memory stays bounded: a reply that is too long or malformed raises `ReplyError`, and nothing
-that follows is read. A line may end with LF alone: a reply is found by its code, so that opens no hole, and a message
-whose acceptance is not understood would be sent again and again. What is not printable in the words is escaped
-right here, so that no later reader of logs, journals and reports can be fooled.
+Whatever a peer sends, memory and work stay bounded: a reply that is too long or malformed raises `ReplyError`, and
+nothing that follows is read; of a long text the beginning is kept. A line may end with LF alone: a reply is found by
+its code, so that opens no hole, and a message whose acceptance is not understood would be sent again and again. What is
+not printable in the words is escaped right here, so that no later reader of logs, journals and reports can be fooled.
 """
 
 import re
@@ -14,6 +14,10 @@ from waypost.protocol.reply import Reply
 MAX_LINE = 4096  # octets; RFC 5321 4.5.3.1.5 asks for 512
 MAX_LINES = 256
 MAX_REPLY = 32768  # octets of all its lines
+MAX_WORDS = 4096
+"""Octets of text that are kept of one reply. A server may write `MAX_REPLY` for each of a thousand recipients."""
+
+_LEAST_WORDS = 64  # octets that are kept of each line, whatever came before it: a keyword of EHLO, an enhanced code
 
 # RFC 5321 4.2: a code, then "-" when more lines follow; 4.2.1 lets the text be missing. Of a code that is not in the
 # book its first digit decides (4.3.2): servers do say 571.
@@ -29,13 +33,14 @@ class ReplyError(ValueError):
 class ReplyReader:
     """Turns bytes into `Reply` values, whatever the pieces in which they arrive."""
 
-    __slots__ = ("_buffer", "_code", "_lines", "_position", "_size")
+    __slots__ = ("_buffer", "_code", "_lines", "_position", "_room", "_size")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._position = 0
         self._code = 0
         self._size = 0
+        self._room = MAX_WORDS
         self._lines: list[str] = []
 
     def receive(self, data: bytes) -> None:
@@ -75,12 +80,14 @@ class ReplyReader:
         if self._lines and code != self._code:  # RFC 5321 4.2.1
             raise ReplyError("the lines of one reply have different codes")
         self._code = code
-        self._lines.append(_words(match.group(3) or b""))
+        words = (match.group(3) or b"")[: max(self._room, _LEAST_WORDS)]
+        self._room -= len(words)
+        self._lines.append(_words(words))
         if match.group(2) == b"-":
             if len(self._lines) >= MAX_LINES or self._size > MAX_REPLY:
                 raise ReplyError("the reply is too long")
             return None
-        lines, self._lines, self._size = self._lines, [], 0
+        lines, self._lines, self._size, self._room = self._lines, [], 0, MAX_WORDS
         return _reply(code, lines)
 
 
