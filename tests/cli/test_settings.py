@@ -33,4 +33,5 @@ def test_ports_that_only_this_machine_reaches_are_left_out(config: Path, run: Ru
     config.write_text(config.read_text().replace('"0.0.0.0:587"', '"127.0.0.1:587"'))
     assert "587" not in run("settings", "alice@example.org").output
     config.write_text(config.read_text().replace("0.0.0.0", "127.0.0.1"))
-    assert "no listener that others can reach serves mail programs" in run("settings", "alice@example.org", status=1).stderr
+    words = run("settings", "alice@example.org", status=1).stderr
+    assert "no listener that others can reach serves mail programs" in words

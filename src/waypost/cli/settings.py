@@ -79,7 +79,8 @@ def settings(settings: Settings, address: str, as_json: bool) -> None:
     if run_with_storage(settings, work) is None:
         fail(f"there is no account {key}; waypost account list shows all")
     if not offers:
-        fail(f"{settings.path}: no listener that others can reach serves mail programs (submissions, submission, pop3s, pop3)")
+        protocols = "submissions, submission, pop3s or pop3"
+        fail(f"{settings.path}: no listener that others can reach serves mail programs: {protocols}")
     if as_json:
         print_json(
             {
