@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -30,23 +31,43 @@ def dialogue(arguments: list[str], answers: list[tuple[bytes, bytes]], *, home: 
         os.close(theirs)
         waiting = list(answers)
         said = b""
-        while True:
-            try:
-                piece = os.read(ours, 4096)
-            except OSError:  # the other end is closed (pty(7))
-                break
-            shown += piece
-            said += piece
-            if waiting and waiting[0][0] in said:
-                answer = waiting.pop(0)[1]
-                if answer == CTRL_C:
-                    process.send_signal(signal.SIGINT)
-                else:
-                    os.write(ours, b"\x04" if answer == CTRL_D else answer + b"\n")
-                said = b""
+        try:
+            while piece := _read(ours):
+                shown += piece
+                said += piece
+                if waiting and waiting[0][0] in said and _awaits_an_answer(ours, said):
+                    answer = waiting.pop(0)[1]
+                    if answer == CTRL_C:
+                        _press_ctrl_c(process, ours)
+                    else:
+                        os.write(ours, b"\x04" if answer == CTRL_D else answer + b"\n")
+                    said = b""
+        except BaseException:  # nobody answers any more
+            process.kill()
+            raise
     os.close(ours)
     assert not waiting, f"not asked: {waiting[0][0]!r}\n{shown.decode()}"
     return process.returncode, shown.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # the other end is closed (pty(7))
+        return b""
+
+
+def _press_ctrl_c(process: subprocess.Popen[bytes], terminal: int) -> None:
+    """Press Ctrl-C until there is an answer: Python notices a signal late that comes just before it waits for a key."""
+    process.send_signal(signal.SIGINT)
+    while not select.select([terminal], [], [], 1.0)[0]:
+        process.send_signal(signal.SIGINT)
+
+
+def _awaits_an_answer(terminal: int, said: bytes) -> bool:
+    """True when the whole prompt is there: its last octet is written when the terminal is ready for keys, and before
+    that Ctrl-D would be lost. A prompt that ends otherwise is one after which nothing more comes."""
+    return said.endswith(b": ") or not select.select([terminal], [], [], 1.0)[0]
 
 
 def _with_usual_signals() -> None:

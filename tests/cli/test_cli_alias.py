@@ -53,9 +53,9 @@ def test_a_target_of_ours_that_does_not_exist_is_noted(config: Path, run: Run) -
     [
         (["add", "sales@else.example", "a@b.example"], "else.example is not hosted here; the hosted domains are: "),
         (["add", "@else.example", "a@b.example"], "else.example is not hosted here; the hosted domains are: "),
-        (["add", "sales", "a@b.example"], "sales: there is no domain"),
+        (["add", "sales", "a@b.example"], "sales: there is no @ with a domain"),
         (["add", "@a..b", "a@b.example"], "@a..b: the domain has an empty label"),
-        (["add", "sales@example.org", "bob"], "bob: there is no domain"),
+        (["add", "sales@example.org", "bob"], "bob: there is no @ with a domain"),
         (["add", "sales@example.org", "Sales@example.org"], "sales@example.org can't lead to itself"),
         (["remove", "sales@example.org"], "there is no alias sales@example.org"),
         (

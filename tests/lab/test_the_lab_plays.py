@@ -108,7 +108,7 @@ async def test_the_lab_of_a_user_without_rights_uses_high_ports_and_its_commands
     send, fetch, queue, status = shown
     assert re.match(r"sent: [0-9a-z]{13}\n", send)
     assert "number  date" in fetch
-    assert queue.startswith("entry  trace")
+    assert queue == "The queue is empty.\n"
     assert "service      running" in status
     await asyncio.wait_for(second.process.communicate(), 60)
 
