@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.harness import Result, Run, report, take_turns
+from bench.harness import Result, Run, give_way, report, take_turns
 from bench.meter import Cost
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +40,7 @@ def compare_with(revision: str, variant: str, messages: int, rounds: int, *, mos
         ("this tree", lambda: _one_run(ROOT, Path(sys.executable), variant, messages)),
         (revision, lambda: _one_run(base, base / ".venv/bin/python", variant, messages)),
     ]
+    give_way()  # each run is a process of its own, which takes the machine for itself
     results = take_turns(contenders, rounds)
     report(f"accept {variant}: {messages} messages, this tree and {revision}", "message", results)
     ratio = cpu_ratio(results)
