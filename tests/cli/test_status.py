@@ -35,10 +35,21 @@ def said(config: Path, pid: int) -> None:
     (folder / "service.json").write_text(json.dumps(state))
 
 
+def process_named(*words: str) -> subprocess.Popen[bytes]:
+    """Start a process with these words in its command line.
+
+    It returns when the process has spoken: `Popen` returns while the kernel has yet to show the new command line.
+    """
+    program = [sys.executable, "-c", "print(flush=True); input()", *words]
+    process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"\n"
+    return process
+
+
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     """A process that looks like a service."""
-    process = subprocess.Popen([sys.executable, "-c", "input()", "waypost", "serve"], stdin=subprocess.PIPE)
+    process = process_named("waypost", "serve")
     yield process
     process.communicate(b"\n")
 
@@ -75,7 +86,7 @@ def test_a_service_whose_process_is_gone_does_not_run(config: Path, run: Run) ->
 )
 def test_another_process_that_has_the_number_now_is_not_the_service(config: Path, run: Run, words: list[str]) -> None:
     """After a restart of the machine, or as the first process of a container."""
-    with subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE) as other:
+    with process_named(*words) as other:
         said(config, other.pid)
         assert status(run)["running"] is False
         other.communicate(b"\n")
