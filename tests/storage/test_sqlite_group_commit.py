@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,44 @@ async def test_a_large_body_that_cannot_be_made_durable_hurts_no_other(engine: E
     for message in large:
         message.body.discard()
     assert await stored(letters.storage.spool, whole.trace) == HEAD + LARGE
+    assert not [name for name in files_in(engine.data) if name.startswith("arriving")]
+
+
+async def test_a_large_body_is_flushed_while_it_arrives_so_that_its_end_leaves_little_to_write(
+    letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large messages that end together would make every other commit wait for the disk."""
+    piece, flushed = b"x" * 1022 + b"\r\n", [0]
+    real = os.fdatasync
+
+    def flush(fd: int) -> None:
+        if Path(f"/proc/self/fd/{fd}").readlink().name.startswith("arriving-"):
+            flushed.append(os.fstat(fd).st_size)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", flush)
+    message = await letters.letter(b"", to=[BOB])
+    for _ in range(16 << 10):
+        await message.body.write(piece)
+    assert message.body.size == 16 << 20
+    assert flushed[-1] > 12 << 20
+    await letters.storage.spool.accept(message)
+    message.body.discard()
+    assert len(flushed) > 4
+    assert max(after - before for before, after in itertools.pairwise(flushed)) < 5 << 20
+    assert await stored(letters.storage.spool, message.trace) == HEAD + piece * (16 << 10)
+
+
+async def test_a_body_that_the_disk_fails_while_it_arrives_is_refused_and_leaves_nothing(
+    engine: Engine, letters: Letters
+) -> None:
+    message = await letters.letter(b"", to=[BOB])
+    with failing("fdatasync", times=1), pytest.raises(StorageError, match="durable"):
+        for _ in range(9):
+            await message.body.write(b"x" * (1 << 20))
+    with pytest.raises(StorageError, match="durable"):
+        await letters.storage.spool.accept(message)
+    message.body.discard()
     assert not [name for name in files_in(engine.data) if name.startswith("arriving")]
 
 

@@ -73,18 +73,25 @@ class ArrivingFile:
             raise self._break(error, "could not be written") from error
         self.size += len(data)
 
+    def flush(self) -> None:
+        """Wait until the disk has what was written so far. Raises as `finish` does."""
+        self._make_durable(b"")
+
     def finish(self, header: bytes = b"") -> None:
         """Write `header` over the first octets, and make everything durable; may be called again.
 
         After a failed fdatasync the next one proves nothing, so it isn't tried. Raises `StorageFull`, `StorageError`.
         """
+        self._make_durable(header)
+        self.durable = True
+
+    def _make_durable(self, header: bytes) -> None:
         self._whole()
         try:
             self._write_at(header, 0)
             os.fdatasync(self._fd)
         except OSError as error:
             raise self._break(error, "could not be made durable") from error
-        self.durable = True
 
     def place(self, number: int) -> None:
         """Give the file its number; the caller makes the name durable. Raises `StorageFull`, `StorageError`."""

@@ -16,6 +16,9 @@ from waypost.storage.sqlite.segments import HEADER, Location, head_record, recor
 from waypost.storage.sqlite.space import Space
 
 _WRITE_SIZE = 256 * 1024
+_FLUSH_SIZE = 4 << 20
+"""Octets after which a file is flushed while the rest arrives. Messages that end together then leave little for the
+disk to write at once, which would make every other commit wait."""
 
 
 class SqliteBody:
@@ -25,21 +28,26 @@ class SqliteBody:
         "_buffered",
         "_crc",
         "_discarded",
+        "_flushing",
         "_folder",
         "_headed",
         "_lent",
         "_space",
         "_threshold",
+        "_unflushed",
         "file",
         "meter",
         "parts",
         "size",
     )
 
-    def __init__(self, folder: Path, threshold: int, space: Space) -> None:
+    def __init__(self, folder: Path, threshold: int, space: Space, flushing: Executor) -> None:
+        """Its octets spill past `threshold`; `flushing` has the threads that wait for the disk meanwhile."""
         self._folder = folder
         self._threshold = threshold
         self._space = space
+        self._flushing = flushing
+        self._unflushed = 0
         self._crc = 0
         self._buffered = 0
         self._lent = 0
@@ -73,7 +81,16 @@ class SqliteBody:
     async def _spill_in_thread(self) -> None:
         if self.file is None:
             self.file = ArrivingFile(self._folder)
-        await self.file.in_thread(self._spill, self.file)
+        self._unflushed += self._buffered
+        if self._unflushed < _FLUSH_SIZE:
+            await self.file.in_thread(self._spill, self.file)
+        else:
+            self._unflushed = 0
+            await self.file.in_thread(self._spill_and_flush, self.file, threads=self._flushing)
+
+    def _spill_and_flush(self, file: ArrivingFile) -> None:
+        self._spill(file)
+        file.flush()
 
     def _spill(self, file: ArrivingFile) -> None:
         if self._space.left() < self._buffered:

@@ -130,7 +130,7 @@ class SqliteSpool:
 
     def new_body(self) -> SqliteBody:
         """Return an empty body."""
-        return SqliteBody(self._folder, self._threshold, self._space)
+        return SqliteBody(self._folder, self._threshold, self._space, self._writer.flushing)
 
     def expect(self, source: Hashable) -> None:
         """A message may soon come from this source."""

@@ -61,7 +61,8 @@ class Writer:
         numbering = Numbering(self._connection, folder, worker, self._turn)
         self._copies = Copies()
         self._octets = Octets(folder, segment_size=segment_size, space=space, numbering=numbering, copies=self._copies)
-        self._flushing = ThreadPoolExecutor(_FLUSHES, thread_name_prefix="waypost-flush")
+        self.flushing = ThreadPoolExecutor(_FLUSHES, thread_name_prefix="waypost-flush")
+        """Threads that wait for the disk to take large messages."""
         self._writing: set[asyncio.Task[Any]] = set()
         self._ended = False
         self._closing = False
@@ -109,7 +110,7 @@ class Writer:
         bodies = [body_of(message) for message in operation.messages]
         try:
             for message, body in zip(operation.messages, bodies, strict=True):
-                await body.make_durable(message.trace, message.head, self._flushing)
+                await body.make_durable(message.trace, message.head, self.flushing)
             return await self.submit(operation)
         finally:
             for body in bodies:
@@ -161,7 +162,7 @@ class Writer:
         self._groups.put([])
         await self._loop.run_in_executor(None, self._thread.join)
         await self._loop.run_in_executor(None, self._checkpointer.close)
-        self._flushing.shutdown(wait=False)
+        self.flushing.shutdown(wait=False)
         self._octets.close()
         self._connection.close()
         os.close(self._lock)
