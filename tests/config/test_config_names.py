@@ -16,6 +16,7 @@ from waypost.config.names import (
     parse_sender,
 )
 from waypost.config.network import format_ip_and_port, parse_ip, parse_ip_and_port, parse_ip_network
+from waypost.message.address import Address
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,9 @@ from waypost.config.network import format_ip_and_port, parse_ip, parse_ip_and_po
         (parse_next_hop, "[IPv6:2001:DB8::1]", "[2001:db8::1]"),
         (parse_mail_address, "Alice.B@Example.org", "alice.b@example.org"),
         (parse_mail_address, "josé@bücher.example", "josé@xn--bcher-kva.example"),
+        (parse_mail_address, "taro..yamada@example.org", "taro..yamada@example.org"),
+        (parse_mail_address, "taro.@example.org", "taro.@example.org"),
+        (parse_mail_address, "a" * 200 + "@example.org", "a" * 200 + "@example.org"),
         (parse_sender, "@Example.net", "@example.net"),
         (parse_sender, "sales@example.org", "sales@example.org"),
     ],
@@ -70,7 +74,11 @@ def test_what_is_no_domain_name_is_told_why(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["alice", "@example.org", "a b@example.org", "a..b@example.org", "a@", "<a@b.example>"]
+    "text",
+    [
+        *("alice", "@example.org", "a b@example.org", ".@example.org", "..@example.org", "a@", "<a@b.example>"),
+        *("a" * 250 + "@example.org", "é" * 125 + "@example.org", "a\x85@example.org", "a\u202e@example.org"),
+    ],
 )
 def test_what_is_no_mail_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r'not a mail address \(.+\); write for example "alice@example.org"'):
@@ -137,6 +145,16 @@ def test_no_address_brings_anything_but_a_value_error(text: str, parse: Callable
         parse(text)
     except ValueError as error:
         assert "; write" in str(error)
+
+
+@given(st.text() | st.from_regex(r"[a-z.é\u00ad\u2028ß]{1,90}@[a-zü]{1,9}\.[a-z]{2}", fullmatch=True))
+def test_an_address_in_the_configuration_is_one_that_an_account_can_have(text: str) -> None:
+    """What is read here is given to `Address.parse` when the service starts, and compared with keys."""
+    try:
+        address = parse_mail_address(text)
+    except ValueError:
+        return
+    assert parse_mail_address(address) == address == Address.parse(address).key
 
 
 @given(st.from_regex(r"[a-z0-9äöüß]{1,20}(\.[a-z0-9äöüß]{1,20}){1,3}", fullmatch=True))

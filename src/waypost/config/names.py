@@ -10,12 +10,12 @@ import idna
 from waypost.config.network import parse_ip
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
-_LOCAL_PART = re.compile(
-    r"[a-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]+)*\Z"
-)
+# What `message/address.py` reads without quotes: dots anywhere, and no characters that steer a terminal or turn text.
+_ATEXT = r"a-z0-9!#$%&'*+/=?^_`{|}~\-\u00a0-\u2027\u202f-\u2065\u206a-\U0010ffff"
+_LOCAL_PART = re.compile(rf"[{_ATEXT}.]*[{_ATEXT}][{_ATEXT}.]*\Z")
 _MAX_DOMAIN = 253  # characters, RFC 1035 2.3.4
 _MAX_LABEL = 63
-_MAX_LOCAL_PART = 64  # octets, RFC 5321 4.5.3.1.1
+_MAX_ADDRESS = 254  # octets: a path of RFC 5321 4.5.3.1.3 without its brackets
 
 
 def parse_domain(text: str) -> str:
@@ -69,9 +69,12 @@ def parse_mail_address(text: str) -> str:
     try:
         if not at:
             raise ValueError("there is no @")
-        if not _LOCAL_PART.match(local) or len(local.encode()) > _MAX_LOCAL_PART:
+        if not _LOCAL_PART.match(local):
             raise ValueError("what stands before the @ is no name that an account can have")
-        return f"{local}@{_domain(domain)}"
+        address = f"{local}@{_domain(domain)}"
+        if len(address.encode()) > _MAX_ADDRESS:
+            raise ValueError(f"it is longer than {_MAX_ADDRESS} octets")
+        return address
     except ValueError as error:
         raise ValueError(f'not a mail address ({error}); write for example "alice@example.org"') from None
 
