@@ -131,6 +131,37 @@ LETTER = "From: eve@x.test\r\nSubject: inner\r\n\r\ninner text"
             [],
         ),
         (mixed(part("text/plain", " "), HTML, kind="multipart/alternative"), ["html text"], []),
+        *(  # a text that is empty when it is decoded
+            (
+                mixed(part("text/plain; charset=utf-8", body, *more), HTML, kind="multipart/alternative"),
+                ["html text"],
+                [],
+            )
+            for body, *more in (
+                ("\u00a0", "Content-Transfer-Encoding: 8bit"),
+                ("\u200b\ufeff", "Content-Transfer-Encoding: 8bit"),
+                ("=20=0A=C2=A0", "Content-Transfer-Encoding: quoted-printable"),
+                ("DQoNCg==", "Content-Transfer-Encoding: base64"),
+            )
+        ),
+        (
+            mixed(
+                mixed(part("text/plain", "Cg==", "Content-Transfer-Encoding: base64"), IMAGE, boundary="c"),
+                HTML,
+                kind="multipart/alternative",
+            ),
+            ["html text"],
+            ["without a name (image/png, 4 octets)"],
+        ),
+        (
+            mixed(
+                part("image/png", "x", "Content-ID: <1@x>"),
+                part("text/html", "<p>html text</p>", "Content-ID: <2@x>"),
+                kind='multipart/related; start="<2@x>"',
+            ),
+            ["html text"],
+            ["without a name (image/png, 1 octets)"],
+        ),
         (mixed(PLAIN, HTML, kind="multipart/alternative"), ["plain text"], []),
         (
             mixed(PLAIN, HTML, part("text/calendar", "BEGIN:VCALENDAR"), kind="multipart/alternative"),

@@ -4,18 +4,21 @@ Text that is meant to be seen is shown where it stands (RFC 2183 section 2, RFC 
 that a terminal shows best (RFC 2046 5.1.4). What is not shown is listed with its name, type and size.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from waypost.client.html_text import MOST_CHARACTERS, charset_of_html, text_of_html
 from waypost.message.charset import decode_charset, decode_undeclared
 from waypost.message.decoded_words import decode_value
+from waypost.message.headers import HeaderBlock
 from waypost.message.structure import Part, scan_structure
 from waypost.message.transfer_encoding import decode_transfer
 
 _MESSAGES = frozenset({"message/rfc822", "message/global"})
 _DEEPEST = 5  # encoded messages within each other
 _TWINS = frozenset({"text/plain", "text/html"})  # the same text twice, as alternatives
+_BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]*+\Z")  # white space, and what has no width
 _SEPARATOR = "---------- a message within this one ----------\n"
 
 HeaderText = Callable[[bytes], str]
@@ -70,9 +73,11 @@ class _Reader:
         elif part.content_type.value == "multipart/alternative":
             self._show_best(part.parts)
         elif part.content_type.value == "multipart/related":
-            self.show(part.parts[0])
-            for other in part.parts[1:]:  # what the first one refers to (RFC 2387)
-                self.show(other) if other.content_type.value == "text/plain" else self._list_leaves(other)
+            root = self._root_of(part)
+            self.show(root)
+            for other in part.parts:  # what the root refers to
+                if other is not root:
+                    self.show(other) if other.content_type.value == "text/plain" else self._list_leaves(other)
         elif part.content_type.value == "multipart/report":
             self.show(part.parts[0])
             for other in part.parts[1:]:  # for programs, and what came back (RFC 6522)
@@ -80,6 +85,16 @@ class _Reader:
         else:
             for each in part.parts:
                 self.show(each)
+
+    def _root_of(self, related: Part) -> Part:
+        """Return the part that the others belong to: the first one, unless `start` names another (RFC 2387 3.2)."""
+        start = related.content_type.get("start")
+        if start:
+            for part in related.parts:
+                header = HeaderBlock(self._content[part.start : part.body])
+                if (header.get(b"content-id") or b"").strip(b"<>") == start.strip(b"<>"):
+                    return part
+        return related.parts[0]
 
     def _show_best(self, parts: Sequence[Part]) -> None:
         best = max(range(len(parts)), key=lambda index: (self._rank(parts[index]), index))
@@ -95,8 +110,10 @@ class _Reader:
             kind = leaf.content_type.value
             if leaf.content_type.major not in ("text", "message") or _is_attached(leaf):
                 continue
-            if not self._content[leaf.body : leaf.end].isspace() and leaf.end > leaf.body:
-                rank = max(rank, 3 if kind == "text/plain" else 2 if kind == "text/html" else 1)
+            if kind == "text/plain":
+                rank = max(rank, 0 if _BLANK.match(self._text(leaf)) else 3)
+            elif not self._content[leaf.body : leaf.end].isspace() and leaf.end > leaf.body:
+                rank = max(rank, 2 if kind == "text/html" else 1)
         return rank
 
     def _show_leaf(self, part: Part) -> None:
