@@ -91,6 +91,11 @@ def test_what_is_right_stays_octet_for_octet(value: bytes) -> None:
         (b"Alice @ Work <a@x.test>", b'"Alice @ Work" <a@x.test>'),
         (b"Al\\ice <a@x.test>", b'"Al\\\\ice" <a@x.test>'),
         (b"=?utf-8?q?M=C3=BCller?=, Alice <a@x.test>", b'=?utf-8?q?M=C3=BCller?= ", Alice" <a@x.test>'),
+        (b"=?utf-8?q?M=C3=BCller,_Hans?= <a@x.test>", b"=?utf-8?q?M=C3=BCller=2C_Hans?= <a@x.test>"),
+        (b"=?utf-8?Q?A,?= =?utf-8?Q?B. C?= <a@x.test>", b"=?utf-8?Q?A=2C?= =?utf-8?Q?B=2E_C?= <a@x.test>"),
+        (b"=?utf-8?q?A:_B?= (x) <a@x.test>", b"=?utf-8?q?A=3A_B?= (x) <a@x.test>"),
+        (b"=?utf-8?q?A,_B?= C <a@x.test>", b'"=?utf-8?q?A,_B?= C" <a@x.test>'),
+        (b"=?utf-8?q?" + b"A," * 30 + b"?= <a@x.test>", b'"=?utf-8?q?' + b"A," * 30 + b'?="\r\n <a@x.test>'),
         (b"a@x.test.", b"a@x.test"),
         (b"a@x.test,", b"a@x.test"),
         (b",a@x.test", b"a@x.test"),
@@ -150,6 +155,7 @@ def test_lists_are_mended_as_a_whole() -> None:
         (b"<=?utf-8?q?ceo=40there.test=3E?=@x.test>", "holds an encoded word"),
         (b'"=?utf-8?q?" <?=a@x.test>', "an encoded word has no end"),
         (b"=?utf-8?q?a.a@x.test (?=)", "an encoded word has no end"),
+        (b"=?utf-8?q?boss@there.test?= <a@x.test>", "holds an @ outside of quotes"),
         (b"a@x.test (=?utf-8?q?), b@y.test (?=)", "an encoded word has no end"),
         (b"\x01Smith, Alice <a@x.test>", "a name holds a control character"),
         (b"Alice\x0b<a@x.test>", "something is wrong at"),
@@ -271,6 +277,10 @@ def decoded(value: str) -> str:
             "Content-Disposition: attachment;\r\n filename*=UTF-8''Pr%C3%BCfung.txt",
         ),
         (
+            "Content-Disposition: attachment; filename=Prüfung 1.txt ; size=3",
+            "Content-Disposition: attachment;\r\n filename*=UTF-8''Pr%C3%BCfung%201.txt;\r\n size=3",
+        ),
+        (
             "Content-Disposition: attachment; FileName=\"ü.pdf\"; filename*=UTF-8''%C3%BC.pdf; size=3",
             "Content-Disposition: attachment;\r\n filename*=UTF-8''%C3%BC.pdf;\r\n size=3",
         ),
@@ -357,6 +367,12 @@ def test_a_long_name_is_folded_too() -> None:
         ("Received: from x (größe) by x; y", "Received: has characters outside ASCII where none may stand"),
         ("Content-Type: text/plaïn", "Content-Type: has characters outside ASCII where none may stand"),
         ('Content-Type: text/plain; name="ü', "Content-Type: has characters outside ASCII where none may stand"),
+        (
+            'Content-Type: multipart/mixed; boundary="größe"',
+            "Content-Type: has characters outside ASCII where none may",
+        ),
+        ("Content-Type: text/plain; charset=größe", "Content-Type: has characters outside ASCII where none may"),
+        ("Content-Disposition: inline; filename=ü (x)", "Content-Disposition: has characters outside ASCII where none"),
         ("List-Id: x <größe.y.test>", "List-Id: has characters outside ASCII where none may stand"),
     ],
 )

@@ -16,6 +16,10 @@ _ATOMS = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]+(?:[ \t]+[A-Za-z0
 _SPECIALS = re.compile(rb'(["\\])')
 _SPACES = re.compile(rb"([ \t]+)")
 _LONG = 70  # octets of a name on one line
+_LOOSE_WORD = re.compile(rb"(=\?[A-Za-z0-9_+*-]++\?[Qq]\?)([^?\x00-\x08\x0a-\x1f\x7f-\xff]++)\?=\Z")
+_BETWEEN_WORDS = re.compile(rb"(?<=\?=)[ \t]+(?==\?)")
+_NOT_IN_A_PHRASE = re.compile(rb"[^A-Za-z0-9!*+/=_-]")  # RFC 2047 section 5 (3)
+_LONGEST_WORD = 75  # octets, RFC 2047 section 2
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -69,24 +73,53 @@ def _pieces(name: Sequence[Token]) -> list[_Piece]:
     """Return a name as pieces: what is said in quotes or without, encoded words that stand alone, comments."""
     pieces: list[_Piece] = []
     text: list[bytes] = []
+    quoted = False
 
     def flush() -> None:
         said = b"".join(text).strip(b" \t")
-        if said:
+        words = [] if quoted else _loose_words(said)
+        if words:
+            pieces.extend(_Piece("word", word) for word in words)
+        elif said:
             pieces.append(_Piece("text", said))
         text.clear()
 
     for index, token in enumerate(name):
         if token.kind == "comment":
             flush()
+            quoted = False
             pieces.append(_Piece("comment", token.text))
         elif token.kind == "word" and encoded_word(token.text) and _alone(name, index):
             flush()
+            quoted = False
             pieces.append(_Piece("word", token.text))
         else:
+            quoted = quoted or token.kind == "quoted"
             text.append(unquoted(token.text) if token.kind == "quoted" else token.text)
     flush()
     return pieces
+
+
+def _loose_words(text: bytes) -> list[bytes]:
+    """Return encoded words whose Q encoding leaves a comma, a dot or a space as it is, written as a name wants them.
+
+    `=?utf-8?q?M=C3=BCller,_Hans?=` is one. It would show as these very octets if it were put in quotes. The list is
+    empty where the text is anything else.
+    """
+    words = []
+    for piece in _BETWEEN_WORDS.split(text):
+        match = _LOOSE_WORD.match(piece)
+        if match is None:
+            return []
+        word = match[1] + _NOT_IN_A_PHRASE.sub(_in_q, match[2]) + b"?="
+        if len(word) > _LONGEST_WORD:
+            return []
+        words.append(word)
+    return words
+
+
+def _in_q(found: re.Match[bytes]) -> bytes:
+    return b"_" if found[0] in (b" ", b"\t") else b"=%02X" % found[0][0]
 
 
 def _alone(name: Sequence[Token], index: int) -> bool:

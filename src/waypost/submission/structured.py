@@ -12,10 +12,12 @@ from waypost.message.encoded_words import SPACES, Lines
 _COMMENT_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|\((?:[^()\\]++|\\.)*+\)|[^"(]++|["(]', re.DOTALL)
 _PARAMETER_TOKEN = re.compile(rb'(?:[^";]++|"(?:[^"\\]++|\\.)*+")++', re.DOTALL)
 _PARAMETER = re.compile(
-    rb"""[ \t]*+([!#$&+.^_`{|}~0-9A-Za-z-]++)[ \t]*+=[ \t]*+("(?:[^"\\]++|\\.)*+"|[^\s"]++)[ \t]*+\Z""", re.DOTALL
+    rb"""[ \t]*+([!#$&+.^_`{|}~0-9A-Za-z-]++)[ \t]*+=[ \t]*+("(?:[^"\\]++|\\.)*+"|[^"]++)[ \t]*+\Z""", re.DOTALL
 )
 _EXTENDED = re.compile(rb"[ \t]*+([^\s=*]++)\*(?:0\*)?[ \t]*+=")
 _IDENTIFIED = re.compile(rb"([^<>]*)(<[^<>]*>)[ \t]*\Z")
+_ASCII_ALONE = frozenset({b"boundary", b"charset"})
+"""Parameters that programs compare: in another form they would be other ones (RFC 2046 5.1.1)."""
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _LONGEST_LINE = 900  # octets; 998 are allowed (RFC 5322 2.1.1)
 
@@ -92,9 +94,14 @@ def encode_parameters(name: bytes, value: bytes) -> bytes | None:
         lines[-1] += b";"
         if not piece.isascii():
             match = _PARAMETER.match(piece)
-            if match is None or match[1].endswith(b"*"):
+            if match is None or match[1].endswith(b"*") or match[1].lower() in _ASCII_ALONE:
                 return None
-            said = _ESCAPED.sub(rb"\1", match[2][1:-1]) if match[2].startswith(b'"') else match[2]
+            if match[2].startswith(b'"'):
+                said = _ESCAPED.sub(rb"\1", match[2][1:-1])
+            elif b" (" in match[2]:  # a comment, or a part of the name
+                return None
+            else:  # white space in a name that has lost its quotes is meant
+                said = match[2].rstrip(b" \t")
             piece = match[1] + b"*=UTF-8''" + quote_from_bytes(said, safe="").encode()
             if len(piece) > _LONGEST_LINE:
                 return None
