@@ -495,6 +495,11 @@ def test_a_very_large_header_is_not_read_for_addresses() -> None:
         ("From: Mechiel <mjl@h\u00e9.example>", "From: Mechiel <mjl@xn--h-bga.example>"),
         ('To: "Lukkien, M." <mjl@h\u00e9.example>, a@b', 'To: "Lukkien, M." <mjl@xn--h-bga.example>, a@b'),
         ("From: mjl@h\u00e9.example (M\u00e9)", "From: =?utf-8?b?TcOp?= <mjl@xn--h-bga.example>"),
+        ('From: "m jl"@h\u00e9.example', 'From: <"m jl"@xn--h-bga.example>'),
+        (
+            'To: M <"m jl"@h\u00e9.example>, x y@h\u00e9.x',
+            'To: M <"m jl"@xn--h-bga.example>, =?utf-8?b?eCB5QGjDqS54?= :;',
+        ),
         ("From: J\u00f6rg Schmidt", "From: =?utf-8?q?J=C3=B6rg_Schmidt?= :;"),
         (
             "From: \u0418\u0432\u0430\u043d \u0418\u0432\u0430\u043d\u043e\u0432",

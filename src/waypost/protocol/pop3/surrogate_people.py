@@ -12,6 +12,7 @@ from waypost.message.encoded_words import encoded_words
 _PIECE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|<[^>]*+>?|[(),:;]|[^"<(),:;]++', re.DOTALL)
 _IN_COMMENT = re.compile(r"[^()\\]++|\\.?|[()]", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+"\Z', re.DOTALL)
 
 
 def people_tokens(value: str, indent: int) -> list[str]:
@@ -43,7 +44,7 @@ def people_tokens(value: str, indent: int) -> list[str]:
 def address_in_ascii(address: str) -> str | None:
     """Return an address with its domain in A-labels; None where that is not enough, or it is no address."""
     local, at, domain = address.rpartition("@")
-    if not at or not local or not local.isascii() or not domain or " " in local:
+    if not at or not local or not local.isascii() or not domain or (" " in local and not _QUOTED.match(local)):
         return None
     try:
         return f"{local}@{domain if domain.isascii() else domain_key(domain)}"
