@@ -58,7 +58,10 @@ def kind_of(name: bytes) -> Kind:
 
 
 def signature_of(headers: HeaderBlock) -> str | None:
-    """Return the field that says that the message is signed, for people; None where nothing says so."""
+    """Return the field that says that the message is signed, for people; None where nothing says so.
+
+    A signed part deeper inside does not count: its signature covers that part alone (RFC 1847 2.1).
+    """
     for field in headers.fields:
         if field.name in _SIGNATURES:
             return headers.data[field.start : field.value_start].decode().partition(":")[0].strip()
