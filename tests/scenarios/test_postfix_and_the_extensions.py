@@ -10,7 +10,6 @@ from typing import cast
 
 import pytest
 import pytest_asyncio
-from tests.intake.test_smuggling import MENDED
 from tests.peers.postfix import Postfix
 from tests.scenarios.clients import eventually, poll, trusting
 from tests.scenarios.conftest import ALICE, ALICE_PASSWORD, World
@@ -217,40 +216,3 @@ async def test_postfix_delivers_by_lmtp(host: Host, complete: Postfix) -> None:
     assert "with LMTP" in message["Received"]
     [told] = await eventually(lambda: [new for new in complete.messages("bob") if new not in before])
     assert b"nobody@wonderland.test" in told and b"550 5.1.1" in told and b"<ilse@wonderland.test>: host" not in told
-
-
-def submit_as_it_is(host: Host, recipient: str, content: bytes, *, chunked: bool) -> None:
-    """Submit octets in which lines may end as they like; only DATA's own end is added."""
-    with smtplib.SMTP_SSL(host.address, 465, timeout=20, context=trusting(host)) as session:
-        session.login(ALICE, ALICE_PASSWORD)
-        assert session.mail(ALICE)[0] == 250 and session.rcpt(recipient)[0] == 250
-        if chunked:
-            session.send(f"BDAT {len(content)} LAST\r\n".encode() + content)
-        else:
-            assert session.docmd("DATA")[0] == 354
-            session.send(content + b"\r\n.\r\n")
-        assert session.getreply()[0] == 250 and session.noop()[0] == 250
-
-
-@pytest.mark.parametrize("where", ["complete", "lacking"])
-async def test_a_devices_bare_lfs_arrive_as_lines_of_one_message(
-    host: Host, complete: Postfix, lacking: Postfix, where: str
-) -> None:
-    """What looks like an end of DATA with a bare LF in it stays text, all the way into the mailbox."""
-    server = complete if where == "complete" else lacking
-    recipient = f"bob@{server.domain}"
-    smuggled = f"MAIL FROM:<{ALICE}>\nRCPT TO:<{recipient}>\nDATA\nSubject: smuggled\n\npay".encode()
-    before = server.messages("bob")
-    for number, end in enumerate(MENDED):
-        content = f"From: {ALICE}\nTo: {recipient}\nSubject: scan {number}\n\nhello".encode() + end + smuggled
-        for chunked in (False, True):
-            await asyncio.to_thread(submit_as_it_is, host, recipient, content, chunked=chunked)
-    wanted = 2 * len(MENDED)
-    arrived = await eventually(
-        lambda: found if len(found := [new for new in server.messages("bob") if new not in before]) >= wanted else None
-    )
-    assert len(arrived) == wanted
-    for message in arrived:
-        header, text = message.split(b"\n\n", 1)
-        assert b"Subject: scan" in header and b"smuggled" not in header
-        assert text.startswith(b"hello\n") and text.rstrip().endswith(b"Subject: smuggled\n\npay")

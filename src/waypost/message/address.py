@@ -200,7 +200,7 @@ def parse_path(text: str, *, utf8: bool) -> tuple[Address | None, int]:
 
     Returns the address (None for the null path; domain "" for `<postmaster>`) and where the path ends. A
     source route is accepted and forgotten (RFC 5321 appendix C). Brackets that are missing are added, where there is an
-    address with a domain. Raises `AddressError`.
+    address with a domain, or `postmaster`. Raises `AddressError`.
     """
     if not text.startswith("<"):
         return _without_brackets(text, utf8)
@@ -224,6 +224,8 @@ def parse_path(text: str, *, utf8: bool) -> tuple[Address | None, int]:
 
 def _without_brackets(text: str, utf8: bool) -> tuple[Address | None, int]:
     bare = _BARE_PATH.match(text)
+    if bare is not None and bare[0].lower() == "postmaster":
+        return Address(bare[0], ""), bare.end()
     if bare is None or "@" not in bare[0]:
         raise AddressError("an address stands in angle brackets: <local@domain>")
     return Address.parse(bare[0], utf8=utf8), bare.end()
