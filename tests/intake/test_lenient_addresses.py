@@ -33,7 +33,9 @@ async def test_our_users_write_to_them(house: House, address: str) -> None:
     assert [str(one.address) for one in entry.recipients] == [address]
 
 
-@pytest.mark.parametrize("recipient", ["<bob@here.test.>", "bob@here.test", "bob@here.test.", " bob@here.test"])
+@pytest.mark.parametrize(
+    "recipient", ["<bob@here.test.>", "bob@here.test", "bob@here.test.", " bob@here.test", "postmaster", "POSTMASTER"]
+)
 async def test_a_dot_behind_our_domain_and_missing_brackets_hide_nobody(house: House, recipient: str) -> None:
     talk = await house.reception()
     await talk.say("MAIL FROM:<x@there.test>")

@@ -169,6 +169,7 @@ def test_one_dot_behind_a_domain_is_dropped(dot: str) -> None:
         ('"a b"@x.test BODY=8BITMIME', '"a b"@x.test'),
         ("root@x.test.", "root@x.test"),
         ("root@[192.0.2.1]", "root@[192.0.2.1]"),
+        ("Postmaster BODY=8BITMIME", "Postmaster"),
     ],
 )
 def test_brackets_that_are_missing_are_added(text: str, address: str) -> None:
