@@ -211,6 +211,15 @@ def test_the_line_of_a_mailbox_file_is_left_out(line: bytes) -> None:
     assert mended(line + b"\r\n" + signed) == signed, "it is no field, so nothing that is signed changes"
 
 
+def test_the_byte_order_mark_of_a_file_is_left_out() -> None:
+    mark = b"\xef\xbb\xbf"
+    assert mended(mark + FROM) == FROM
+    assert mended(mark + b"From a@x.test Tue Nov 24 06:00:00 2026\r\n" + FROM) == FROM
+    assert refused(mark * 2 + FROM).startswith("This line of the header is no field")
+    assert refused(FROM + mark + b"Subject: x\r\n").startswith("This line of the header is no field")
+    assert refused(mark + b"From: boss@there.test\r\n" + FROM) == "There is more than one From: field"
+
+
 @pytest.mark.parametrize(
     ("header", "words"),
     [

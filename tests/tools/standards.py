@@ -135,7 +135,12 @@ RFCS: tuple[tuple[str, tuple[tuple[int, str, str, str], ...]], ...] = (
             (2047, "Encoded words", FULL, "written and read; added where a submission has raw UTF-8"),
             (2049, "MIME: canonical form", PARTLY, "CRLF lines in POP3, whatever is stored"),
             (2183, "Content-Disposition", PARTLY, "the disposition and the file name"),
-            (1847, "multipart/signed", PARTLY, "a signed part arrives as it was signed; no signature is made or verified"),
+            (
+                1847,
+                "multipart/signed",
+                PARTLY,
+                "a signed part arrives as it was signed; no signature is made or verified",
+            ),
             (2387, "multipart/related", PARTLY, "the root is shown, the others listed"),
             (2231, "Parameter values", PARTLY, "parameters with a character set, and in pieces"),
             (3339, "Date and time", PARTLY, "in HOLDUNTIL"),

@@ -21,6 +21,7 @@ from waypost.message.headers import Field, HeaderBlock
 from waypost.submission.fields import ORIGINATORS, Kind, kind_of, signature_of
 from waypost.submission.structured import encode_comments, encode_parameters, encode_phrases
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAILBOX_LINE = re.compile(rb">?From [^\r\n]*\r\n(?![ \t])")
 _MOST_AUTHORS = 100
 _LONGEST_AUTHORS = 16 * 1024  # octets of all fields that say who sends
@@ -32,12 +33,15 @@ class Malformed(Exception):
 
 
 def without_mailbox_line(headers: HeaderBlock) -> HeaderBlock:
-    """Return the header without `From a@x Tue Nov 24 ...`, with which a mailbox file begins a message (RFC 4155).
+    """Return the header without `From a@x Tue Nov 24 ...`, with which a mailbox file begins a message (RFC 4155), and
+    without the byte order mark with which some editors begin a file.
 
     Raises `Malformed` for any other line that is no field.
     """
     if not headers.problems:
         return headers
+    if headers.data.startswith(_BYTE_ORDER_MARK):
+        headers = HeaderBlock(headers.data.removeprefix(_BYTE_ORDER_MARK))
     line = _MAILBOX_LINE.match(headers.data)
     if line is not None and not (headers.fields and headers.fields[0].start == 0):
         headers = HeaderBlock(headers.data[line.end() :])
