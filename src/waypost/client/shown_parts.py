@@ -61,6 +61,7 @@ class _Reader:
         self._header_text = header_text
         self._depth = depth
         self._texts: dict[tuple[int, int], str] = {}
+        self._ranks: dict[tuple[int, int], int] = {}
 
     def show(self, part: Part) -> None:
         """Show a part, or list it."""
@@ -105,16 +106,22 @@ class _Reader:
 
     def _rank(self, part: Part) -> int:
         """How well a terminal shows an alternative: plain text best, then HTML, then any text."""
-        rank = 0
-        for leaf in part.leaves():
-            kind = leaf.content_type.value
-            if leaf.content_type.major not in ("text", "message") or _is_attached(leaf):
-                continue
-            if kind == "text/plain":
-                rank = max(rank, 0 if _BLANK.match(self._text(leaf)) else 3)
-            elif not self._content[leaf.body : leaf.end].isspace() and leaf.end > leaf.body:
-                rank = max(rank, 2 if kind == "text/html" else 1)
-        return rank
+        return max(map(self._rank_of_leaf, part.leaves()), default=0)
+
+    def _rank_of_leaf(self, leaf: Part) -> int:
+        known = self._ranks.get((leaf.body, leaf.end))
+        if known is None:
+            known = self._ranks[leaf.body, leaf.end] = self._judged(leaf)
+        return known
+
+    def _judged(self, leaf: Part) -> int:
+        kind, major = leaf.content_type.value, leaf.content_type.major
+        if major not in ("text", "message") or _is_attached(leaf):
+            return 0
+        if kind == "text/plain":
+            return 0 if _BLANK.match(self._text(leaf)) else 3
+        octets = self._content[leaf.body : leaf.end]
+        return 0 if not octets or octets.isspace() else 2 if kind == "text/html" else 1
 
     def _show_leaf(self, part: Part) -> None:
         kind, major = part.content_type.value, part.content_type.major
