@@ -32,6 +32,7 @@ ALICE = "alice@wonderland.test"
 PASSWORD = "white rabbit"
 TRACE = "03afpkd2vvg00"
 ALL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN")
+_PATIENCE = 100.0  # seconds; a test that hangs is ended by its own timeout, and a busy machine is no reason to end
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            connection.settimeout(30)
+            connection.settimeout(_PATIENCE)
             threads.append(threading.Thread(target=one, args=[connection]))
             threads[-1].start()
 
@@ -116,7 +117,7 @@ def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         for thread in [accepting, *threads]:
-            thread.join(30)
+            thread.join(_PATIENCE)
     if errors:
         raise errors[0]
 
