@@ -1,15 +1,22 @@
 """Trusted networks that everybody could come from: with an address of this machine, of a gateway or of a bridge."""
 
+import os
+import struct
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from waypost.config.errors import ConfigErrors
 from waypost.config.load import parse
 from waypost.config.settings import Settings, TrustedNetwork
+from waypost.service.kernel_routes import gateways_in
 from waypost.service.notify import Notifier
 from waypost.service.preflight import preflight
 from waypost.service.problems import SetupProblem
@@ -70,7 +77,7 @@ def trusting(*networks: str) -> Settings:
     ],
 )
 def test_a_network_that_everybody_could_come_from_is_found(net: Path, network: str, words: str) -> None:
-    found = list(dangerous_networks(trusting("10.9.9.9/32", network), net=net))
+    found = list(dangerous_networks(trusting("10.9.9.9/32", network), net=net, gateways=frozenset))
     assert [(table, index) for table, index, _ in found] == [(1, 0)]
     assert words in found[0][2] and found[0][2].endswith("write the addresses of the devices themselves")
 
@@ -80,11 +87,11 @@ def test_a_network_that_everybody_could_come_from_is_found(net: Path, network: s
     ["192.168.7.40/32", "192.168.7.128/26", "172.17.0.8/29", "10.20.0.0/16", "fd00:7::40/124", "fe80::40/128"],
 )
 def test_devices_beside_this_machine_may_be_trusted(net: Path, network: str) -> None:
-    assert list(dangerous_networks(trusting(network), net=net)) == []
+    assert list(dangerous_networks(trusting(network), net=net, gateways=frozenset)) == []
 
 
 def test_a_kernel_without_these_files_has_no_such_addresses(tmp_path: Path) -> None:
-    assert list(dangerous_networks(trusting("192.168.7.0/24"), net=tmp_path)) == []
+    assert list(dangerous_networks(trusting("192.168.7.0/24"), net=tmp_path, gateways=frozenset)) == []
 
 
 def test_nothing_is_looked_at_where_nobody_is_trusted(tmp_path: Path) -> None:
@@ -105,6 +112,45 @@ def test_the_service_does_not_start_with_one(tmp_path: Path) -> None:
     with pytest.raises(SetupProblem, match=r"trusted_network\.networks"):
         Supervisor(settings, load=lambda: settings, notifier=Notifier(), log_form=LogForm(json=True))
     assert not settings.data.exists(), "nothing has been touched"
+
+
+ROUTED = """\
+set -eu
+ip link add eth7 type veth peer name eth8 && ip link set eth7 up && ip link set eth8 up
+ip addr add 10.7.0.9/16 dev eth7 && ip addr add fd00:9::9/64 dev eth7 nodad
+ip route add default nexthop via 10.7.0.21 dev eth7 nexthop via 10.7.0.22 dev eth7
+ip route add default via 10.7.0.23 dev eth7 table 77
+ip -6 route add default via fd00:9::24 dev eth7 table 77
+exec "$@"
+"""
+ASK = "from waypost.service.kernel_routes import kernel_gateways; print(*sorted(map(str, kernel_gateways())))"
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode != 0,
+    reason="only root has a network of its own",
+)
+def test_gateways_of_further_tables_and_of_several_next_hops_are_known() -> None:
+    """/proc/net/route names one next hop of each route, in one table."""
+    command = ["unshare", "--net", "sh", "-c", ROUTED, "sh", sys.executable, "-c", ASK]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "Unknown device type" in done.stderr:
+        pytest.skip("this kernel has no veth links")
+    assert done.stdout.split() == ["10.7.0.21", "10.7.0.22", "10.7.0.23", "fd00:9::24"], done.stderr
+
+
+def test_a_gateway_that_only_the_kernel_names_is_one(net: Path) -> None:
+    named = frozenset({ip_address("10.9.9.9")})
+    found = list(dangerous_networks(trusting("10.9.9.8/31", "10.9.8.0/24"), net=net, gateways=lambda: named))
+    assert [(table, words.partition(",")[0]) for table, _, words in found] == [(0, "10.9.9.9 is a gateway")]
+
+
+@given(
+    st.binary(max_size=200)
+    | st.lists(st.binary(max_size=12).map(lambda b: struct.pack("=IHHII", 60, 24, 0, 1, 0) + b)).map(b"".join)
+)
+def test_no_answer_of_the_kernel_breaks_the_reader(octets: bytes) -> None:
+    gateways_in(octets)
 
 
 CONFIGURATION = """\

@@ -1,29 +1,33 @@
 """The networks of `[[trusted_network]]` beside the addresses of this machine: which of them everybody could come from.
 
 A proxy on this machine, and the proxy of a container, connect from an address of ours, of a gateway or of a bridge: in
-a network that holds one of these, every stranger would be trusted. Linux says what they are, in /proc/net.
+a network that holds one of these, every stranger would be trusted. Linux says what they are, in /proc/net, and of
+gateways more over netlink.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 from waypost.config.settings import IpAddress, IpNetwork, Settings
 from waypost.config.toml_text import value_text
+from waypost.service.kernel_routes import kernel_gateways
 from waypost.service.own_addresses import machine_addresses
 from waypost.service.problems import SetupProblem
 
 _NET = Path("/proc/net")
 
 
-def dangerous_networks(settings: Settings, *, net: Path = _NET) -> Iterator[tuple[int, int, str]]:
+def dangerous_networks(
+    settings: Settings, *, net: Path = _NET, gateways: Callable[[], frozenset[IpAddress]] = kernel_gateways
+) -> Iterator[tuple[int, int, str]]:
     """Yield the index of a table, that of a network in it, and what is wrong with it. Raises `OSError`."""
     if not settings.trusted_networks:
         return
     known = [
         *((address, f"{address} is an address of this machine") for address in machine_addresses(net)),
-        *((address, f"{address} is a gateway") for address in _gateways(net)),
+        *((address, f"{address} is a gateway") for address in _gateways(net) | gateways()),
         *((address, f"{address} is where {link} would have a bridge") for address, link in _bridges(net)),
     ]
     for table, trusted in enumerate(settings.trusted_networks):
