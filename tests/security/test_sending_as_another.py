@@ -64,6 +64,10 @@ FROMS = [
     f"From: =?utf-8?q?ceo=40there.test?=[ <{ALICE}>",
     "From: =?utf-8?q?ceo?=@there.test",
     f'From: "=?utf-8?q?" <?={ALICE}>',
+    f'From: =?utf-8?q?"?={OTHERS} " <{ALICE}>',
+    f'From: "=?utf-8?q?"?= {OTHERS} <{ALICE}>',
+    f"From: =?utf-8?q?(?= {OTHERS} =?utf-8?q?)?= <{ALICE}>",
+    f"From: =?utf-8?q?{OTHERS},_?= <{ALICE}>",
     f"From: =?utf-8?q?=22?= <{OTHERS}> =?utf-8?q?=22?= <{ALICE}>",
     "From: =?utf-8?q?alice?= =?utf-8?q?=40here.test?= <ceo@there.test>",
     # Those who send it for others, or again.

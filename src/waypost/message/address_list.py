@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from waypost.message.address_tokens import (
@@ -325,11 +325,26 @@ def _check_brackets(name: Sequence[Token]) -> None:
 
 
 def _check_encoded(*texts: Sequence[Token]) -> None:
-    """Refuse an encoded word that begins in one part of a mailbox and has no end there.
+    """Refuse an encoded word that begins in one part of a mailbox and has no end there, or whose end only a quoted
+    string or a comment beside it has.
 
-    Some readers look for the end before they look for brackets: `"=?utf-8?q?" <?=a@x.test>` has no address for them.
+    Some readers look for the end before they look for brackets and quotes: `"=?utf-8?q?" <?=a@x.test>` has no address
+    for them, and `=?utf-8?q?"?=b@y.test " <a@x.test>` another one.
     """
     for tokens in texts:
         text = b"".join(token.text for token in tokens)
-        if b"=?" in text and b"=?" in _ENCODED_SPAN.sub(b"", text):
+        if b"=?" in text and (b"=?" in _ENCODED_SPAN.sub(b"", text) or _straddles(tokens)):
             raise AddressListError(f"an encoded word has no end: {shown(text)}")
+
+
+def _straddles(tokens: Sequence[Token]) -> bool:
+    """True when an encoded word begins outside of a quoted string or comment and ends inside, or the other way."""
+    begun: list[bool] = []  # for each open beginning, whether it stands in a quoted string or comment
+    for enclosed, group in groupby(tokens, lambda token: token.kind in ("quoted", "comment")):
+        for text in [token.text for token in group] if enclosed else [b"".join(token.text for token in group)]:
+            rest = _ENCODED_SPAN.sub(b"", text)
+            if b"?=" in rest and (begun if enclosed else any(begun)):
+                return True
+            if b"=?" in rest:
+                begun.append(enclosed)
+    return False
