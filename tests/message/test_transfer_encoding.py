@@ -31,6 +31,15 @@ def test_base64_that_breaks_off_gives_what_is_whole(encoded: bytes, octets: byte
     assert decode_transfer(encoded, "base64") == octets
 
 
+def test_base64_in_pieces_with_padding_of_their_own_is_whole() -> None:
+    lines = [base64.b64encode(piece) for piece in (b"one\r\n", b"two", b"three!!", b"x" * 57)]
+    assert decode_transfer(b"\r\n".join(lines) + b"\r\n", "base64") == b"one\r\ntwothree!!" + b"x" * 57
+    assert decode_transfer(b"".join(lines), "base64") == b"one\r\ntwothree!!" + b"x" * 57
+    footer = b"QQ==\r\n____________\r\nTo leave this list write to x@y.test\r\n"
+    assert decode_transfer(footer, "base64") == b"A", "text that a list put behind it is not encoded"
+    assert len(decode_transfer(b"QQ==" * 2_000_000, "base64")) < 2_000_000, "the work is bounded"
+
+
 @pytest.mark.parametrize("name", ["punycode", "idna", "IDNA", "unicode_escape", "undefined", "hex", "zlib", "x\0", ""])
 def test_what_is_no_charset_is_read_as_utf_8(name: str) -> None:
     assert not is_charset(name)

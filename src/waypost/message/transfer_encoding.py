@@ -3,6 +3,8 @@
 import binascii
 
 _NO_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
+_NO_TEXT = bytes(set(range(256)) - set(_NO_BASE64) | set(b"\r\n"))  # what stands in lines of base64
+_MOST_PIECES = 100_000
 
 
 def decode_transfer(octets: bytes, encoding: str) -> bytes:
@@ -18,7 +20,16 @@ def decode_transfer(octets: bytes, encoding: str) -> bytes:
 
 
 def _base64(octets: bytes) -> bytes:
-    digits = octets.translate(None, _NO_BASE64).partition(b"=")[0]
+    digits = octets.translate(None, _NO_BASE64)
+    if octets.translate(None, _NO_TEXT):
+        return _piece(
+            digits.partition(b"=")[0]
+        )  # padding ends the data (RFC 2045 6.8); a list put its footer behind it
+    # Some programs encode in pieces, each with padding of its own.
+    return b"".join(map(_piece, digits.split(b"=", _MOST_PIECES)[:_MOST_PIECES]))
+
+
+def _piece(digits: bytes) -> bytes:
     if len(digits) % 4 == 1:  # six bits are no octet
         digits = digits[:-1]
     return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
