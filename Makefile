@@ -19,8 +19,12 @@ install:
 develop:
 	@tests/tools/ensure-venv "$(PYTHON)" "$(VENV)" "$(firstword $(origin PYTHON))" dev
 
-# The mail programs that the scenario tests talk to, from Debian's packages.
-tools:
+# The mail programs that the scenario tests talk to, from Debian's packages; benchmarks need no Exim.
+tools: peers
+	@tests/tools/ensure-exim
+
+.PHONY: peers
+peers:
 	@tests/tools/ensure-mail-programs
 
 demo: install
@@ -43,11 +47,11 @@ check: lint types imports test bench-smoke
 
 bench: $(addprefix bench-,$(BENCHES))
 
-$(addprefix bench-,$(BENCHES)) bench-profile: bench-%: develop tools
+$(addprefix bench-,$(BENCHES)) bench-profile: bench-%: develop peers
 	$(BIN)/python -m bench.$* $(ARGS)
 
 # Every benchmark, tiny: that they work, not how fast.
-bench-smoke: develop tools
+bench-smoke: develop peers
 	$(BIN)/python -m bench.smoke
 
 # Seeded fuzzing of every engine and parser for SECONDS, all of them or one: `make fuzz SECONDS=60 TARGET=smtp-server`
