@@ -519,6 +519,10 @@ def test_a_very_large_header_is_not_read_for_addresses() -> None:
             "Content-Disposition: attachment; filename=\u00e9",
             "Content-Disposition: attachment; filename*=utf-8''%C3%A9",
         ),
+        (
+            "Content-Disposition: attachment; filename=\u00e9 1.txt (x); size=3",
+            "Content-Disposition: attachment; filename*=utf-8''%C3%A9%201.txt (x); size=3",
+        ),
     ],
 )
 def test_each_kind_of_field_keeps_what_ascii_can_say(field: str, expected: str) -> None:

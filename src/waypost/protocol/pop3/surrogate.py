@@ -15,7 +15,9 @@ from waypost.protocol.pop3.surrogate_people import address_in_ascii, people_toke
 
 _END_OF_FIELD = re.compile(rb"\r\n(?![ \t])")
 _FOR = re.compile(r"\s++for\s++[^;]*+(?=;)", re.IGNORECASE)
-_QUOTED_PARAMETER = re.compile(r'([!#$%&+.^_`{|}~0-9A-Za-z-]++)=(?:"((?:[^"\\]++|\\.)*+)"|([^\s;"]++))')
+_QUOTED_PARAMETER = re.compile(
+    r'([!#$%&+.^_`{|}~0-9A-Za-z-]++)=(?:"((?:[^"\\]++|\\.)*+)"|([^\s;"]++(?: [^\s;"(][^\s;"]*+)*+))'
+)
 _PEOPLE = frozenset(
     {"from", "sender", "reply-to", "to", "cc", "bcc", "mail-followup-to", "disposition-notification-to"}
 )
