@@ -76,6 +76,8 @@ BOMBS = {
     "a chain of aliases": message(cname_chain()),
     "owners of many labels": message([record(MX, b"\0\1\0", wire(*[b"a"] * 120)) for _ in range(250)]),
     "huge texts": message([record(TXT, b"\xff" + b"x" * 255) for _ in range(230)], kind=TXT),
+    "many addresses": message([record(1, struct.pack("!I", 0x01010101 + n)) for n in range(3000)], kind=1),
+    "names of an address": message([record(12, wire(*[b"a"] * 100, b"%04d" % n)) for n in range(290)], kind=12),
     "many texts": message([record(TXT, b"\1x") for _ in range(4000)], kind=TXT),
     "additions": message([mx(wire(b"mx", b"test"))], None, [record(1, b"\1\1\1\1", wire(*[b"a"] * 120))] * 220),
     "authorities": message([], [record(NS, wire(*[b"b"] * 120), wire(*[b"a"] * 120))] * 120),

@@ -42,6 +42,19 @@ async def test_a_dot_behind_our_domain_and_missing_brackets_hide_nobody(house: H
     assert (await talk.say(f"RCPT TO:{recipient}")).startswith("250")
 
 
+@pytest.mark.parametrize("command", ["MAIL FROM:postmaster", "MAIL FROM:<postmaster>", "MAIL FROM:alice"])
+async def test_nobody_sends_without_a_domain(house: House, command: str) -> None:
+    talk = await house.reception()
+    assert (await talk.say(command))[:3] in ("501", "553")
+
+
+@pytest.mark.parametrize("recipient", ["bob", "postmaster@", "postmasters", '"postmaster"', "postmaster,bob", "abuse"])
+async def test_nobody_else_is_reached_without_a_domain(house: House, recipient: str) -> None:
+    talk = await house.reception()
+    await talk.say("MAIL FROM:<x@there.test>")
+    assert (await talk.say(f"RCPT TO:{recipient}")).startswith("501")
+
+
 @pytest.mark.parametrize("recipient", ["<x@there.test.>", "x@there.test", "x@there.test.", "<x@there_1.test>"])
 async def test_they_open_no_relay(house: House, recipient: str) -> None:
     talk = await house.reception()

@@ -90,6 +90,7 @@ def test_paths_are_read_with_source_routes_that_are_forgotten() -> None:
     assert parse_path("<>", utf8=False) == (None, 2)
     assert parse_path("<@x.test,@y.test:a@b.test> SIZE=1", utf8=False) == (Address("a", "b.test"), 26)
     assert parse_path("<Postmaster>", utf8=False)[0] == Address("Postmaster", "")
+    assert parse_path("Postmaster NOTIFY=NEVER", utf8=False) == (Address("Postmaster", ""), 10)
     assert parse_path('<"a>b"@c.test>', utf8=False)[0] == Address("a>b", "c.test")
 
 
@@ -108,6 +109,10 @@ def test_paths_are_read_with_source_routes_that_are_forgotten() -> None:
             '"a b@c.test',
             "@c.test",
             "SIZE=1",
+            "postmaster@",
+            "postmaster>",
+            "postmaster,bob",
+            "postmasters",
         ],
     ],
 )

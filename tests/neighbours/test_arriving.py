@@ -1,5 +1,6 @@
 """Beside giants and floods of messages that arrive, on every port that takes them, a neighbour is served."""
 
+import asyncio
 import base64
 import threading
 from collections.abc import Awaitable, Callable
@@ -94,6 +95,16 @@ async def test_a_neighbour_of_messages_to_a_group(live: Live, work: Work, size: 
     wire = await greeted(live)
     to = [f"all+{number}@here.test" for number in range(100)]
     await stands_beside(live, work, lambda: brings(wire, STRANGER, to, b"Subject: all\r\n\r\nhi\r\n"))
+
+
+async def test_a_neighbour_of_messages_to_a_group_of_accounts(live: Live, work: Work) -> None:
+    """Each message arrives in ten thousand mailboxes, by one commit."""
+    people = [f"m{number}@here.test" for number in range(10_000)]
+    await asyncio.gather(*map(live.account, people))
+    await live.assembly.storage.storage.directory.set_alias(Alias("all@here.test", tuple(people)))
+    wire = await greeted(live)
+    await stands_beside(live, work, lambda: brings(wire, STRANGER, ["all@here.test"], b"Subject: all\r\n\r\nhi\r\n"))
+    assert len(await live.inbox(people[-1])) >= 1
 
 
 @pytest.mark.parametrize("protocol", [Protocol.SMTP, Protocol.LMTP])

@@ -235,6 +235,26 @@ def test_auth_takes_an_initial_response_or_asks_for_it() -> None:
     assert owner.events == [AuthStarted("PLAIN", b"")]
 
 
+def test_an_answer_to_auth_may_end_with_lf_alone() -> None:
+    owner = Owner()
+    owner.send(b"AUTH PLAIN\r\n")
+    assert owner.send(b"AGIAYQ==\n").startswith(b"+OK")
+    assert owner.last(AuthResponse) == AuthResponse(b"\0b\0a")
+    owner = Owner()
+    owner.send(b"AUTH PLAIN\r\n")
+    assert owner.send(b"*\n").startswith(b"-ERR")
+    assert owner.send(LOGIN).startswith(b"+OK")
+
+
+@pytest.mark.parametrize("lines", [b"AGIAYQ==\nNOOP\n", b"AGIAYQ==\nNOOP\r\n", b"AGIA\rYQ==\n", b"AGIA\0YQ==\n"])
+def test_nothing_hides_behind_such_an_answer(lines: bytes) -> None:
+    owner = Owner()
+    owner.send(b"AUTH PLAIN\r\n")
+    assert owner.send(lines).startswith(b"-ERR")
+    assert owner.engine.closed
+    assert not [event for event in owner.events if isinstance(event, AuthResponse)]
+
+
 @pytest.mark.parametrize("line", [b"*", b"no base64!", b"AAA"])
 def test_auth_can_be_cancelled(line: bytes) -> None:
     owner = Owner()

@@ -12,6 +12,7 @@ from waypost.message.envelope import BodyType, Notify, Ret
 from waypost.protocol.reply import Reply, reply
 from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.events import (
+    AuthCancelled,
     AuthResponse,
     AuthStarted,
     Closed,
@@ -303,6 +304,45 @@ def test_auth_with_initial_response_challenge_and_cancel() -> None:
     assert owner.send(b"AUTH PLAIN " + secret + b"\r\n").startswith(b"503")
     assert owner.send(b"MAIL FROM:<>\r\n").startswith(b"250")
     assert owner.last(AuthStarted) == AuthStarted("PLAIN", b"\0a\0b")
+
+
+def in_auth(**options: object) -> Owner:
+    """A session that waits for the client's answer to a challenge."""
+    owner = Owner(tls=True, mechanisms=("PLAIN",), **options)
+    owner.send(HELLO)
+    assert owner.send(b"AUTH PLAIN\r\n") == b"334 \r\n"
+    return owner
+
+
+def test_an_answer_to_auth_may_end_with_lf_alone() -> None:
+    owner = in_auth()
+    assert owner.send(b"AGEA") == b""
+    assert owner.send(b"Yg==\n").startswith(b"235")
+    assert owner.last(AuthResponse) == AuthResponse(b"\0a\0b")
+    assert owner.send(b"NOOP\r\n").startswith(b"250")
+    owner = in_auth()
+    assert owner.send(b"*\n").startswith(b"501 5.7.0")
+    owner = in_auth()
+    assert owner.send(b"no base64!\n").startswith(b"501 5.5.2")
+    assert owner.send(b"NOOP\r\n").startswith(b"250")
+
+
+@pytest.mark.parametrize(
+    "lines", [b"AGEAYg==\nNOOP\n", b"AGEAYg==\nNOOP\r\n", b"AGEA\0Yg==\n", b"AGEA\rYg==\n", b"*\n*\n"]
+)
+def test_nothing_hides_behind_such_an_answer(lines: bytes) -> None:
+    owner = in_auth()
+    assert owner.send(lines).startswith(b"554 5.5.2")
+    assert owner.engine.closed
+    assert not [event for event in owner.events if isinstance(event, AuthResponse)]
+
+
+def test_an_answer_to_auth_that_is_too_long_ends_the_exchange() -> None:
+    """RFC 4954 section 4. What follows is a command, and no answer: QUIT would be base64."""
+    owner = in_auth()
+    assert owner.send(b"A" * 12_400 + b"\r\nQUIT\r\n").startswith(b"500 5.5.6")
+    assert isinstance(owner.last(AuthCancelled), AuthCancelled)
+    assert owner.events[-1] == Closed("quit")
 
 
 def test_auth_without_tls_is_refused() -> None:

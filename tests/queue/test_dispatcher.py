@@ -1,6 +1,7 @@
 """A dispatcher over real storage: it wakes when it should, survives what storage does, and does nothing twice."""
 
 import asyncio
+import itertools
 import logging
 
 import pytest
@@ -380,3 +381,25 @@ async def test_a_deadline_of_the_sender_returns_the_message_untried(world: World
     assert "returned" in await world.stations(trace)
     events = await world.storage.journal.of(trace)
     assert events[-1].details["status"] == "5.4.7"
+
+
+async def test_rounds_that_are_due_together_begin_a_few_in_each_turn_of_the_loop(world: World) -> None:
+    for number in range(100):
+        await world.submit(f"bob@d{number}.test")
+    carrier = ScriptedCarrier(world.clock)
+    carrier.gate = asyncio.Event()
+    begun: list[int] = []
+    all_begun = asyncio.Event()
+
+    def turn() -> None:
+        begun.append(carrier.carried.qsize())
+        if begun[-1] < 100:
+            asyncio.get_running_loop().call_soon(turn)
+        else:
+            all_begun.set()
+
+    turn()
+    world.dispatcher(carrier)
+    await asyncio.wait_for(all_begun.wait(), 30)
+    assert max(after - before for before, after in itertools.pairwise(begun)) <= 10
+    carrier.gate.set()

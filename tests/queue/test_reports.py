@@ -1,5 +1,6 @@
 """Who is told what: NOTIFY, the deadline's wishes, and what must never be reported (RFC 3461, RFC 2852)."""
 
+import threading
 from email import message_from_bytes
 from email.message import Message
 
@@ -185,6 +186,27 @@ async def test_what_only_looks_like_a_report_of_ours_is_not_shortened(world: Wor
         carrier.status = "5.3.4"
         outcome = await settled(world, carrier)
         assert outcome.reports == () and await world.waiting() == []
+
+
+@pytest.mark.parametrize(
+    ("people", "header", "beside"), [(1, b"", False), (1000, b"", True), (1, b"X: y\r\n" * 3000, True)]
+)
+async def test_a_large_report_is_written_beside_the_event_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch, people: int, header: bytes, beside: bool
+) -> None:
+    composed: list[bool] = []
+
+    def watched(report: Report) -> Dsn:
+        composed.append(threading.current_thread() is not threading.main_thread())
+        return compose(report)
+
+    monkeypatch.setattr("waypost.queue.reporter.compose", watched)
+    carrier = ScriptedCarrier(world.clock)
+    carrier.fail()
+    world.dispatcher(carrier)
+    await world.submit(*(f"x{number}@builder.test" for number in range(people)), content=header + CONTENT)
+    await carrier.attempts.get()
+    assert composed == [beside]
 
 
 async def test_a_message_that_no_report_can_return_is_reported_without_it(

@@ -153,8 +153,15 @@ class Script(Session):
 class Client:
     """A blocking client with a short patience; used in a thread."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", implicit: bool = False) -> None:
-        self.socket = socket.create_connection((host, port), timeout=20)
+    def __init__(
+        self, port: int, *, host: str = "127.0.0.1", implicit: bool = False, window: int | None = None
+    ) -> None:
+        """`window`: octets that the kernel takes ahead of us, so that little suffices to fill what is between."""
+        self.socket = socket.socket()
+        self.socket.settimeout(20)
+        if window is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        self.socket.connect((host, port))
         if implicit:
             self.start_tls()
 

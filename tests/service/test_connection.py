@@ -13,8 +13,9 @@ import pytest
 from tests.service.sessions import Client, Script, in_thread, server_tls
 
 from waypost.protocol.session import Peer
-from waypost.service.connection import Connection, Timing
+from waypost.service.connection import Connection
 from waypost.service.outbox import Outbox
+from waypost.service.timing import Timing, acknowledged_octets
 
 PEER = Peer("192.0.2.1", 4711, "192.0.2.2", 25)
 
@@ -66,7 +67,10 @@ async def stage() -> AsyncIterator[Open]:
     faults: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
 
-    async def open_stage(*, timing: Timing | None = None, implicit: bool = False, **script: Any) -> Stage:
+    async def open_stage(
+        *, timing: Timing | None = None, implicit: bool = False, window: int | None = None, **script: Any
+    ) -> Stage:
+        """`window`: octets that the kernel takes from us ahead of the peer."""
         stage, tls, outbox = Stage(script=script), server_tls(), Outbox()
 
         def connection() -> Connection:
@@ -84,6 +88,8 @@ async def stage() -> AsyncIterator[Open]:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(connection, "127.0.0.1", 0, ssl=tls.context if implicit else None)
         servers.append(server)
+        if window is not None:  # connections inherit it
+            server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, window)
         stage.port = server.sockets[0].getsockname()[1]
         return stage
 
@@ -385,21 +391,87 @@ async def test_implicit_tls_greets_inside_tls(stage: Open) -> None:
     assert session.peer.tls.version == "TLSv1.3"
 
 
+LAST_WORDS = 60_000
+"""Octets of an answer at the end that is written whole: more than the kernels take, so most waits below TLS."""
+
+
+def pours(port: int, octets: int) -> Client:
+    """A client over TLS that asks for much and reads nothing yet; the kernels take little of it."""
+    client = Client(port, implicit=True, window=4096)
+    client.send(f"pour {octets}", "say " + "x" * LAST_WORDS, "quit")
+    return client
+
+
 async def test_over_tls_a_peer_that_does_not_read_costs_bounded_memory(stage: Open) -> None:
-    server = await stage(implicit=True)
-
-    def begin() -> Client:
-        client = Client(server.port, implicit=True)
-        client.send("pour 20000000", "quit")
-        return client
-
-    client = await in_thread(begin)
+    server = await stage(implicit=True, window=16384)
+    client = await in_thread(pours, server.port, 1_000_000)
     await server.session()
     await until(lambda: server.connections[0]._flow.choked)
+    before = acknowledged_octets(server.connections[0]._transport)
     assert server.connections[0]._transport.get_write_buffer_size() < 1 << 20
-    assert len(await in_thread(client.rest)) > 20_000_000
+    assert before < 1 << 20
     client.close()
     await server.over()
+
+
+async def test_over_tls_a_peer_that_reads_late_gets_everything(stage: Open) -> None:
+    server = await stage(implicit=True, window=16384)
+    client = await in_thread(pours, server.port, 1_000_000)
+    await server.session()
+    await until(lambda: server.connections[0]._flow.choked)
+    assert len(await in_thread(client.rest)) > 1_000_000
+    client.close()
+    await server.over()
+
+
+async def closing_beside_a_slow_reader(stage: Open) -> tuple[Stage, Client]:
+    """A connection over TLS that has said its last words, most of which wait, below TLS, for a peer that reads slowly.
+
+    Its clock never looks by itself.
+    """
+    server: Stage = await stage(implicit=True, window=16384, timing=Timing(session=3600, linger=3600))
+    client = await in_thread(pours, server.port, 0)
+    await server.session()
+    await until(lambda: server.connections[0]._state.name == "CLOSING")
+    return server, client
+
+
+async def test_over_tls_a_peer_that_reads_slowly_gets_our_last_words(stage: Open) -> None:
+    """What waits below TLS is in nobody's count but the kernel's."""
+    server, client = await closing_beside_a_slow_reader(stage)
+    (connection,) = server.connections
+    for _ in range(2):
+        before = acknowledged_octets(connection._transport)
+        while acknowledged_octets(connection._transport) == before:
+            await in_thread(client.socket.recv, 4096)
+        connection._look()
+    assert (await in_thread(client.rest)).endswith(b"bye\r\n")
+    client.close()
+    await server.over()
+
+
+async def test_over_tls_a_peer_that_has_stopped_reading_is_dropped(stage: Open) -> None:
+    server, client = await closing_beside_a_slow_reader(stage)
+    seen = -1
+    while acknowledged_octets(server.connections[0]._transport) != seen:  # until the kernels have no room
+        seen = acknowledged_octets(server.connections[0]._transport)
+        await asyncio.sleep(0.05)
+    server.connections[0]._look()
+    server.connections[0]._look()
+    await server.over()
+    client.close()
+
+
+async def test_over_tls_nobody_reads_for_ever(stage: Open) -> None:
+    server, client = await closing_beside_a_slow_reader(stage)
+    (connection,) = server.connections
+    connection._last_words._until = 0.0
+    before = acknowledged_octets(connection._transport)
+    while acknowledged_octets(connection._transport) == before:
+        await in_thread(client.socket.recv, 4096)
+    connection._look()
+    await server.over()
+    client.close()
 
 
 async def test_a_silent_peer_is_told_and_dropped(stage: Open) -> None:

@@ -14,10 +14,10 @@ from waypost.config.settings import IpNetwork, Limits, Listener, ListenerProtoco
 from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.dialogue import reply_octets
 from waypost.service.admission import Admission
-from waypost.service.connection import Timing
 from waypost.service.connections import Connections
 from waypost.service.door import Door, House, refusal
 from waypost.service.outbox import Outbox
+from waypost.service.timing import Timing
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 

@@ -89,7 +89,7 @@ def test_an_address_in_the_place_of_a_host_is_kept_in_its_order(text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["1.2.3", "192.0.2.256", "0x7f.1", "127.1", "192.0.2.01", "192.0.2.1.test", "[a]", "::g"]
+    "text", ["1.2.3", "192.0.2.256", "0x7f.1", "127.1", "192.0.2.01", "192.0.2.1.test", "[a]", "::g", "2001:4860::1%x"]
 )
 def test_what_only_looks_like_an_address_is_a_name(text: str) -> None:
     assert literal_host(text) is None

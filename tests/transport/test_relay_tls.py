@@ -229,6 +229,11 @@ async def test_a_handshake_that_succeeds_ends_the_count(trust: Trust) -> None:
         "554 5.7.1 You must use TLS to send to this domain",
         "550 SSL is required",
         "538 5.7.11 Encryption required for requested authentication mechanism",
+        "550 5.7.1 Cleartext is not accepted here",
+        "554 5.7.1 Please use a secure connection",
+        "450 4.7.10 needed",
+        "451 4.7.1 Must issue a STARTTLS command first",
+        "421 4.7.0 TLS required",
     ],
 )
 async def test_a_refusal_that_asks_for_the_tls_that_was_not_used_is_temporary(

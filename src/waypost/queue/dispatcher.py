@@ -32,6 +32,7 @@ _AFTER_NOTHING = 1.0  # seconds that a destination rests whose carrier tried not
 _AFTER_TROUBLE = 10.0  # ... whose entries could not be read
 _AFTER_BUG = 60.0  # ... whose carrier failed by a fault of ours
 _MOST_WANTED = 1000
+_BEGIN_AT_ONCE = 10  # destinations whose rounds begin in one turn of the event loop: hundreds may be due together
 _IN_VAIN = 0.25  # seconds in which notices of a destination that could not be claimed wake nobody
 _LAST_WORDS = 5.0  # seconds for outcomes that are being written when the grace is over
 
@@ -177,8 +178,10 @@ class Dispatcher:
             only_wanted=limit <= 0,
         )
         fresh = frozenset(wanted)
-        for name in names:
+        for number, name in enumerate(names, 1):
             self._begin(name, fresh=name in fresh)
+            if not number % _BEGIN_AT_ONCE:
+                await asyncio.sleep(0)  # let others work
         missed = [name for name in wanted if name not in self._sources]
         if limit <= 0:
             return self._nap()

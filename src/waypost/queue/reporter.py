@@ -4,6 +4,7 @@ A report has the null reverse-path and is never reported on itself, so that no b
 ordinary new message, written in the commit of the outcome that it tells of.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _MOST_HEADER = 64 * 1024  # octets of a header that a report returns
 _MOST_AROUND = 1024 * 1024  # octets of a report around what it returns
+_MANY = 50  # recipients, and octets of a header, from which on a report is written beside the event loop
+_LARGE = 16 * 1024
 _UNSAID = Notify.FAILURE | Notify.DELAY  # what a sender wants to hear who did not say (RFC 3461 4.1)
 
 
@@ -176,7 +179,9 @@ class Reporter:
             "about": format_trace_id(report.about),
             "recipients": [str(one.recipient.address) for one in report.concerned],
         }
-        return await self._message(_composed(report), report.trace, (to,), destination, told)
+        large = len(concerned) >= _MANY or len(header) >= _LARGE
+        dsn = await asyncio.to_thread(_composed, report) if large else _composed(report)
+        return await self._message(dsn, report.trace, (to,), destination, told)
 
     async def shortened(self, entry: QueueEntry, to: Sequence[Address]) -> NewMessage | None:
         """Return a report anew, for those of its recipients, with the header alone of the message that it returns.
@@ -193,7 +198,7 @@ class Reporter:
             fields = {"trace": format_trace_id(entry.trace), "error": str(error)}
             log.warning("a report can't be shortened", extra={"fields": fields})
             return None
-        dsn = shortened(octets, report_id(entry.trace, self._hostname))
+        dsn = await asyncio.to_thread(shortened, octets, report_id(entry.trace, self._hostname))
         if dsn is None:
             return None
         told = {"kind": "shortened", "about": format_trace_id(entry.trace), "recipients": list(map(str, to))}

@@ -31,12 +31,12 @@ from waypost.queue import Carrier, Dispatcher, Reporter, Schedule
 from waypost.reception import ReceptionPolicy
 from waypost.service.admission import Admission
 from waypost.service.bus import UnixBus
-from waypost.service.connection import Timing
 from waypost.service.connections import Connections
 from waypost.service.door import House
 from waypost.service.outbox import Outbox
 from waypost.service.own_addresses import own_addresses
 from waypost.service.secrets import Secrets
+from waypost.service.timing import Timing
 from waypost.storage import Directory, Storage, StorageError
 from waypost.storage.sqlite import SqliteStorage, open_storage
 from waypost.submission import NamedSenders, SubmissionPolicy, TrustedDevices, TrustedPolicy

@@ -8,7 +8,6 @@ asyncio and uvloop report the end of a connection by different callbacks, so eve
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, cast
 
@@ -18,18 +17,10 @@ from waypost.protocol.session import Next, Peer, Session
 from waypost.service.eager import begin
 from waypost.service.flow import Flow
 from waypost.service.outbox import Outbox
+from waypost.service.timing import LastWords, Timing
 from waypost.service.tls import ServerTls, handshake_problem
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds: how long a session may last, a handshake may take, and a peer may need to take our last words."""
-
-    session: float
-    handshake: float = 30.0
-    linger: float = 5.0
 
 
 class _State(Enum):
@@ -69,7 +60,6 @@ class Connection(asyncio.Protocol):
         self._flow = Flow(self._loop)
         self._held: list[bytes] = []
         self._heard = self._started = self._loop.time()
-        self._unsent = 0
         self._encrypted = False
         self._fresh = False  # input came since the session last advanced
         self._eof = False
@@ -78,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._stopping = False  # it is to, as soon as it is not busy
         self._transport: asyncio.Transport
         self._session: Session
+        self._last_words: LastWords
 
     # What the transport tells.
 
@@ -274,7 +265,12 @@ class Connection(asyncio.Protocol):
             return
         try:
             encrypted = await self._loop.start_tls(
-                plain, self, self._tls.context, server_side=True, ssl_handshake_timeout=self._timing.handshake
+                plain,
+                self,
+                self._tls.context,
+                server_side=True,
+                ssl_handshake_timeout=self._timing.handshake,
+                ssl_shutdown_timeout=self._timing.closing,
             )
         except OSError as error:
             fields = {**self._about, "reason": handshake_problem(error)}
@@ -317,9 +313,7 @@ class Connection(asyncio.Protocol):
         self._timer = None
         now = self._loop.time()
         if self._state is _State.CLOSING:
-            unsent = self._transport.get_write_buffer_size()
-            if 0 < unsent < self._unsent:  # slow, but it reads
-                self._unsent = unsent
+            if self._last_words.arrive(now):  # slow, but it reads
                 self._arm(self._timing.linger)
             else:
                 self._transport.abort()
@@ -381,7 +375,8 @@ class Connection(asyncio.Protocol):
                 except OSError:  # reset by the peer, which the loop has not told us yet
                     self._transport.abort()
                 self._listen(True)
-        self._unsent = self._transport.get_write_buffer_size() + 1
+        until = self._loop.time() + self._timing.closing
+        self._last_words = LastWords(self._transport, encrypted=self._encrypted, until=until)
         self._arm(self._timing.linger)
 
     def _finish(self) -> None:

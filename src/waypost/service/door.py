@@ -20,10 +20,11 @@ from waypost.protocol.reply import Reply
 from waypost.protocol.session import Peer, Session
 from waypost.protocol.smtp.dialogue import reply_octets
 from waypost.service.admission import Admission, Place, Refused
-from waypost.service.connection import Connection, Timing
+from waypost.service.connection import Connection
 from waypost.service.connections import Connections
 from waypost.service.outbox import Outbox
 from waypost.service.proxy import Ends, ProxyError, ProxyHeader
+from waypost.service.timing import Timing
 from waypost.service.tls import ServerTls, handshake_problem
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,11 @@ class Door:
             self._make, peer, tls=tls, timing=house.timing, outbox=house.outbox, ended=partial(self._ended, place)
         )
         await self._loop.connect_accepted_socket(
-            lambda: connection, sock, ssl=context, ssl_handshake_timeout=house.timing.handshake if context else None
+            lambda: connection,
+            sock,
+            ssl=context,
+            ssl_handshake_timeout=house.timing.handshake if context else None,
+            ssl_shutdown_timeout=house.timing.closing if context else None,
         )
         if connection.working:
             house.connections.add(connection)

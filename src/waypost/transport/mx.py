@@ -85,6 +85,8 @@ def literal_host(host: str) -> IpAddress | None:
     RFC 1035 section 3.3.9 wants a name there. Thousands of domains have an address, and large senders deliver to it.
     """
     text = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if "%" in text:  # a zone belongs to this host alone, and makes an address of ours look like another
+        return None
     try:
         return ip_address(text[5:] if text[:5].lower() == "ipv6:" else text)
     except ValueError:

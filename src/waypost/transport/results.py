@@ -17,8 +17,11 @@ from waypost.transport.ways import NoWay
 
 _MOST_WORDS = 2000  # characters of a reply that are kept, for each recipient
 
-_TLS_WANTED = frozenset({"5.7.10", "5.7.11"})  # of the registry (RFC 5248): encryption needed, or for this login
-_NAMES_TLS = re.compile(r"\b(?:start ?)?(?:tls|ssl)\b|encrypt", re.IGNORECASE)
+_TLS_WANTED = frozenset({"7.10", "7.11"})  # of the registry (RFC 5248): encryption needed, or for this login
+_NAMES_TLS = re.compile(
+    r"\b(?:start ?)?(?:tls|ssl)\b|encrypt|(?:clear|plain)[ -]?text|\bsecure (?:connection|channel|session|transport)",
+    re.IGNORECASE,
+)
 
 _TOO_MANY = frozenset({(452, None), (452, "4.5.3"), (552, None), (552, "5.5.3")})
 
@@ -30,11 +33,13 @@ def too_many(outcome: RecipientOutcome) -> bool:
 
 
 def insists_on_tls(outcome: RecipientOutcome) -> bool:
-    """True when a server refuses because the session has no TLS (RFC 3207 section 4)."""
+    """True when a server refuses because the session has no TLS (RFC 3207 section 4), for ever or for the moment."""
     reply = outcome.reply
-    if outcome.local or not reply.permanent:
+    if outcome.local or reply.positive:
         return False
-    return reply.code == 530 or reply.enhanced in _TLS_WANTED or _NAMES_TLS.search(reply.text) is not None
+    if reply.code == 530 or _NAMES_TLS.search(reply.text) is not None:
+        return True
+    return reply.enhanced is not None and reply.enhanced[2:] in _TLS_WANTED
 
 
 def result_of(outcome: RecipientOutcome, *, declined_tls: bool = False) -> RecipientResult:  # hot: bench/relay

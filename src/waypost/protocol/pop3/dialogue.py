@@ -102,9 +102,14 @@ class Dialogue:
         end = buffer.find(b"\r\n", position)
         whole = end >= 0
         line = buffer[position:end] if whole else buffer[position:]
-        if not whole and self._has_lf_alone(line) and len(line) <= limit:
-            self._refuse_lines(line.count(b"\n"))
-            return None
+        if not whole and _has_lf_alone(line) and len(line) <= limit:
+            lines = line.count(b"\n")
+            if self.state is State.AUTH and lines == 1:  # base64, and the client waits: nothing can hide in it
+                self.drop_input()
+                return line[:-1]
+            if self.state is not State.AUTH:
+                self._refuse_lines(lines)
+                return None
         # A CR at the end of an unfinished line may still get its LF.
         if b"\n" in line or b"\0" in line or b"\r" in (line if whole else line[:-1]):
             self.say(replies.BARE_LINE_END)
@@ -121,10 +126,6 @@ class Dialogue:
         if self.position == len(buffer):
             self.drop_input()
         return line
-
-    def _has_lf_alone(self, lines: bytes) -> bool:
-        """True for whole lines that end with LF, to a session that reads commands."""
-        return lines.endswith(b"\n") and b"\r" not in lines and b"\0" not in lines and self.state is not State.AUTH
 
     def _refuse_lines(self, count: int) -> None:
         """Answer lines that all end with LF, and that nothing follows. None of them is run."""
@@ -181,3 +182,8 @@ class Dialogue:
             self.listing = None
             self.drop_input()
             self.events.append(Closed(reason))
+
+
+def _has_lf_alone(lines: bytes) -> bool:
+    """True for whole lines that all end with LF."""
+    return lines.endswith(b"\n") and b"\r" not in lines and b"\0" not in lines

@@ -42,7 +42,7 @@ def parse_capabilities(lines: Sequence[str]) -> Capabilities:
     for line in lines[1:]:
         words = line.split()
         if words and words[0][:5].upper() == "AUTH=":  # the form before RFC 2554, which some servers say alone
-            words = ["AUTH", words[0][5:], *words[1:]]
+            words = ["AUTH", *words[0][5:].split(), *words[1:]]  # nothing may stand behind the sign
         if words:
             offered.setdefault(words[0].upper(), []).extend(word.upper() for word in words[1:])
     # RFC 9422 section 4: a limit of zero or of nonsense is none.

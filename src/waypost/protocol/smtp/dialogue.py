@@ -14,7 +14,7 @@ from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.content import ChunkReader, DotReader
-from waypost.protocol.smtp.events import Closed, JunkSaid, ServerEvent
+from waypost.protocol.smtp.events import AuthCancelled, Closed, JunkSaid, ServerEvent
 
 _MAX_REPLY_LINE = 510  # octets, without the CRLF
 
@@ -127,8 +127,7 @@ class Dialogue:
             buffer, position = self.buffer, self.position
             end = buffer.find(b"\r\n", position)
             if end < 0:
-                self._unended(limit)
-                return None
+                return self._unended(limit)
             line = buffer[position:end]
             self.position = end + 2
             if self.position == len(buffer):
@@ -140,22 +139,32 @@ class Dialogue:
             if len(line) <= limit - 2:
                 return line
             self.error(replies.LINE_TOO_LONG)
+            if self.state is State.AUTH:  # RFC 4954 section 4: it was an answer, and the exchange has failed
+                self.state = State.READY
+                self.events.append(AuthCancelled())
+                return None
             if self.closed:
                 return None
 
-    def _unended(self, limit: int) -> None:
-        """Look at a line that is not whole yet."""
+    def _unended(self, limit: int) -> bytes | None:
+        """Look at a line that does not end with CRLF, or not yet; return it where it may end with LF alone."""
         if len(self.buffer) - self.position > limit:
             # What follows can't be told from commands: the session ends (RFC 5321 4.5.3.1.4).
             self.say(replies.LINE_TOO_LONG)
             self.close("a line without an end")
         elif self.buffer.find(b"\n", self.position) >= 0:
             rest = self.buffer[self.position :]
-            if self.state is not State.AUTH and rest.endswith(b"\n") and b"\r" not in rest and b"\0" not in rest:
-                self._refuse_lines(rest.count(b"\n"))
-                return
+            if rest.endswith(b"\n") and b"\r" not in rest and b"\0" not in rest:
+                lines = rest.count(b"\n")
+                if self.state is State.AUTH and lines == 1:  # base64, and the client waits: nothing can hide in it
+                    self.drop_input()
+                    return rest[:-1]
+                if self.state is not State.AUTH:
+                    self._refuse_lines(lines)
+                    return None
             self.say(replies.BARE_LINE_END)
             self.close("a bare LF in a command")
+        return None
 
     def _refuse_lines(self, count: int) -> None:
         """Answer lines that all end with LF, and that nothing follows: a person at netcat, or a health check.
