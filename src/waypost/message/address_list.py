@@ -112,7 +112,13 @@ def parse_address_list(value: bytes) -> AddressList:
 
 def _parse(value: bytes) -> AddressList:
     tokens = tokens_of(value)
-    return _with_groups(tokens) if _has_groups(tokens) else tuple(_mailboxes(split(tokens)))
+    if _has_groups(tokens):
+        return _with_groups(tokens)
+    ends = [index for index, token in enumerate(tokens) if token.kind not in ("space", "comment")][-1:]
+    if ends and tokens[ends[0]] == ("special", b";"):  # some programs end a list with what they separate it by
+        found = _mailboxes(split([*tokens[: ends[0]], *tokens[ends[0] + 1 :]]))
+        return tuple(one._replace(form=Form.WRONG) for one in found)
+    return tuple(_mailboxes(split(tokens)))
 
 
 _parse_again = lru_cache(maxsize=1024)(_parse)  # people write their own name again and again
