@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
-from tests.intake.conversation import CLIENT, TLS, Conversation, House
+from tests.intake.conversation import CLIENT, TLS, Conversation, House, plain
 
 from waypost.config.settings import ListenerProtocol
 from waypost.protocol.lines import with_whole_ends
@@ -166,11 +166,18 @@ async def test_lines_that_end_with_lf_are_errors_like_others(house: House) -> No
     assert written.count("554 5.5.2") == house.settings.limits.errors + 1 and "421 4.7.0" in written
 
 
-async def test_an_answer_to_a_challenge_ends_with_crlf(house: House) -> None:
+@pytest.mark.parametrize("behind", [b"", b"NOOP\n", b"NOOP\r\n", b"MAIL FROM:<bob@here.test>\r\n", b"\n", b"\0\n"])
+async def test_an_answer_to_a_challenge_may_end_with_lf_alone_when_nothing_follows_it(
+    house: House, behind: bytes
+) -> None:
     talk = Conversation(house.session(ListenerProtocol.SUBMISSIONS), structs.replace(CLIENT, tls=TLS))
     await talk.open()
     await talk.say("EHLO x", "AUTH PLAIN")
-    assert (await talk.send(b"AGEAYg==\n")).startswith("554 5.5.2") and talk.next.name == "CLOSE"
+    said = await talk.send(plain("alice@here.test").encode() + b"\n" + behind)
+    if not behind:
+        assert said.startswith("235") and (await talk.say("NOOP")).startswith("250")
+        return
+    assert said.startswith("554 5.5.2") and talk.next.name == "CLOSE", "what follows may be a command that was smuggled"
 
 
 async def test_a_bare_line_end_in_a_command_ends_the_session(house: House) -> None:
