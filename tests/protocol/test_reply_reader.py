@@ -20,6 +20,7 @@ def read(data: bytes) -> list[Reply]:
         (b"250 2.1.0 Sender ok\r\n", reply(250, "2.1.0", "Sender ok")),
         (b"250\r\n", reply(250, None, "")),
         (b"250 \r\n", reply(250, None, "")),
+        (b"250\ttaken\r\n", reply(250, None, "taken")),
         (b"550 5.1.1\r\n", reply(550, "5.1.1", "")),
         (b"550 User 5.1.1 unknown\r\n", reply(550, None, "User 5.1.1 unknown")),
         (b"550 4.2.2 the classes differ\r\n", reply(550, None, "4.2.2 the classes differ")),

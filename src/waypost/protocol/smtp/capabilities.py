@@ -1,7 +1,10 @@
 """What a server said in its EHLO or LHLO reply (RFC 5321 4.1.1.1), in typed form, for the client engine."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_MECHANISM = re.compile(r"[A-Z0-9_-]+")  # RFC 4422 section 3.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,9 @@ def parse_capabilities(lines: Sequence[str]) -> Capabilities:
     offered: dict[str, list[str]] = {}
     for line in lines[1:]:
         words = line.split()
-        if words and words[0][:5].upper() == "AUTH=":  # the form before RFC 2554, which some servers say alone
-            words = ["AUTH", *words[0][5:].split(), *words[1:]]  # nothing may stand behind the sign
+        if words and words[0].upper().partition("=")[0] == "AUTH":
+            # Some servers say only `AUTH=`, the form before RFC 2554; some write commas.
+            words = ["AUTH", *_MECHANISM.findall(line.upper().partition("AUTH")[2])]
         if words:
             offered.setdefault(words[0].upper(), []).extend(word.upper() for word in words[1:])
     # RFC 9422 section 4: a limit of zero or of nonsense is none.

@@ -21,7 +21,7 @@ _LEAST_WORDS = 64  # octets that are kept of each line, whatever came before it:
 
 # RFC 5321 4.2: a code, then "-" when more lines follow; 4.2.1 lets the text be missing. Of a code that is not in the
 # book its first digit decides (4.3.2): servers do say 571.
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\0]*))?\Z", re.DOTALL)
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ \t-])([^\0]*))?\Z", re.DOTALL)
 # RFC 2034 section 4, RFC 3463 section 2
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?: |\Z)")
 
