@@ -32,7 +32,7 @@ def message(config: Path) -> TraceId:
 
 
 def test_a_backup_is_taken_listed_verified_and_restored(run: Run, config: Path, message: TraceId) -> None:
-    assert "1 messages" in run("backup", "b").stdout
+    assert "1 message, " in run("backup", "b").stdout
     assert json.loads(run("backup", "--keep", "2", "b", "--json").stdout)["copied"] == 0
     assert [each["messages"] for each in json.loads(run("backup", "list", "b", "--json").stdout)] == [1, 1]
     assert run("backup", "list", "b").stdout.splitlines()[0].split() == [
@@ -42,8 +42,8 @@ def test_a_backup_is_taken_listed_verified_and_restored(run: Run, config: Path, 
     assert json.loads(run("backup", "verify", "b", "--json").stdout)["whole"] is True
     assert "nothing was done" in run("restore", "b", stdin="n\n", status=1).output
     output = run("restore", "b", "--yes").stdout
-    assert "1 messages, 1 accounts" in output and "What was there before lies in" in output
-    assert "1 entries of the queue are held" in output
+    assert "1 message, 1 account." in output and "What was there before lies in" in output
+    assert "1 entry of the queue held" in output
     assert "held since a restore" in run("queue", "list").stdout
     assert run("queue", "release", "--error", "held since a restore").stdout == "1 entry was released.\n"
     assert "no problems" in run("storage", "check").stdout
@@ -84,7 +84,7 @@ def test_damage_ends_with_1_and_names_the_message(run: Run, config: Path, messag
     found = json.loads(run("backup", "verify", "b", "--json", status=1).stdout)
     assert [each["trace"] for each in found["backups"][0]["damaged"]] == [name]
     assert name in run("restore", "b", "--yes", status=1).output
-    assert "1 messages are not whole" in run("restore", "b", "--yes", "--despite-damage").stdout
+    assert "1 message is not whole" in run("restore", "b", "--yes", "--despite-damage").stdout
 
 
 def test_what_is_no_backup_is_said(run: Run, config: Path, message: TraceId) -> None:

@@ -21,7 +21,7 @@ def fill(config: Path) -> TraceId:
 
 def test_a_storage_comes_out_whole_with_its_rows(run: Run, config: Path) -> None:
     fill(config)
-    assert "1 messages with their rows: `waypost restore out`" in run("storage", "recover", "out").stdout
+    assert "1 message with rows: `waypost restore out`" in run("storage", "recover", "out").stdout
     found = json.loads(run("storage", "recover", "again", "--json").stdout)
     assert found["database"] is True and found["messages"] == 1 and found["files"] == 0
     assert "is not empty" in run("storage", "recover", "out", status=1).output
@@ -32,7 +32,7 @@ def test_messages_come_out_as_files_when_the_database_is_gone(run: Run, config: 
     for path in (config.parent / "data").glob(f"{DATABASE}*"):
         path.unlink()
     output = run("storage", "recover", "out").stdout
-    assert "The database can't be read: it is missing" in output and "1 messages that no row leads to" in output
+    assert "The database can't be read: it is missing" in output and "1 message that no row leads to" in output
     assert Path(f"out/messages/{format_trace_id(trace)}.eml").read_bytes() == HEAD + b"precious"
 
 

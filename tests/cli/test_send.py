@@ -103,7 +103,7 @@ def test_the_login_is_the_senders_where_the_url_names_nobody(
     nobody = url.replace(quote(ALICE, safe="") + "@", "")
     assert run_send(nobody, certificate, "--from", f"Alice <{ALICE}>", "--to", BOB, "hi").exit_code == 0
     result = run_send(nobody, certificate, "--to", BOB, "hi")
-    assert result.exit_code == 1 and "one address is wanted" in result.stderr
+    assert result.exit_code == 1 and "no sender: use --from ADDRESS" in result.stderr
 
 
 def test_another_servers_reply_is_shown_as_it_is(url: str, server: SmtpPlace, certificate: Certificate) -> None:

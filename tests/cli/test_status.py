@@ -1,5 +1,6 @@
 """`waypost status`: whether the service runs, and how queue, mailboxes, disk and certificate are."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -212,16 +213,17 @@ def test_a_service_that_does_not_run_is_critical(config: Path, run: Run) -> None
 
 def test_a_configuration_with_errors_and_no_service_is_unknown_to_a_monitor(config: Path, run: Run) -> None:
     config.write_text("nonsense")
-    assert (
-        "nonsense" in run("status", "--check", status=3).output
-        or "not TOML" in run("status", "--check", status=3).output
-    )
+    result = run("status", "--check", status=3)
+    assert result.stdout == "UNKNOWN: the configuration can't be read; the error stream says why\n"
+    assert "waypost.toml:1" in result.stderr
 
 
 def test_a_storage_that_does_not_open_is_critical(config: Path, run: Run) -> None:
     status(run)
     (config.parent / "data/waypost.db").write_bytes(b"not a database" * 1000)
-    assert run("status", "--check", status=2).stdout == ""
+    result = run("status", "--check", status=2)
+    assert result.stdout == "CRITICAL: the storage can't be opened; the error stream says why\n"
+    assert "waypost.db is damaged" in result.stderr
 
 
 def test_a_failed_reload_is_told_until_one_succeeds(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:
@@ -266,7 +268,7 @@ def test_mail_that_waits_long_and_a_full_disk_are_told(
     in_storage(config, fill)
     later = now() + 5 * 3600 * 1_000_000
     monkeypatch.setattr("waypost.cli.status.now", lambda: later)
-    assert "the oldest entry of the queue waits for" in run("status", "--check", status=1).stdout
+    assert "the oldest entry of the queue has waited for 5 hours" in run("status", "--check", status=1).stdout
     monkeypatch.setattr(
         "waypost.cli.status.shutil.disk_usage", lambda path: SimpleNamespace(free=1 << 20, total=1 << 40)
     )
@@ -301,3 +303,121 @@ def test_the_configuration_of_another_file_is_not_used(
     other = config.with_name("other.toml")
     other.write_text('data = "data"\nnonsense = 1\n')
     assert "nonsense" in run("queue", "list", "--config", str(other), status=1).stderr
+
+
+# -- a data directory that moved in the file alone ---------------------------------------------------------------
+
+
+@pytest.fixture
+def serving(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks like a service, and holds what a service holds of its data directory."""
+    lock = config.parent / "data/run/service.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    script = "import sys; lock = open(sys.argv[3]); print(flush=True); input()"
+    words = [sys.executable, "-c", script, "waypost", "serve", str(lock)]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"\n"
+    in_force(config, process)
+    yield process
+    process.communicate(b"\n")
+
+
+def test_commands_use_the_data_directory_of_the_service_until_it_is_restarted(
+    config: Path, run: Run, serving: subprocess.Popen[bytes]
+) -> None:
+    config.write_text(config.read_text().replace('data = "data"', 'data = "elsewhere"'))
+    used = config.parent / "data"
+    words = f"data is {config.parent}/elsewhere now, and the service runs on {used} until it is restarted"
+    result = run("status", "--check", status=1)
+    assert words in result.stderr and "the configuration file has changed" in result.stdout
+    assert "running for" in run("status").stdout
+    for command in (["queue", "list"], ["account", "list"], ["storage", "check"], ["domain", "list"]):
+        assert words in run(*command).stderr
+    assert not (config.parent / "elsewhere").exists()
+
+
+def test_a_changed_data_directory_without_a_service_is_simply_the_new_one(config: Path, run: Run) -> None:
+    config.write_text(config.read_text().replace('data = "data"', 'data = "elsewhere"'))
+    result = run("status", status=3)
+    assert "not running" in result.stdout and result.stderr == ""
+    assert (config.parent / "elsewhere/waypost.db").exists()
+
+
+# -- segments ----------------------------------------------------------------------------------------------------
+
+
+def segments_of(config: Path) -> list[Path]:
+    return sorted((config.parent / "data/segments").glob("*.seg"))
+
+
+def post(config: Path, count: int = 1) -> None:
+    async def fill(letters: Letters) -> None:
+        await letters.post(b"x" * 5000, to=["eve@elsewhere.test"])
+
+    for _ in range(count):  # each in a segment of its own
+        in_storage(config, fill)
+
+
+def test_a_segment_that_is_gone_is_critical(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:
+    post(config, 3)
+    in_force(config, process)
+    assert run("status", "--check").stdout.startswith("OK: ")
+    first, second, _ = segments_of(config)
+    first.rename(config.parent / "away")
+    words = f"messages can't be read: in segments/, {first.name} is missing or cut short: waypost storage check"
+    assert run("status", "--check", status=2).stdout == f"CRITICAL: {words}\n"
+    assert f"note         {words}" in run("status").stdout
+    assert json.loads(run("status", "--json").stdout)["missing_segments"] == [first.name]
+    second.unlink()
+    assert f"{first.name} and 1 more are missing" in run("status", "--check", status=2).stdout
+    (config.parent / "away").rename(first)
+    assert f"{second.name} is missing" in run("status", "--check", status=2).stdout
+
+
+def test_a_segment_that_was_cut_short_is_critical(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:
+    post(config, 2)
+    in_force(config, process)
+    segment, other = segments_of(config)
+    os.truncate(segment, segment.stat().st_size - 1)
+    assert f"{segment.name} is missing or cut short" in run("status", "--check", status=2).stdout
+    os.truncate(segment, 0)
+    assert f"{segment.name} is missing or cut short" in run("status", "--check", status=2).stdout
+    os.truncate(other, 0)
+    result = run("status", "--check", status=2)
+    assert result.stdout == "CRITICAL: the storage can't be opened; the error stream says why\n"
+    assert "none of the 2 segments" in result.stderr
+
+
+def test_a_folder_of_segments_that_is_gone_is_critical_while_the_service_runs(
+    config: Path, run: Run, process: subprocess.Popen[bytes]
+) -> None:
+    post(config, 2)
+    in_force(config, process)
+
+    async def look(letters: Letters) -> str:  # another process uses the storage
+        (config.parent / "data/segments").rename(config.parent / "away")
+        arguments = [sys.executable, "-m", "waypost", "status", "--check", "--config", str(config)]
+        process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+        return (await process.communicate())[0].decode()
+
+    assert in_storage(config, look).startswith("CRITICAL: messages can't be read")
+
+
+def test_a_segment_that_nobody_needs_may_be_gone(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:
+    post(config)
+    in_force(config, process)
+    run("queue", "delete", "--id", "1", "--yes")
+    for segment in segments_of(config):
+        segment.unlink()
+    assert run("status", "--check").stdout.startswith("OK: ")
+
+
+def test_one_is_one(config: Path, run: Run, process: subprocess.Popen[bytes]) -> None:
+    in_force(config, process)
+    one = {"workers": [{"number": 0, "pid": 1}]}
+    tomorrow = (datetime.now(UTC) + timedelta(days=1, hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    in_force(config, process, certificate={"path": "cert.pem", "expires": tomorrow, "sha256": "0" * 64}, **one)
+    output = run("status").stdout
+    assert ", 1 worker\n" in output and "valid for 1 day," in output
+    assert "the certificate ends in 1 day;" in run("status", "--check", status=1).stdout

@@ -191,7 +191,7 @@ LETTER = "From: eve@x.test\r\nSubject: inner\r\n\r\ninner text"
         (
             mixed(PLAIN, part("text/plain", "x", "Content-Disposition: from-the-future")),
             ["plain text"],
-            ["without a name (text/plain, 1 octets)"],
+            ["without a name (text/plain, 1 octet)"],
         ),
         (mixed(part("message/rfc822", LETTER), kind="multipart/digest"), ["Subject: inner", "inner text"], []),
         (part("multipart/mixed; boundary=nowhere", "text without parts"), ["text without parts"], []),

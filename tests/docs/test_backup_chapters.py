@@ -132,7 +132,7 @@ def machine(tmp_path: Path) -> Machine:
 async def test_backups_are_taken_and_restored_as_the_chapter_says(machine: Machine) -> None:
     await machine.post(b"precious")
     said = machine.run("systemctl start waypost", *chapter("Backups"), "systemctl stop waypost")
-    assert "1 messages" in said and "1 entry was released." in said and "no problems" in said
+    assert "1 message, " in said and "1 entry was released." in said and "no problems" in said
     assert (machine.backups / "waypost.toml").exists() and (machine.backups / "tls/key.pem").exists()
     assert await machine.look() == (1, ["ready"])
 
@@ -141,7 +141,7 @@ async def test_a_damaged_storage_is_recovered_as_the_chapter_says(machine: Machi
     await machine.post(b"precious")
     recover, bring_back = chapter("A damaged storage")
     said = machine.run(recover, bring_back, "systemctl start waypost", "systemctl stop waypost")
-    assert "1 messages with their rows" in said
+    assert "1 message with rows" in said
     assert await machine.look() == (1, ["held"])
 
 

@@ -128,7 +128,7 @@ async def test_what_storage_refuses_to_change_at_all_is_noted_and_held_after_the
     noted = [entry for (entry,) in world.opened._reading.rows("SELECT entry FROM set_aside")]
     assert noted
     await world.close()
-    repair(folder)
+    repair(folder, START)
     world = await make_world(folder)
     held = [entry for entry in await world.waiting() if entry.state is EntryState.HELD]
     assert [entry.id for entry in held] == noted

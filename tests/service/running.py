@@ -73,18 +73,17 @@ class Service:
 
     def start(self, **environment: str) -> None:
         """Start, and return when it says READY."""
-        path = self.folder / "notify.sock"
-        path.unlink(missing_ok=True)
         if self._notify is not None:
             self._notify.close()
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._notify.bind(str(path))
+        self._notify.bind("")  # the kernel gives it a name, however long the folder's is
+        name = "@" + self._notify.getsockname()[1:].decode()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
                 stderr=log,
                 stdout=log,
-                env=os.environ | {"NOTIFY_SOCKET": str(path)} | environment,
+                env=os.environ | {"NOTIFY_SOCKET": name} | environment,
                 start_new_session=True,
             )
         self.until("READY=1")

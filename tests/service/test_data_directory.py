@@ -44,7 +44,7 @@ def test_a_missing_database_is_said_once_and_every_segment_stays(service: Servic
     for path in data.glob(f"{DATABASE}*"):
         path.unlink()
     words = refused(service)
-    assert f"{data / DATABASE} is missing, and 1 segments of messages are there" in words
+    assert f"{data / DATABASE} is missing, and 1 segment of messages is there" in words
     assert "waypost restore DIR" in words and "waypost storage accept" in words
     assert (data / "segments/000000000007.seg").read_bytes() == b"precious"
     assert "died 5 times" not in words

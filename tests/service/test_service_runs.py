@@ -452,3 +452,56 @@ def test_without_uvloop_the_loop_of_the_library_serves(monkeypatch: pytest.Monke
     assert worker._loop_factory() is uvloop.Loop
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert worker._loop_factory() is None
+
+
+TRUSTED = """
+[[trusted_network]]
+networks = ["{network}"]
+account = "devices@builder.test"
+senders = ["scanner@builder.test"]
+"""
+DEVICES = {"127.0.0.1:0": "smtp", "127.0.0.2:0": "trusted-submission"}
+
+
+def test_a_reload_with_a_network_that_everybody_could_come_from_fails_and_changes_nothing(service: Service) -> None:
+    good = TRUSTED.format(network="10.255.255.254/32")
+    service.configure(listeners=DEVICES, workers=1, more=good)
+    service.start()
+    before = service.workers()
+    service.configure(
+        listeners=DEVICES, workers=1, more=TRUSTED.format(network="127.0.0.1/32"), hostname="mx2.builder.test"
+    )
+    service.signal(signal.SIGHUP)
+    assert "the last reload FAILED" in service.until("READY=1")
+    (failed,) = service.events("reload failed", 1)
+    assert 'trusted_network.networks = "127.0.0.1/32": this machine itself' in failed["problem"]
+    assert service.state["failed_reload"]["problems"] == [failed["problem"]]
+    assert service.workers() == before and service.state["generation"] == 1
+    with dial(service.port) as client:
+        assert client.ehlo()[1].startswith(b"mx.builder.test")
+    service.configure(listeners=DEVICES, workers=1, more=good, hostname="mx2.builder.test")
+    service.signal(signal.SIGHUP)
+    service.until("READY=1")
+    assert service.state["failed_reload"] is None and service.state["generation"] == 2
+
+
+def test_a_service_lives_in_a_folder_with_a_long_name(tmp_path: Path) -> None:
+    """The path of a socket may have 107 octets only (unix(7)): the bus must not depend on it."""
+    folder = tmp_path / ("long" * 50) / ("name" * 50)
+    folder.mkdir(parents=True)
+    service = Service(folder)
+    try:
+        service.configure(workers=2)
+        service.start()
+        arguments = [sys.executable, "-m", "waypost", "account", "add", "bob@builder.test", "--password-stdin"]
+        told = subprocess.run(
+            [*arguments, "--config", str(service.config)], input=b"long enough 123\n", capture_output=True, check=False
+        )
+        assert told.returncode == 0, told.stderr
+        with dial(service.port) as client:
+            client.mail("alice@example.org")
+            assert client.rcpt("bob@builder.test")[0] == 250
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 0
+    finally:
+        service.end()

@@ -153,6 +153,18 @@ def test_no_answer_of_the_kernel_breaks_the_reader(octets: bytes) -> None:
     gateways_in(octets)
 
 
+async def test_a_reload_with_one_is_refused_before_anything_is_bound(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    before = replace(trusting("10.255.255.254/32"), data=tmp_path / "data")
+    after = replace(trusting("127.0.0.1/32"), data=tmp_path / "data")
+    service = Supervisor(before, load=lambda: after, notifier=Notifier(), log_form=LogForm(json=True))
+    with pytest.raises(SetupProblem, match=r"trusted_network\.networks"):
+        await service._change_over()
+    assert service._settings is before
+
+
 CONFIGURATION = """\
 hostname = "mx.here.test"
 domains = ["here.test"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from tests.storage.letters import HEAD, Engine, Letters, files_in, stored
+from tests.storage.letters import HEAD, START, Engine, Letters, files_in, stored
 
 from waypost.message.trace import format_trace_id
 from waypost.storage import Account
@@ -155,7 +155,7 @@ async def test_what_rows_promise_is_checked_and_mended(
     found = check(engine.data)
     assert any(words in problem.what for problem in found)
     assert all("--repair" in problem.advice for problem in found)
-    repair(engine.data)
+    repair(engine.data, START)
     assert check(engine.data) == []
 
 
@@ -165,7 +165,7 @@ async def test_a_segment_without_row_is_not_swept_away(
     database.execute("DELETE FROM segment WHERE id = 2").fetchall()
     await engine.opened[0].maintain()
     assert len(files_in(engine.data)) == 2
-    repair(engine.data)
+    repair(engine.data, START)
     for message in await letters.storage.mailboxes.messages(bob.inbox):
         await stored(letters.storage.spool, message.trace)
 

@@ -60,9 +60,7 @@ async def test_segments_without_a_database_are_refused_and_left_alone(engine: En
     if size is not None:
         (engine.data / DATABASE).touch()
     before = {name: (engine.data / "segments" / name).read_bytes() for name in files_in(engine.data)}
-    with pytest.raises(
-        StorageError, match=r"waypost\.db is missing, and 1 segments of messages are there.*restore DIR"
-    ):
+    with pytest.raises(StorageError, match=r"waypost\.db is missing, and 1 segment of messages is there.*restore DIR"):
         await engine.open()
     assert {name: (engine.data / "segments" / name).read_bytes() for name in files_in(engine.data)} == before
 

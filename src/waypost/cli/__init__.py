@@ -6,6 +6,7 @@ A command is an object of the same name as its file: `cli/queue.py` has `queue`.
 import importlib
 import io
 import sys
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -55,6 +56,16 @@ class _Commands(click.Group):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             ctx.fail(f'There is no command "{args[0]}".' + (f' Did you mean "{near[0]}"?' if near else ""))
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; where a configuration stands as a bare word, say how to name it."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if "unexpected extra argument" in error.message and ".toml" in error.message:
+                words = f"{error.message}; name a configuration with --config FILE"
+                raise click.UsageError(words, error.ctx) from None
+            raise
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         found = [CompletionItem(name, help=words) for name, words in COMMANDS.items() if name.startswith(incomplete)]

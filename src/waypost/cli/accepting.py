@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from waypost.cli.frame import become_owner, config_option, confirm, fail
+from waypost.cli.log_lines import show_log_lines
 from waypost.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def accept(settings: Settings, yes: bool) -> None:
     confirm(
         f"Go on with {settings.data} as it is? Put the right database or a backup back instead, if there is one.", yes
     )
+    show_log_lines()
     become_owner(settings.data)
     try:
         done = go_on(settings.data, time.time_ns() // 1000)

@@ -10,6 +10,7 @@ import click
 
 from waypost.cli.addresses import address_key, must_be_hosted
 from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, run_with_storage, time_text
+from waypost.cli.groups import CommandGroup
 from waypost.cli.terminal import echo, print_table
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class _SizeType(click.ParamType[int]):
             self.fail(f"{value!r} is {error}", param, ctx)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def account() -> None:
     """Accounts: who can log in, send, and read mail here."""
 

@@ -8,6 +8,7 @@ import click
 
 from waypost.cli.addresses import address_key, alias_key, must_be_hosted, target_text
 from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
+from waypost.cli.groups import CommandGroup
 from waypost.cli.terminal import echo, print_table
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from waypost.storage import Alias, Bus, Storage
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def alias() -> None:
     """Aliases: addresses that stand for one or more others. "@example.org" is the catch-all of a domain."""
 

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.frame import config_option, fail, json_option, print_json
+from waypost.cli.groups import CommandGroup
+from waypost.cli.log_lines import show_log_lines
 from waypost.cli.progress import progress
 from waypost.cli.terminal import echo, print_table, printable
 from waypost.cli.times import iso_time, now
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -22,8 +25,16 @@ if TYPE_CHECKING:
 
 directory = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
+_unused_config = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    metavar="FILE",
+    help="As elsewhere; a backup says everything by itself.",
+)
 
-class _Backup(click.Group):
+
+class _Backup(CommandGroup):
     """`verify` and `list` are commands of their own; any other first word is the DIR of the command without a name."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -78,6 +89,7 @@ def take(settings: Settings, directory: Path, keep: int, quick: bool, as_json: b
     from waypost.storage import StorageError
     from waypost.storage.sqlite.backup.taking import take_backup
 
+    show_log_lines()
     try:
         taken = take_backup(settings.data, directory, now=now(), keep=keep, quick=quick, show=show)
     except StorageError as error:
@@ -90,19 +102,20 @@ def take(settings: Settings, directory: Path, keep: int, quick: bool, as_json: b
     else:
         manifest = taken.backup.manifest
         echo(
-            f"{directory}: backup {taken.backup.name}, {manifest.messages} messages, {manifest.octets} octets; "
-            f"{taken.copied} octets were copied. Verified."
+            f"{directory}: backup {taken.backup.name}, {counted(manifest.messages, 'message')}, "
+            f"{counted(manifest.octets, 'octet')}; {counted(taken.copied, 'octet')} copied. Verified."
         )
         _print_damaged(taken.damaged)
     if taken.damaged:
         fail(
-            f"{len(taken.damaged)} messages are damaged in the storage itself: run `waypost storage check`; older "
-            "backups were kept"
+            f"{counted(len(taken.damaged), 'message is', 'messages are')} damaged in the storage itself: run `waypost "
+            "storage check`; older backups were kept"
         )
 
 
 @backup.command()
 @directory
+@_unused_config
 @json_option
 def verify(directory: Path, as_json: bool) -> None:
     """Read every backup in DIR: the database, and every octet that it needs. Exits with 1 when one is not whole."""
@@ -122,8 +135,12 @@ def verify(directory: Path, as_json: bool) -> None:
         print_json({"whole": all(each.whole for each in found), "backups": [_json_of(each) for each in found]})
     else:
         for each in found:
-            state = "whole" if each.whole else each.problem or f"{len(each.damaged)} messages are not whole"
-            echo(printable(f"{each.backup.name}: {each.backup.manifest.messages} messages: {state}"))
+            state = (
+                "whole"
+                if each.whole
+                else each.problem or f"{counted(len(each.damaged), 'message is', 'messages are')} not whole"
+            )
+            echo(printable(f"{each.backup.name}: {counted(each.backup.manifest.messages, 'message')}: {state}"))
             _print_damaged(each.damaged)
     if not all(each.whole for each in found):
         raise SystemExit(1)
@@ -131,6 +148,7 @@ def verify(directory: Path, as_json: bool) -> None:
 
 @backup.command(name="list")
 @directory
+@_unused_config
 @json_option
 def list_backups(directory: Path, as_json: bool) -> None:
     """List the backups in DIR, the oldest first."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from waypost.counting import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,7 +36,7 @@ def concerns_of(found: dict[str, Any], settings: Settings, now: int) -> list[Con
     """Return what needs attention, the worst first. `found` is what `waypost status --json` prints; `now` is in
     microseconds."""
     concerns = [*_service(found), *_certificate(found["certificate"]), *_disk(found["disk"])]
-    concerns += _queue(found["queue"], settings, now)
+    concerns += [*_segments(found["missing_segments"]), *_queue(found["queue"], settings, now)]
     return sorted(concerns, key=lambda concern: -concern.severity)
 
 
@@ -66,7 +68,7 @@ def _certificate(certificate: dict[str, Any] | None) -> Iterator[Concern]:
         words = f"the certificate is valid only from {certificate['begins']} on; is the clock right?"
         yield Concern(CRITICAL, words, shown=True)
     elif days is not None and days < SOON:
-        yield Concern(WARNING, f"the certificate ends in {days} days", shown=True)
+        yield Concern(WARNING, f"the certificate ends in {counted(days, 'day')}", shown=True)
     if "problem" in certificate:
         words = f"{certificate['path']}: {certificate['problem']}; the next reload or start would fail"
         yield Concern(WARNING, words, shown=days is None)
@@ -84,6 +86,13 @@ def _disk(disk: dict[str, int]) -> Iterator[Concern]:
         yield Concern(WARNING, f"only {words}", shown=True)
 
 
+def _segments(missing: list[str]) -> Iterator[Concern]:
+    if missing:
+        files = f"{missing[0]} is" if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more are"
+        words = f"messages can't be read: in segments/, {files} missing or cut short: waypost storage check"
+        yield Concern(CRITICAL, words)
+
+
 def _queue(queue: dict[str, Any], settings: Settings, now: int) -> Iterator[Concern]:
     oldest = queue.get("oldest")
     longest = settings.queue.delayed_notice or settings.queue.expire // 2
@@ -91,4 +100,6 @@ def _queue(queue: dict[str, Any], settings: Settings, now: int) -> Iterator[Conc
         return
     age = now - int(datetime.fromisoformat(oldest).timestamp() * 1_000_000)
     if age > longest:
-        yield Concern(WARNING, f"the oldest entry of the queue waits for {age // 3_600_000_000} hours", shown=True)
+        yield Concern(
+            WARNING, f"the oldest entry of the queue has waited for {counted(age // 3_600_000_000, 'hour')}", shown=True
+        )

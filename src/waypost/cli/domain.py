@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from waypost.cli.frame import config_option, json_option, print_json, run_with_storage
+from waypost.cli.groups import CommandGroup
 from waypost.cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from waypost.storage import Bus, Storage
 
 
-@click.group()
+_IN_THE_FILE = "the domains stand in `domains` of waypost.toml; change that, then: waypost check && waypost reload"
+_HINTS = dict.fromkeys(("add", "new", "create", "remove", "delete", "rm", "rename"), _IN_THE_FILE)
+
+
+@click.group(cls=CommandGroup, hints=_HINTS)
 def domain() -> None:
     """The domains that are hosted here."""
 

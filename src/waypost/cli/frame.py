@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from waypost.cli.log_lines import show_log_lines
 from waypost.cli.terminal import echo
 from waypost.cli.terminal import print_table as print_table
 from waypost.cli.terminal import printable as printable
@@ -96,15 +97,27 @@ def load_settings(path: Path) -> Settings:
 
 
 def settings_to_use(path: Path) -> Settings:
-    """Read the configuration; where it has errors, print them, and use what the running service uses.
+    """Read the configuration; where it has errors, or names another data directory than the running service uses, say
+    so, and use what the service uses.
 
     Exits with 1 when no service runs by this file.
     """
-    from waypost.cli.running import configuration_in_force
+    from waypost.cli.running import configuration_in_force, service_of
     from waypost.config.load import ConfigErrors, load
 
     try:
-        return load(path)
+        settings = load(path)
+        if service_of(settings.data) is not None or (found := configuration_in_force(path)) is None:
+            return settings
+        served = found[0]
+        if served.data == settings.data:  # it has just started
+            return settings
+        echo(
+            f"waypost: data is {settings.data} now, and the service runs on {served.data} until it is restarted; this "
+            f"command uses {served.data}",
+            err=True,
+        )
+        return served
     except ConfigErrors as errors:
         _print_errors(errors)
         found = configuration_in_force(path)
@@ -132,6 +145,7 @@ def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitabl
     from waypost.storage import Conflict, NotFound, StorageError
 
     _load_program()
+    show_log_lines()
     become_owner(settings.data)
     try:
         return asyncio.run(_with_storage(settings, work))

@@ -9,8 +9,10 @@ import click
 
 from waypost.cli.backup import directory, show
 from waypost.cli.frame import config_option, fail, json_option, print_json
+from waypost.cli.log_lines import show_log_lines
 from waypost.cli.terminal import echo, printable
 from waypost.cli.times import now
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -31,6 +33,7 @@ def recover(settings: Settings, directory: Path, as_json: bool) -> None:
     from waypost.storage import StorageError
     from waypost.storage.sqlite.salvage.recovering import recover as bring_out
 
+    show_log_lines()
     try:
         done = bring_out(settings.data, directory, now=now(), show=show)
     except StorageError as error:
@@ -72,13 +75,19 @@ def _lines(done: Recovered, directory: Path) -> list[str]:
     for found in done.tables:
         if found.holes:
             lines.append(
-                f"{found.table}: {found.rows} rows; {found.holes} times something was skipped: {found.words[0]}"
+                f"{found.table}: {counted(found.rows, 'row')}; something was skipped {counted(found.holes, 'time')}: "
+                f"{found.words[0]}"
             )
     for trace in done.damaged:
         lines.append(f"message {format_trace_id(trace)} is not whole; what there is of it lies in {directory}/damaged")
     if done.mailboxes_made:
-        lines.append(f"{done.mailboxes_made} mailboxes were made anew; mail programs will fetch them again.")
+        lines.append(
+            f"{counted(done.mailboxes_made, 'mailbox', 'mailboxes')} made anew; mail programs fetch their mail again."
+        )
     if done.database is None:
-        lines.append(f"{done.messages} messages with their rows: `waypost restore {directory}` puts them in place.")
-    lines.append(f"{done.files} messages that no row leads to: {directory}/messages")
+        lines.append(
+            f"{counted(done.messages, 'message')} with rows: `waypost restore {directory}` puts them in place."
+        )
+    if done.files:
+        lines.append(f"{counted(done.files, 'message')} that no row leads to: {directory}/messages")
     return lines

@@ -6,15 +6,12 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from waypost.cli.frame import config_file, fail, load_settings, path_option
 from waypost.cli.terminal import echo, printable
-
-if TYPE_CHECKING:
-    from waypost.config.settings import Settings
 
 _PATIENCE = 150.0  # seconds; the service itself gives up a reload after 120
 _EVERY = 0.1
@@ -28,13 +25,18 @@ def reload(config: Path | None) -> None:
     Returns when the new configuration is in force. When it can't be, each reason is one line, the service goes on as
     before, and the exit status is 1.
     """
-    from waypost.cli.running import service_of
+    from waypost.cli.running import data_of_service, service_of
 
-    settings = load_settings(config_file(config))
-    before = service_of(settings.data)
+    path = config_file(config)
+    settings = load_settings(path)
+    data = settings.data
+    before = service_of(data)
+    if before is None and (elsewhere := data_of_service(path)) is not None:  # `data` was changed: it says what to do
+        data = elsewhere
+        before = service_of(data)
     if before is None:
         fail(f"no service runs on {settings.data}; start it: waypost serve, or systemctl start waypost")
-    after = _reloaded(settings, before)
+    after = _reloaded(data, before)
     failed = after.get("failed_reload")
     if failed:
         for problem in failed["problems"]:
@@ -44,7 +46,7 @@ def reload(config: Path | None) -> None:
     echo(f"Reloaded: {settings.path} is in force; it listens on {listening or 'nothing'}")
 
 
-def _reloaded(settings: Settings, before: dict[str, Any]) -> dict[str, Any]:
+def _reloaded(data: Path, before: dict[str, Any]) -> dict[str, Any]:
     """Ask for a reload; return what the service says when it has ended."""
     from waypost.cli.running import service_of
 
@@ -58,7 +60,7 @@ def _reloaded(settings: Settings, before: dict[str, Any]) -> dict[str, Any]:
         fail("the service has just ended")
     deadline = time.monotonic() + _PATIENCE
     while True:
-        after = service_of(settings.data)
+        after = service_of(data)
         if after is None or after["pid"] != before["pid"]:
             fail("the service has ended meanwhile; its log says why")
         if after["reloads"] > before["reloads"]:

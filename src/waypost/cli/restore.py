@@ -11,8 +11,10 @@ import click
 
 from waypost.cli.backup import directory, show
 from waypost.cli.frame import config_option, confirm, fail, json_option, print_json
+from waypost.cli.log_lines import show_log_lines
 from waypost.cli.terminal import echo
 from waypost.cli.times import now
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -42,6 +44,7 @@ def restore(
     from waypost.storage import StorageError
     from waypost.storage.sqlite.backup import restoring
 
+    show_log_lines()
     try:
         source = restoring.find_source(directory, name)
         if restoring.is_used(settings.data):
@@ -65,15 +68,17 @@ def restore(
             }
         )
         return
-    echo(f"Restored {source.name}: {done.messages} messages, {done.accounts} accounts.")
+    echo(f"Restored {source.name}: {counted(done.messages, 'message')}, {counted(done.accounts, 'account')}.")
     if done.damaged:
-        echo(f"{len(done.damaged)} messages are not whole: `waypost storage check` names them.")
+        echo(
+            f"{counted(len(done.damaged), 'message is', 'messages are')} not whole: `waypost storage check` names them."
+        )
     if done.lost is not None:
         echo(f"What was there before lies in {done.lost}.")
     if done.held:
         echo(
-            f"{done.held} entries of the queue are held, since they may have left after the backup. Look at them\n"
-            'with `waypost queue list`, then: waypost queue release --error "held since a restore"'
+            f"{counted(done.held, 'entry', 'entries')} of the queue held: that mail may have left after the backup.\n"
+            'Look at it with `waypost queue list`, then: waypost queue release --error "held since a restore"'
         )
 
 

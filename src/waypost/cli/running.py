@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
 
+_RUN, _LOCK = "run", "service.lock"
 _DATA = re.compile(rb"""^[ \t]*data[ \t]*=[ \t]*(?:"([^"\\\n]+)"|'([^'\n]+)')""", re.MULTILINE)
 
 
@@ -37,7 +38,34 @@ def _alive(said: dict[str, Any]) -> bool:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    # The first process of a container may have the number, and the name Waypost anywhere in its command line.
+    return _serves(words)
+
+
+def data_of_service(path: Path) -> Path | None:
+    """Return the data directory of the service that runs by a configuration file, whatever that names meanwhile.
+
+    None when no service runs by it, or none that this user may look into.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if not _serves(words):
+                continue
+            held = [fd.readlink() for fd in (process / "fd").iterdir()]
+        except OSError:  # it has ended, or belongs to somebody else
+            continue
+        for name in held:
+            if name.parts[-2:] != (_RUN, _LOCK):
+                continue
+            data = name.parent.parent
+            service = service_of(data)
+            if service is not None and (service.get("configuration") or {}).get("path") == str(path.absolute()):
+                return data
+    return None
+
+
+def _serves(words: list[bytes]) -> bool:
+    """True for the command line of a service; other programs may have the name Waypost anywhere in theirs."""
     return b"serve" in words and any(word.rpartition(b"/")[2] == b"waypost" for word in words)
 
 
@@ -52,6 +80,9 @@ def configuration_in_force(path: Path) -> tuple[Settings, str] | None:
 
     data = _data_directory(path)
     service = service_of(data)
+    if service is None:
+        data = data_of_service(path) or data
+        service = service_of(data)
     if service is None:
         return None
     facts = service.get("configuration") or {}

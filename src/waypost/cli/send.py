@@ -88,7 +88,9 @@ def send(
         if via is None:
             raise ClientError("no server: use --via submissions://USER@HOST, or set $WAYPOST_VIA")
         place = parse_place(via, SUBMISSION)
-        who = sender or place.user or ""
+        who = sender or place.user
+        if who is None:
+            raise ClientError("no sender: use --from ADDRESS, or name who logs in: --via submissions://USER@HOST")
         if place.user is None and place.security is not Security.NONE:
             from waypost.client.people import parse_person
 

@@ -20,6 +20,7 @@ from waypost.cli.queue.looking import summary
 from waypost.cli.running import service_of
 from waypost.cli.terminal import echo, echo_wrapped, printable
 from waypost.cli.times import iso_time, now, span_text
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings, Tls
@@ -39,9 +40,9 @@ def status(config: Path | None, as_json: bool, check: bool) -> None:
     The exit status is 3 when it does not run. With --check it is 0 when all is well, 1 for what needs a look, 2 for
     what needs help now, 3 when nothing can be told.
     """
-    with _exit_status(UNKNOWN if check else 1):
+    with _exit_status(UNKNOWN if check else 1, "the configuration can't be read" if check and not as_json else None):
         settings = settings_to_use(config_file(config))
-    with _exit_status(CRITICAL if check else 1):
+    with _exit_status(CRITICAL if check else 1, "the storage can't be opened" if check and not as_json else None):
         found, queue = _look(settings)
     concerns = concerns_of(found, settings, now())
     severity = max((concern.severity for concern in concerns), default=OK)
@@ -59,11 +60,14 @@ def status(config: Path | None, as_json: bool, check: bool) -> None:
 
 
 @contextlib.contextmanager
-def _exit_status(status: int) -> Iterator[None]:
-    """Give a failure, whose words are printed already, the exit status that it has here."""
+def _exit_status(status: int, words: str | None) -> Iterator[None]:
+    """Give a failure, whose words are on the error stream already, the exit status that it has here, and a line for
+    monitors, which read nothing else."""
     try:
         yield
     except SystemExit as failure:
+        if failure.code and words is not None:
+            echo(f"{NAMES[status]}: {words}; the error stream says why")
         raise SystemExit(status if failure.code else 0) from None
 
 
@@ -71,14 +75,18 @@ def _look(settings: Settings) -> tuple[dict[str, Any], str]:
     """Return what there is to see, and the queue in words."""
     when = now()
 
-    async def work(storage: Storage, bus: Bus) -> tuple[QueueStats, list[Account]]:
-        return await storage.queue.stats(now=when), await storage.directory.accounts()
+    from waypost.storage.sqlite.presence import missing_segments, sizes_of
+
+    async def work(storage: Storage, bus: Bus) -> tuple[QueueStats, list[Account], dict[str, int], list[str]]:
+        stats, accounts = await storage.queue.stats(now=when), await storage.directory.accounts()
+        sizes = sizes_of(settings.data)
+        return stats, accounts, sizes, missing_segments(settings.data, sizes)
 
     # Before the storage is opened: then this process may no longer read the certificate.
     service = service_of(settings.data)
     certificate = None if settings.tls is None else _certificate(settings.tls, service, when)
     changed = _changed(settings.path, service)
-    stats, accounts = run_with_storage(settings, work)
+    stats, accounts, sizes, missing = run_with_storage(settings, work)
     found = {
         "service": service,
         "queue": json_of_stats(stats),
@@ -87,7 +95,8 @@ def _look(settings: Settings) -> tuple[dict[str, Any], str]:
             "disabled": sum(account.disabled for account in accounts),
             "usage": sum(account.usage for account in accounts),
         },
-        "disk": _disk(settings.data),
+        "disk": _disk(settings.data, sum(sizes.values())),
+        "missing_segments": missing,
         "certificate": certificate,
         "configuration_changed": changed,
     }
@@ -114,15 +123,11 @@ def _changed(path: Path, service: dict[str, Any] | None) -> bool | None:
         return None
 
 
-def _disk(data: Path) -> dict[str, int]:
+def _disk(data: Path, segments: int) -> dict[str, int]:
     """Return octets: of the disk, and of what the storage takes of it."""
     disk = shutil.disk_usage(data)
-    taken = {"database": 0, "segments": 0}
-    for path in data.glob("waypost.db*"):
-        taken["database"] += _size(path)
-    for path in (data / "segments").iterdir():
-        taken["segments"] += _size(path)
-    return {"free": disk.free, "total": disk.total, **taken}
+    database = sum(map(_size, data.glob("waypost.db*")))
+    return {"free": disk.free, "total": disk.total, "database": database, "segments": segments}
 
 
 def _size(path: Path) -> int:
@@ -173,7 +178,10 @@ def _lines(found: dict[str, Any], concerns: Sequence[Concern], queue: str, when:
             for each in (found["service"] or {}).get("listeners", ())
         ),
         ("queue", queue),
-        ("accounts", f"{accounts['count']}{disabled}; {rounded_size(accounts['usage'])} in their mailboxes"),
+        (
+            "accounts",
+            f"{accounts['count']}{disabled}; {rounded_size(accounts['usage'])} in their mailboxes",
+        ),
         (
             "storage",
             f"{rounded_size(disk['segments'])} of messages, {rounded_size(disk['database'])} of database; "
@@ -192,7 +200,7 @@ def _service_words(service: dict[str, Any] | None, when: int) -> str:
     workers = service.get("workers") or ()
     return (
         f"running for {since}, version {service.get('version')}, process {service.get('pid')}, "
-        f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'}"
+        f"{counted(len(workers), 'worker')}"
     )
 
 
@@ -206,4 +214,4 @@ def _certificate_words(certificate: dict[str, Any] | None) -> str:
         return f"EXPIRED at {certificate['expires']}"
     if "begins" in certificate:
         return f"NOT VALID before {certificate['begins']}"
-    return f"{'ends soon: ' if days < SOON else ''}valid for {days} days, until {certificate['expires']}"
+    return f"{'ends soon: ' if days < SOON else ''}valid for {counted(days, 'day')}, until {certificate['expires']}"

@@ -8,9 +8,12 @@ import click
 
 from waypost.cli.accepting import accept
 from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, run_with_storage
+from waypost.cli.groups import CommandGroup
 from waypost.cli.progress import progress
 from waypost.cli.recovering import recover
 from waypost.cli.terminal import echo, printable
+from waypost.cli.times import now
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from waypost.storage.sqlite.check import Checker, Problem
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def storage() -> None:
     """Look after the stored messages."""
 
@@ -42,12 +45,13 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
     if wanted:
         confirm("Mend the database? A copy of the data directory, made now, can undo it.", yes)
 
+    when = now()
     with progress("Reading messages", 0) as bar:
 
         async def work(_: Storage, bus: Bus) -> tuple[list[Problem], Checker]:
             if wanted:
-                repair(settings.data)
-            checker = Checker(settings.data)
+                repair(settings.data, when)
+            checker = Checker(settings.data, repaired=wanted)
             try:
                 return list(checker.problems(bar.reach)), checker
             finally:
@@ -61,13 +65,22 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
     if as_json:
         print_json(_json_of(checker, problems))
     else:
-        for problem in problems:
-            kind = "note" if problem.harmless else "problem"
-            echo(f"{kind}: {printable(problem.what)}\n  {printable(problem.advice)}")
-        words = "problem" if len(wrong) == 1 else "problems"
-        echo(f"{checker.messages} messages, {checker.octets} octets read: {len(wrong) or 'no'} {words}.")
+        _print(problems)
+        found = counted(len(wrong), "problem") if wrong else "no problems"
+        echo(f"{counted(checker.messages, 'message')}, {counted(checker.octets, 'octet')} read: {found}.")
     if wrong:
         raise SystemExit(1)
+
+
+def _print(problems: list[Problem]) -> None:
+    """Print problems, those with the same advice together, and that once."""
+    by_advice: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_advice.setdefault(problem.advice, []).append(problem)
+    for advice, alike in by_advice.items():
+        for problem in alike:
+            echo(f"{'note' if problem.harmless else 'problem'}: {printable(problem.what)}")
+        echo(f"  {printable(advice)}")
 
 
 storage.add_command(accept)

@@ -10,6 +10,7 @@ import click
 from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
 from waypost.cli.terminal import echo, echo_wrapped
 from waypost.cli.times import iso_time, local_time, now, span_text
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -139,7 +140,7 @@ def _waiting(entry: QueueEntry, when: int) -> str:
     else:
         due = "now" if entry.next_attempt <= when else f"in {span_text(entry.next_attempt - when)}"
         then = f"next attempt {due}, at {local_time(entry.next_attempt)}"
-    tried = f"; {entry.attempts} attempts" if entry.attempts != 1 else "; 1 attempt"
+    tried = f"; {counted(entry.attempts, 'attempt')}"
     error = f", the last one: {entry.last_error}" if entry.last_error else ""
     return f"for {entry.destination} (entry {entry.id}): {then}{tried}{error}"
 

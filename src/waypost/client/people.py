@@ -45,5 +45,9 @@ def _parse(text: str) -> list[Person]:
         if [address for _, address in pairs] != strict:
             pairs = [("", address) for address in strict]
         return [Person(" ".join(name.split()), Address.parse(address)) for name, address in pairs]
-    except (AddressListError, AddressError, UnicodeEncodeError) as error:
+    except AddressListError as error:
+        if "@" not in text:
+            raise ClientError(f"{text!r} is no address: there is no @ with a domain; write bob@example.org") from None
+        raise ClientError(f"{text!r} is no address: {error}") from None
+    except (AddressError, UnicodeEncodeError) as error:
         raise ClientError(f"{text!r} is no address: {error}") from None

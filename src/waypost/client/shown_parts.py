@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from waypost.client.html_text import MOST_CHARACTERS, charset_of_html, text_of_html
+from waypost.counting import counted
 from waypost.message.charset import decode_charset, decode_undeclared
 from waypost.message.decoded_words import decode_value
 from waypost.message.headers import HeaderBlock
@@ -161,7 +162,7 @@ class _Reader:
         name = _file_name(part)
         shown = decode_value(name.encode("utf-8", "replace")) if name else "without a name"
         size = len(decode_transfer(self._content[part.body : part.end], part.encoding))
-        self._shown.listed.append(f"{shown} ({part.content_type.value}, {size} octets)")
+        self._shown.listed.append(f"{shown} ({part.content_type.value}, {counted(size, 'octet')})")
 
     def _text(self, part: Part) -> str:
         known = self._texts.get((part.body, part.end))

@@ -137,17 +137,16 @@ class Host:
     async def start(self) -> None:
         """Start the service; return when it says that it is ready (sd_notify). Raises `LabError`."""
         loop = asyncio.get_running_loop()
-        path = self.directory / "notify.sock"
-        path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("ab") as log:
-            notify.bind(str(path))
+            notify.bind("")  # the kernel gives it a name: a path may have only 107 octets (unix(7))
             notify.setblocking(False)
+            name = "@" + notify.getsockname()[1:].decode()
             self._process = await asyncio.create_subprocess_exec(
                 *self._program("serve", "--config", str(self.config)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"NOTIFY_SOCKET": str(path)},
+                env=os.environ | {"NOTIFY_SOCKET": name},
                 start_new_session=True,  # a group of its own, so that all of it can be killed at once
             )
             ended = asyncio.create_task(self._process.wait())
@@ -157,7 +156,6 @@ class Host:
                 raise LabError(f"{self.hostname} did not become ready; see {self.log}") from None
             finally:
                 ended.cancel()
-                path.unlink(missing_ok=True)
 
     async def _until_ready(
         self, loop: asyncio.AbstractEventLoop, notify: socket.socket, ended: asyncio.Task[int]

@@ -16,6 +16,7 @@ from typing import Any
 from waypost import __version__, processors
 from waypost.config.errors import ConfigErrors
 from waypost.config.settings import SECOND, Settings
+from waypost.counting import counted
 from waypost.login.memory import LoginMemory
 from waypost.service.crew import Crew, CrewBroken
 from waypost.service.listeners import Bound, Listeners
@@ -264,7 +265,7 @@ class Supervisor:
     def _status(self) -> str:
         about = self._about()
         failed = "; the last reload FAILED" if self._state.failed_reload else ""
-        return f"{about['workers']} workers; {', '.join(about['listeners']) or 'no listeners'}{failed}"
+        return f"{counted(about['workers'], 'worker')}; {', '.join(about['listeners']) or 'no listeners'}{failed}"
 
     def _write_state(self) -> None:
         workers = {

@@ -9,6 +9,11 @@ import os
 from pathlib import Path
 
 
+def make_file(path: Path) -> None:
+    """Make an empty file that only its owner may read, unless there is one, whatever the umask. Raises `OSError`."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
 def still_named(path: Path, fd: int) -> bool:
     """True when this is the name of an open file, which nobody has removed. Raises `OSError`."""
     try:

@@ -2,6 +2,7 @@
 
 import click
 
+from waypost.cli.groups import CommandGroup
 from waypost.cli.queue.changing import delete, hold, release, retry
 from waypost.cli.queue.looking import list_entries, show, stats
 from waypost.cli.queue.returning import give_up
@@ -9,7 +10,7 @@ from waypost.cli.queue.returning import give_up
 __all__ = ["queue"]
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def queue() -> None:
     """See and change what waits to be delivered.
 

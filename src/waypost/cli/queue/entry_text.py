@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from waypost.cli.terminal import printable
 from waypost.cli.times import iso_time, local_time, span_text
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.message.envelope import Recipient
@@ -41,7 +42,7 @@ def row_of(entry: QueueEntry, now: Micros) -> tuple[object, ...]:
 def paragraph_of(entry: QueueEntry, now: Micros) -> list[str]:
     """Return what stands in a row, as lines for a narrow terminal."""
     number, trace, age, when, sender, destination, recipients, attempts, error = map(str, row_of(entry, now))
-    tried = "1 attempt" if attempts == "1" else f"{attempts} attempts"
+    tried = counted(int(attempts), "attempt")
     due = "next attempt now" if when == "now" else "held" if when == "held" else f"next attempt {when}"
     return [
         f"entry {number}  {trace}  {age} old, {due}, {tried}",

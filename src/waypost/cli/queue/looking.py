@@ -12,6 +12,7 @@ from waypost.cli.queue.choosing import ENTRY, Choice, choosing_options
 from waypost.cli.queue.entry_text import COLUMNS, json_of, json_of_stats, lines_of, paragraph_of, row_of
 from waypost.cli.terminal import echo, echo_wrapped, print_table, table_width, terminal_width
 from waypost.cli.times import now, span_text
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -141,6 +142,6 @@ def summary(stats: QueueStats, when: int) -> str:
         return "The queue is empty."
     oldest = f", the oldest {span_text(when - stats.oldest)} old" if stats.oldest is not None else ""
     return (
-        f"{stats.entries} {'entry' if stats.entries == 1 else 'entries'} for {stats.destinations} "
-        f"{'destination' if stats.destinations == 1 else 'destinations'}: {stats.due} due, {stats.held} held{oldest}."
+        f"{counted(stats.entries, 'entry', 'entries')} for {counted(stats.destinations, 'destination')}: "
+        f"{stats.due} due, {stats.held} held{oldest}."
     )

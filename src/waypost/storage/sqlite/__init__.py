@@ -154,7 +154,7 @@ async def open_storage(
             space = Space(data, reserve)
             number = Numbers(data / "locks").hold(worker)
             try:
-                writer = Writer(data, worker=worker, segment_size=segment_size, space=space, publish=publish)
+                writer = Writer(data, worker=worker, segment_size=segment_size, space=space, publish=publish, now=now)
             except BaseException:
                 os.close(number)
                 raise

@@ -5,6 +5,7 @@ What can't be read ends nothing: it is one more problem, and the rest is checked
 """
 
 import fcntl
+import logging
 import os
 import shlex
 import struct
@@ -13,18 +14,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from waypost.message.trace import TraceId, format_trace_id
+import apsw
+
+from waypost.counting import counted
+from waypost.message.trace import Micros, TraceId, format_trace_id
 from waypost.storage.errors import StorageError
+from waypost.storage.sqlite import life as lives
 from waypost.storage.sqlite.arriving import ARRIVING
-from waypost.storage.sqlite.connection import connect, connect_reading
+from waypost.storage.sqlite.connection import LOOK, connect, connect_reading
 from waypost.storage.sqlite.consistency import RULES, Rule, breaches, mend
 from waypost.storage.sqlite.lost import LOST, lost_segments
 from waypost.storage.sqlite.migrate import DATABASE
 from waypost.storage.sqlite.reader import SegmentReader
 from waypost.storage.sqlite.reading import Reading
-from waypost.storage.sqlite.rebuild import damaged_tables, rebuild
+from waypost.storage.sqlite.rebuild import damaged_tables, give_space_back, rebuild
+from waypost.storage.sqlite.remaking import REMADE, damaged, remake
 from waypost.storage.sqlite.segments import HEADER, MAGIC, abandoned, segment_number
 from waypost.storage.sqlite.values import VALUES, Value, unreadable
+
+log = logging.getLogger(__name__)
 
 _PAGE = 500
 _CHUNK = 1 << 20
@@ -34,6 +42,7 @@ RESTORE = (
     "stop the service; `waypost restore DIR` brings a backup back, `waypost storage recover DIR` whatever can be read"
 )
 DAMAGED = f"`{REPAIR}` mends it where only an index is damaged; if it does not, {RESTORE}"
+NOT_MENDED = f"`{REPAIR}` could not mend it: {RESTORE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +60,10 @@ Progress = Callable[[int, int], None]
 
 
 class Checker:
-    """Checks the storage in `data`."""
+    """Checks the storage in `data`; `repaired`: what can be mended was, just before."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, repaired: bool = False) -> None:
+        self._damaged_database = NOT_MENDED if repaired else DAMAGED
         self._folder = data / "segments"
         self._reading = Reading(connect_reading(data / DATABASE))
         self._reader = SegmentReader(self._folder, keep=16)
@@ -69,18 +79,27 @@ class Checker:
         """Yield everything that is wrong. Raises `StorageError` when the database can't be read at all."""
         tables = self._reading.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")
         for (table,) in tables:  # one by one, so that no single look keeps the log from starting anew for long
-            yield from _unless_unreadable(f"the database: {table}", self._table(table))
+            yield from self._unless_unreadable(f"the database: {table}", self._table(table))
         for rule in RULES:
-            yield from _unless_unreadable(f"the database: the rule about {rule.name}", self._rule(rule))
+            yield from self._unless_unreadable(f"the database: the rule about {rule.name}", self._rule(rule))
         for value in VALUES:
-            yield from _unless_unreadable(f"the database: {value.name}", self._values(value))
-        yield from _unless_unreadable("the segments", self._files())
-        yield from _unless_unreadable("the messages", self._all_octets(progress))
+            yield from self._unless_unreadable(f"the database: {value.name}", self._values(value))
+        yield from self._unless_unreadable("the segments", self._files())
+        yield from self._unless_unreadable("the messages", self._all_octets(progress))
+
+    def _unless_unreadable(self, what: str, problems: Iterator[Problem]) -> Iterator[Problem]:
+        """Yield problems; when what is checked can't be read, that is the last one."""
+        try:
+            yield from problems
+        except (StorageError, OSError, TypeError, ValueError, struct.error) as error:  # also a value of another kind
+            # Who reads this runs the command already that other places advise.
+            words = str(error).removesuffix(LOOK)
+            yield Problem(f"{what} can't be checked: {words}", self._damaged_database)
 
     def _table(self, table: str) -> Iterator[Problem]:
         for (words,) in self._reading.rows(f'PRAGMA integrity_check("{table}")'):
             if words != "ok":
-                yield Problem(f"the database: {table}: {words}", DAMAGED)
+                yield Problem(f"the database: {table}: {words}", self._damaged_database)
 
     def _rule(self, rule: Rule) -> Iterator[Problem]:
         for trace, words in breaches(self._reading, rule):
@@ -101,8 +120,10 @@ class Checker:
                     "the running service puts it under lost/ and keeps it; `waypost storage recover` reads it",
                 )
         if lost := lost_segments(self._folder.parent):
-            words = f"{LOST}/ holds {lost} segments, of another time or of before a restore"
-            yield Problem(words, "keep them until you know that you need none; then remove them by hand", None, True)
+            words = f"{LOST}/ holds {counted(lost, 'segment')}, of another time or of before a restore"
+            yield Problem(
+                words, "keep what is there until you know that you need none of it; then remove it by hand", None, True
+            )
         for path in self._folder.glob(f"{ARRIVING}*"):
             if abandoned(path):
                 words = f"{path.name}: half a message that a crash left"
@@ -118,7 +139,7 @@ class Checker:
         while True:
             rows = self._reading.rows("SELECT id FROM message WHERE id > ? ORDER BY id LIMIT ?", (last, _PAGE))
             for (trace,) in rows:
-                yield from _unless_unreadable(f"message {trace}", self._whole(TraceId(trace)))
+                yield from self._unless_unreadable(f"message {trace}", self._whole(TraceId(trace)))
                 self.messages += 1
                 progress(self.messages, max(total, self.messages))
             if len(rows) < _PAGE:
@@ -143,7 +164,7 @@ class Checker:
             while position < length:
                 data = self._reader.read(segment, offset + position, min(_CHUNK, length - position))
                 if not data:
-                    return self._damaged(trace, segment, f"ends {length - position} octets too early")
+                    return self._damaged(trace, segment, f"ends {counted(length - position, 'octet')} too early")
                 found = zlib.crc32(data, found)
                 position += len(data)
         except OSError as error:
@@ -177,15 +198,7 @@ class Checker:
         return Problem(f"message {name} in {path} {how}", "; ".join(advice), trace)
 
 
-def _unless_unreadable(what: str, problems: Iterator[Problem]) -> Iterator[Problem]:
-    """Yield problems; when what is checked can't be read, that is the last one."""
-    try:
-        yield from problems
-    except (StorageError, OSError, TypeError, ValueError, struct.error) as error:  # also a value of another kind
-        yield Problem(f"{what} can't be checked: {error}", DAMAGED)
-
-
-def repair(data: Path) -> None:
+def repair(data: Path, now: Micros) -> None:
     """Rebuild damaged indexes, and recount what can be counted anew, while the writers of all processes wait.
 
     What can't be mended is left as it is, and the next check tells of it. Raises `apsw.Error`, `OSError`.
@@ -194,11 +207,28 @@ def repair(data: Path) -> None:
     try:
         connection = connect(data / DATABASE)
         try:
-            damaged = damaged_tables(connection)  # nobody waits for that
+            tables = damaged_tables(connection)  # nobody waits for that
             fcntl.flock(lock, fcntl.LOCK_EX)
-            rebuild(connection, damaged)
+            for table in damaged(connection):
+                log.warning("table rebuilt", extra={"fields": remake(connection, data, table, now)})
+            rebuild(connection, [table for table in tables if table not in REMADE])
+            _name_again(connection, data)
+            give_space_back(connection)
             mend(connection)
         finally:
             connection.close()
     finally:
         os.close(lock)
+
+
+def _name_again(connection: apsw.Connection, data: Path) -> None:
+    """Let the database say again of which storage it is, where the page that said it is damaged: the file has it."""
+    try:
+        lives.read_row(connection)
+        return
+    except (apsw.CorruptError, StorageError):
+        file = lives.read_file(data)
+    if file is not None:
+        log.warning("table rebuilt", extra={"fields": remake(connection, data, "life", 0)})
+        with connection:
+            lives.write_row(connection, file)

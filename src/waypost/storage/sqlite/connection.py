@@ -13,6 +13,9 @@ BUSY_MILLISECONDS = 30_000
 REFUSALS = (apsw.CorruptError, apsw.NotADBError, apsw.ConstraintError, apsw.MismatchError)
 """What SQLite says again each time that the same rows are touched."""
 
+LOOK = ": run `waypost storage check`"
+"""How a message ends that tells of damage."""
+
 _UNREADABLE = frozenset(
     {
         apsw.SQLITE_IOERR_READ,
@@ -54,13 +57,13 @@ def translate(error: BaseException) -> BaseException:
     if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
         return StorageFull(f"the database's index of its log: {error}")  # no space to make it larger
     if isinstance(error, REFUSALS) or getattr(error, "extendedresult", 0) in _UNREADABLE:
-        return Damaged(f"the database: {type(error).__name__}: {error}: run `waypost storage check`")
+        return Damaged(f"the database: {type(error).__name__}: {error}{LOOK}")
     if isinstance(error, apsw.Error):
         return StorageError(f"the database: {type(error).__name__}: {error}")
     if isinstance(error, OSError):
         return storage_error(error, "the storage")
     if isinstance(error, UnicodeDecodeError):  # a text with a flipped bit
-        return Damaged("a text of the database can't be read: run `waypost storage check`")
+        return Damaged(f"a text of the database can't be read{LOOK}")
     if isinstance(error, MemoryError):
         return StorageError("there is not enough memory")
     return error

@@ -20,6 +20,8 @@ DELETE FROM journal WHERE id IN (
     SELECT id FROM journal WHERE id < :end AND time < :before
     AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = journal.message)
     ORDER BY id LIMIT :limit)"""
+_ROW_FROM = "SELECT id, time FROM journal WHERE id >= ? ORDER BY id LIMIT 1"
+_LARGEST = 1 << 62
 _DELETE_NAMES = """
 DELETE FROM message_name WHERE (message_id, message) IN (
     SELECT message_id, message FROM message_name AS old INDEXED BY message_name_of_message
@@ -74,13 +76,30 @@ class SqliteJournal:
 
         Where the clock stepped, rows are only roughly in order: some are then dropped somewhat later.
         """
-        low = int(self._reading.value("SELECT min(id) FROM journal") or 0)
-        high = int(self._reading.value("SELECT max(id) FROM journal") or 0) + 1
+        low = self._bound("min", 0)
+        high = self._bound("max", _LARGEST) + 1
         while low < high:
             middle = (low + high) // 2
-            found = self._reading.row("SELECT id, time FROM journal WHERE id >= ? ORDER BY id LIMIT 1", (middle,))
+            found = self._row_from(middle, high)
             if found is not None and found[1] < before:
                 low = found[0] + 1
             else:
                 high = middle
         return low
+
+    def _bound(self, which: str, unreadable: int) -> int:
+        """Return the smallest or the largest id, or another number where its page is damaged."""
+        try:
+            return int(self._reading.value(f"SELECT {which}(id) FROM journal") or 0)
+        except Damaged:
+            return unreadable
+
+    def _row_from(self, first: int, end: int) -> tuple[int, Micros] | None:
+        """Return id and time of the first row from an id on, or of one soon behind it where a page is damaged."""
+        step = 0
+        while first + step < end:
+            try:
+                return self._reading.row(_ROW_FROM, (first + step,))
+            except Damaged:
+                step = step * 2 or 1
+        return None

@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from waypost.counting import counted
 from waypost.storage.errors import StorageError
 from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.rows import text
@@ -69,7 +70,9 @@ def judge(row: Life | None, file: Life | None) -> Verdict | None:
         return Verdict(row, "the file that says how far the storage had come is gone, as after a restore by hand")
     if row.id == file.id:
         behind = file.mark - row.mark
-        return Verdict(row, f"the database is {behind} marks older than the data directory" if behind > 0 else None)
+        return Verdict(
+            row, f"the database is {counted(behind, 'mark')} older than the data directory" if behind > 0 else None
+        )
     if file.id in row.former:  # a crash between the two steps of a restore
         return Verdict(row)
     if row.id in file.former:

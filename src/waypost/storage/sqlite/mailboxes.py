@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 
+from waypost.counting import counted
 from waypost.message.trace import Micros, TraceId
 from waypost.protocol.canonical import PLAIN, UNMEASURED, ContentForm
 from waypost.storage.bus import Notice
@@ -214,7 +215,9 @@ class SqliteMailboxes:
             if start + AT_ONCE < len(uids):
                 await give_way(began)
         if damaged:
-            raise Damaged(f"{len(damaged)} messages of mailbox {mailbox} not removed: run `waypost storage check`")
+            raise Damaged(
+                f"{counted(len(damaged), 'message')} of mailbox {mailbox} not removed: run `waypost storage check`"
+            )
         return removed
 
     async def lock(self, mailbox: int) -> FileLock:

@@ -5,7 +5,6 @@
 """
 
 import importlib.resources
-import os
 import re
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import apsw
 
 from waypost.storage.errors import StorageError
+from waypost.storage.files import make_file
 from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
 from waypost.storage.sqlite.shrinkable import allow_shrinking
@@ -57,8 +57,7 @@ def migrate(data: Path, steps: list[Step] | None = None) -> int:
     if not wanted:
         return 0
     path = data / DATABASE
-    # It holds octets of messages, and SQLite gives the files beside it the same mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    make_file(path)  # SQLite gives the files beside it the same mode
     connection = apsw.Connection(str(path))
     try:
         if not connection.execute("PRAGMA page_count").get:
@@ -91,10 +90,13 @@ def _try_on_copy(connection: apsw.Connection, data: Path, version: int, wanted: 
     """Keep a snapshot, and take all steps on a copy of it. Raises `StorageError`."""
     folder = data / "snapshots"
     folder.mkdir(exist_ok=True, mode=0o700)
+    for path in folder.glob("*.db"):  # earlier versions left them to the umask
+        path.chmod(0o600)
     snapshot, copy = folder / f"schema-{version:04}.db", folder / "trial.db"
     try:
         for path in (snapshot.with_suffix(".new"), copy):
             path.unlink(missing_ok=True)
+            make_file(path)
             connection.execute("VACUUM INTO ?", (str(path),)).fetchall()
         snapshot.with_suffix(".new").rename(snapshot)
         sync_folder(folder)

@@ -27,6 +27,7 @@ from waypost.storage.sqlite.listing import COLUMNS, COUNTS_FROM, ENTRIES, OUTAGE
 from waypost.storage.sqlite.locks import Numbers
 from waypost.storage.sqlite.outage import Outage, with_outage
 from waypost.storage.sqlite.reading import Reading
+from waypost.storage.sqlite.remaking import require_destinations
 from waypost.storage.sqlite.rounds import Rounds
 from waypost.storage.sqlite.rows import encode
 from waypost.storage.sqlite.settle import settlings
@@ -86,6 +87,7 @@ class SqliteQueue:
         self._changes = Changes(writer)
         self._rounds = Rounds(writer, reading)
         self._clock = ClockRepair(writer, reading)
+        self._unread = False  # the last look at destinations found none that can be read
         self._told: set[str] = set()  # statements that failed on a damaged page, which is logged once
 
     async def claim_destinations(
@@ -104,8 +106,17 @@ class SqliteQueue:
         """
         statements = ((_WANTED,) if wanted else ()) + (() if only_wanted else (_CLAIMABLE, _EXPIRED))
         # Most calls find nothing: ask without the writer's lock first.
-        if limit <= 0 or not self._claimable(self._reading, owner, now, 1, wanted, statements):
+        if limit <= 0:
             return []
+        self._unread = False
+        if not self._claimable(self._reading, owner, now, 1, wanted, statements):
+            if not self._unread:
+                return []
+            try:
+                await self._writer.call(require_destinations)  # the writer makes the table anew
+            except Damaged as error:
+                self._tell_once("claims", error)
+                return []
 
         def claim(connection: apsw.Connection) -> list[str]:
             names = readable(connection, self._claimable(Reading(connection), owner, now, limit, wanted, statements))
@@ -158,6 +169,7 @@ class SqliteQueue:
             try:
                 return reading.rows(statement.replace("FROM destination", "FROM destination NOT INDEXED"), values)
             except Damaged:
+                self._unread = True
                 return []
         self._told.discard(statement)
         return rows

@@ -41,13 +41,18 @@ def rebuild(connection: apsw.Connection, tables: Sequence[str]) -> list[str]:
                 mended.append(table)
                 log.warning("table rebuilt", extra={"fields": {"table": table}})
                 break
-    if mended:
-        try:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
-            connection.execute("VACUUM").fetchall()
-        except apsw.Error as error:  # no room, or another table is damaged: nothing but space is lost
-            log.warning("space of rebuilt indexes not given back", extra={"fields": {"error": str(error)}})
     return mended
+
+
+def give_space_back(connection: apsw.Connection) -> None:
+    """Copy the database into itself where pages of it belong to nothing any more, as a rebuilt table leaves them."""
+    try:
+        if connection.execute("PRAGMA integrity_check(1)").get == "ok":
+            return
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
+        connection.execute("VACUUM").fetchall()
+    except apsw.Error as error:  # no room, or another table is damaged: nothing but space is lost
+        log.warning("space of rebuilt tables not given back", extra={"fields": {"error": str(error)}})
 
 
 def _tried(connection: apsw.Connection, deed: Callable[[apsw.Connection, str], None], table: str) -> bool:

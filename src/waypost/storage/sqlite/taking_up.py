@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apsw
 
+from waypost.counting import counted
 from waypost.message.trace import Micros
 from waypost.storage.errors import StorageError, Unfit
 from waypost.storage.folders import sync_folder
@@ -55,7 +56,11 @@ def refuse_unfit(data: Path) -> None:
     segments = sum(1 for _ in _segments(data))
     before = lives.read_file(data)
     if segments or (before is not None and before.mark):
-        there = f"{segments} segments of messages are" if segments else "the rest of a storage is"
+        there = (
+            f"{counted(segments, 'segment')} of messages {'is' if segments == 1 else 'are'}"
+            if segments
+            else "the rest of a storage is"
+        )
         raise Unfit(
             f"{data / DATABASE} is missing, and {there} there: put the database back (with its -wal file, if there is "
             f"one); or {_RESTORE}; or `waypost storage recover DIR` brings out the messages; {ACCEPT}, and puts the "

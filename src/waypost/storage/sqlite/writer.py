@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 
 import apsw
 
+from waypost.message.trace import Micros
 from waypost.storage.bus import Notice
-from waypost.storage.errors import StorageError
+from waypost.storage.errors import Damaged, StorageError
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.bodies import body_of
 from waypost.storage.sqlite.checkpoint import Checkpointer
@@ -30,6 +31,7 @@ from waypost.storage.sqlite.migrate import DATABASE
 from waypost.storage.sqlite.numbering import Numbering
 from waypost.storage.sqlite.octets import Octets
 from waypost.storage.sqlite.operation import Operation
+from waypost.storage.sqlite.remaking import LARGE, SMALL, damaged, remake
 from waypost.storage.sqlite.segments import Location
 from waypost.storage.sqlite.space import Space
 
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FLUSHES = 4  # large messages that are flushed at a time
+_LOOK_EVERY = 10_000_000  # microseconds, while damage is met
+_LOOK_AT_LARGE_EVERY = 600_000_000  # ... at tables that take a while to look at
 
 
 class Writer:
@@ -50,9 +54,13 @@ class Writer:
         segment_size: int,
         space: Space,
         publish: Callable[[Notice], None],
+        now: Callable[[], Micros],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._publish = publish
+        self._now = now
+        self._data = data
+        self._looked_at: dict[str, Micros] = {}  # when tables were last looked at for damage
         self._groups: queue.SimpleQueue[list[Waiting]] = queue.SimpleQueue()  # an empty one is the last
         self.gathering = Gathering(self._loop, self._groups.put)
         self._connection = connect(data / DATABASE)
@@ -222,12 +230,39 @@ class Writer:
             self._transaction(group, locations)
         except Exception as error:  # noqa: BLE001  as above
             self._leave_in_doubt(group, error)
-            if len(group) == 1:
+            if len(group) > 1:
+                middle = len(group) // 2
+                self._commit_rows(group[:middle], locations)
+                self._commit_rows(group[middle:], locations)
+            elif self._mended(error):
+                self._commit_rows(group, locations)
+            else:
                 group[0].error = translate(error)
-                return
-            middle = len(group) // 2
-            self._commit_rows(group[:middle], locations)
-            self._commit_rows(group[middle:], locations)
+
+    def _mended(self, error: Exception) -> bool:
+        """After damage was met: make those damaged tables anew for which all mail would wait; False for others."""
+        if not isinstance(translate(error), Damaged):
+            return False
+        now = self._now()
+        wanted = [
+            table
+            for tables, every in ((SMALL, _LOOK_EVERY), (LARGE, _LOOK_AT_LARGE_EVERY))
+            for table in tables
+            if table not in self._looked_at or abs(now - self._looked_at[table]) >= every
+        ]
+        self._looked_at.update(dict.fromkeys(wanted, now))
+        done = []
+        try:
+            if suspected := damaged(self._connection, wanted):  # nobody else waits for that
+                with self._turn():
+                    for table in damaged(self._connection, suspected):
+                        done.append(remake(self._connection, self._data, table, now))
+        except (apsw.Error, OSError) as failed:
+            log.error("a damaged table was not made anew", extra={"fields": {"error": str(failed)}})
+            return False
+        for fields in done:
+            log.error("a damaged table was made anew: run `waypost storage check --repair`", extra={"fields": fields})
+        return bool(done)
 
     def _transaction(self, group: list[Waiting], locations: Mapping[int, Location]) -> None:  # hot: bench/accept
         batch = Batch(self._connection, locations)

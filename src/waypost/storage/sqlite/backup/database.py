@@ -7,6 +7,7 @@ from urllib.parse import quote
 import apsw
 
 from waypost.storage.errors import StorageError
+from waypost.storage.files import make_file
 from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
 from waypost.storage.sqlite.life import Life, read_row
 
@@ -20,6 +21,7 @@ def snapshot(database: Path, to: Path) -> None:
     try:
         connection = open_of_data(database)
         try:
+            make_file(to)
             connection.execute("VACUUM INTO ?", (str(to),)).fetchall()
         finally:
             connection.close()
@@ -27,7 +29,6 @@ def snapshot(database: Path, to: Path) -> None:
         raise StorageError(f"{to}: no space left for the database") from error
     except apsw.Error as error:
         raise StorageError(f"{database} can't be copied ({error}): run `waypost storage check`") from error
-    to.chmod(0o600)
     sync_file(to)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import apsw
 
+from waypost.counting import counted
 from waypost.message.trace import TraceId
 from waypost.storage.sqlite.reader import SegmentReader
 from waypost.storage.sqlite.segments import Location, record_header, segment_path
@@ -123,7 +124,7 @@ def _damage(reader: SegmentReader, location: Location) -> str | None:
             wanted = min(_CHUNK, location.length - position)
             data = reader.read(location.segment, location.offset + position, wanted)
             if not data:
-                return f"ends {location.length - position} octets too early"
+                return f"ends {counted(location.length - position, 'octet')} too early"
             found = zlib.crc32(data, found)
             position += len(data)
     except OSError as error:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import apsw
 
+from waypost.counting import counted
 from waypost.message.trace import Micros, format_trace_id
 from waypost.storage.errors import Conflict, StorageError
-from waypost.storage.files import try_lock
+from waypost.storage.files import make_file, try_lock
 from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite import life as lives
 from waypost.storage.sqlite.backup.database import count_of, life_of, require_whole, sync_file
@@ -193,8 +194,8 @@ def _words(source: Source, damaged: tuple[DamagedMessage, ...]) -> str:
     names = ", ".join(format_trace_id(message.trace) for message in damaged[:5])
     more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
     return (
-        f"{source.name}: {len(damaged)} messages are not whole ({names}{more}); nothing was changed. --despite-damage "
-        "restores everything else"
+        f"{source.name}: {counted(len(damaged), 'message is', 'messages are')} not whole ({names}{more}); nothing was "
+        "changed. --despite-damage restores everything else"
     )
 
 
@@ -207,8 +208,8 @@ def _copy_database(source: Source, work: Path) -> None:
     for suffix in ("", "-wal"):  # a copied data directory may have a log beside it
         path = database.with_name(database.name + suffix)
         if path.is_file():
+            make_file(work / (DATABASE + suffix))
             shutil.copyfile(path, work / (DATABASE + suffix), follow_symlinks=False)
-            (work / (DATABASE + suffix)).chmod(0o600)
     pending(work)  # a newer schema is refused before anything else is copied
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from waypost.counting import counted
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.backup.database import count_of, open_copy, require_whole
 from waypost.storage.sqlite.backup.folder import Backup, BackupFolder
@@ -41,7 +42,9 @@ def _verify(backup: Backup, show: Show) -> Verified:
         require_whole(connection, backup.database)
         found = count_of(connection, "message")
         if found != backup.manifest.messages:
-            raise StorageError(f"{backup.database} has {found} messages, and should have {backup.manifest.messages}")
+            raise StorageError(
+                f"{backup.database} has {counted(found, 'message')}, and should have {backup.manifest.messages}"
+            )
         with show(f"Verifying {backup.name}") as progress:
             return Verified(backup, tuple(damaged_messages(connection, backup.segments, progress)))
     except StorageError as error:

@@ -13,6 +13,7 @@ import apsw
 
 from waypost.message.trace import Micros, TraceId, format_trace_id
 from waypost.storage.errors import StorageError
+from waypost.storage.files import make_file
 from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite.backup.database import open_of_data, sync_file
 from waypost.storage.sqlite.backup.octets import copy_segment, damaged_messages, needed_segments, write_copies
@@ -238,6 +239,6 @@ def _messages_of(path: Path) -> Iterable[tuple[TraceId, list[bytes]]]:
 def _write(folder: Path, trace: int, pieces: list[bytes]) -> None:
     make_folder(folder)
     path = folder / f"{format_trace_id(TraceId(trace))}.eml"
+    make_file(path)
     path.write_bytes(b"".join(pieces))
-    path.chmod(0o600)
     sync_file(path)
