@@ -5,6 +5,7 @@ The limit of this very process is lowered, and what is left under it is taken by
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -46,7 +47,12 @@ class Shortage:
 
 @pytest.fixture
 def shortage() -> Iterator[Shortage]:
-    """A limit so low that it can be reached; nothing is taken yet."""
+    """A limit so low that it can be reached; nothing is taken yet.
+
+    What tests before have left unclosed is collected now, and not later, when it would give descriptors back.
+    """
+    gc.collect()
+    gc.disable()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 120, before[1]))
@@ -56,6 +62,7 @@ def shortage() -> Iterator[Shortage]:
     finally:
         shortage.end()
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        gc.enable()
 
 
 def knock(port: int) -> socket.socket:
