@@ -19,8 +19,16 @@ from waypost.login.passwords import make_credentials
 from waypost.protocol.canonical import UNMEASURED
 from waypost.protocol.pop3 import replies
 from waypost.protocol.sasl import choose
-from waypost.protocol.session import Next, Peer, TlsInfo
-from waypost.storage import Account, MailboxDelivery, MailboxMessage, Storage, StorageError, StoredMessage
+from waypost.protocol.session import Ending, Next, Peer, TlsInfo
+from waypost.storage import (
+    Account,
+    AccountVersion,
+    MailboxDelivery,
+    MailboxMessage,
+    Storage,
+    StorageError,
+    StoredMessage,
+)
 
 BOB = "bob@builder.test"
 PASSWORD = "can we fix it?"
@@ -342,10 +350,10 @@ async def test_nothing_is_removed_without_quit(post: Post, way: str) -> None:
             client.session.receive_eof()
             assert await client.session.advance() is Next.CLOSE
         case "time-out":
-            client.session.shut_down(timed_out=True)
+            client.session.shut_down(Ending.TIMED_OUT)
             assert client.session.take_output() == b"", "RFC 1939 3"
         case "stop":
-            client.session.shut_down(timed_out=False)
+            client.session.shut_down(Ending.STOPPING)
             assert client.session.take_output() == replies.SHUTTING_DOWN.line
         case "rset":
             await client.send(b"RSET\r\nQUIT\r\n")
@@ -360,7 +368,7 @@ async def test_when_removing_fails_the_client_is_told_and_nothing_is_lost(
     await post.deliver(b"\r\none\r\n")
     client = await post.logged_in()
 
-    async def full(mailbox: int, uids: list[int]) -> int:
+    async def full(mailbox: int, uids: list[int], login: AccountVersion) -> int:
         raise StorageError("the disk is full")
 
     monkeypatch.setattr(post.storage.mailboxes, "expunge", full)
@@ -435,7 +443,7 @@ async def test_a_session_that_is_shut_down_waits_for_no_turn(post: Post, way: by
     client = await post.client()
     login = asyncio.create_task(client.send(way))
     await asleep.wait()
-    client.session.shut_down(timed_out=True)
+    client.session.shut_down(Ending.TIMED_OUT)
     assert b"-ERR" not in await asyncio.wait_for(login, 20), "in silence (RFC 1939 3)"
     assert client.next is Next.CLOSE
 
@@ -551,7 +559,7 @@ async def test_a_stop_in_the_middle_of_a_message_leaves_it_without_an_end(post: 
     work = asyncio.create_task(client.session.advance())
     await waiting.wait()
     assert client.session.busy
-    client.session.shut_down(timed_out=False)
+    client.session.shut_down(Ending.STOPPING)
     release.set()
     assert await work is Next.CLOSE
     octets = b"".join((*written, client.session.take_output()))
@@ -583,7 +591,7 @@ async def test_a_fault_of_ours_is_answered_and_ends_the_session(post: Post, monk
     await post.deliver(b"\r\none\r\n")
     client = await post.logged_in()
 
-    async def bug(mailbox: int, uid: int) -> StoredMessage:
+    async def bug(mailbox: int, uids: list[int], login: AccountVersion) -> StoredMessage:
         raise ZeroDivisionError
 
     monkeypatch.setattr(post.storage.mailboxes, "expunge", bug)

@@ -19,7 +19,7 @@ from waypost.message.trace import TraceId, TraceIdMaker, parse_trace_id
 from waypost.protocol.session import Next, Peer, TlsInfo
 from waypost.queue.reporter import Reporter
 from waypost.reception import ReceptionPolicy
-from waypost.service.assembly import trusted_policy
+from waypost.service.ways_in import trusted_policy
 from waypost.storage import Account, Alias, Credentials, Event, Filter, Notice, QueueEntry, Storage, StoredMessage
 from waypost.storage.sqlite import open_storage
 from waypost.submission import SubmissionPolicy
@@ -59,6 +59,9 @@ class DoorKeeper:
 
     def give_up(self) -> None:
         return
+
+    async def may_go_on(self, account: Account) -> bool:
+        return True
 
     async def step(self, data: bytes | None) -> Challenge | Welcome:
         if data is None:

@@ -4,6 +4,7 @@ import pytest
 from tests.intake.conversation import Conversation, House
 
 from waypost.intake.memory import ArrivingMemory
+from waypost.protocol.session import Ending
 
 BOB, ALICE = "bob@here.test", "alice@here.test"
 KIB = 1024
@@ -110,7 +111,7 @@ async def test_what_is_given_up_is_counted_no_more(house: House, memory: Arrivin
         for _ in range(60):
             await talk.send(b"x" * 1024 * KIB)
     else:
-        talk.session.shut_down(timed_out=True)
+        talk.session.shut_down(Ending.TIMED_OUT)
         talk.session.closed()
     assert memory.used == 0
 

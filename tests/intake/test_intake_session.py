@@ -14,7 +14,7 @@ from waypost.config.settings import ListenerProtocol
 from waypost.login.desk import LoginDesk
 from waypost.login.outcomes import LoginFault
 from waypost.login.passwords import make_credentials
-from waypost.protocol.session import Next
+from waypost.protocol.session import Ending, Next
 from waypost.reception import ReceptionPolicy
 from waypost.storage import StorageError, StorageFull
 
@@ -265,7 +265,7 @@ async def test_the_octets_of_a_message_are_given_back_on_every_path(house: House
             talk.session.receive_eof()
             assert await talk.session.advance() is Next.CLOSE
         case "stop":
-            talk.session.shut_down(timed_out=False)
+            talk.session.shut_down(Ending.STOPPING)
             assert talk.session.take_output().startswith(b"421 4.3.2")
             talk.session.closed()
         case "refused":
@@ -294,7 +294,7 @@ async def test_a_session_that_is_stopped_while_its_message_is_written_answers_fo
     sending = asyncio.ensure_future(talk.send(MESSAGE.encode() + b".\r\n"))
     await writing.wait()
     assert talk.session.busy
-    talk.session.shut_down(timed_out=False)
+    talk.session.shut_down(Ending.STOPPING)
     go_on.set()
     stored, farewell, _ = (await sending).split("\r\n")
     assert stored.startswith("250 2.0.0 Ok: queued as")
@@ -332,7 +332,7 @@ async def test_the_wait_before_the_greeting_ends_with_the_connection(house: Hous
     talk = Conversation(house.session(SMTP, greeting_delay=3600))
     opening = asyncio.ensure_future(talk.open())
     await asyncio.sleep(0)
-    talk.session.shut_down(timed_out=False)
+    talk.session.shut_down(Ending.STOPPING)
     assert (await opening).startswith("421") and talk.next is Next.CLOSE
 
 
@@ -341,7 +341,7 @@ async def test_the_time_to_be_silent_is_shorter_inside_a_message(house: House) -
     assert talk.session.timeout == 300.0 and not talk.session.busy
     await talk.say("MAIL FROM:<x@there.test>", "RCPT TO:<bob@here.test>", "DATA")
     assert talk.session.timeout == 180.0 and talk.session.busy
-    talk.session.shut_down(timed_out=True)
+    talk.session.shut_down(Ending.TIMED_OUT)
     assert talk.session.take_output().startswith(b"421 4.4.2")
 
 

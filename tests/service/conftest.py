@@ -6,7 +6,14 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-ON_BOTH_LOOPS = ("test_connection.py", "test_door.py", "test_bus.py", "test_floods.py")
+ON_BOTH_LOOPS = (
+    "test_connection.py",
+    "test_door.py",
+    "test_bus.py",
+    "test_floods.py",
+    "test_wake.py",
+    "test_ending.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

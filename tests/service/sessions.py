@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from waypost.protocol.session import Next, Peer, Session, TlsInfo
+from waypost.protocol.session import Ending, Next, Peer, Session, TlsInfo
 from waypost.service.certificates import self_signed
 from waypost.service.tls import ServerTls
 
@@ -28,11 +28,13 @@ def client_context() -> ssl.SSLContext:
 
 class Script(Session):
     """Answers lines: `say WORDS`, `starttls`, `quit`, `wait` (for `go`), `rest SECONDS`, `pour N` (octets, drained),
-    `busy`, `free`, `fail`. `seen` tells the whole story in order."""
+    `busy`, `free`, `fail`. `seen` tells the whole story in order. What is in `news` is said first, by `tell`."""
 
     def __init__(self, *, patience: float = 60.0, most: int = 1 << 20) -> None:
         self.drain: Callable[[], Awaitable[None]] | None = None
         self.pause: Callable[[float], Awaitable[None]] | None = None
+        self.wake: Callable[[], None] | None = None
+        self.news: list[str] = []
         self.patience = patience
         self.most = most
         self.seen: list[str] = []
@@ -78,7 +80,15 @@ class Script(Session):
         finally:
             self._inside = False
 
+    def tell(self, news: str) -> None:
+        """Something outside has changed for the session."""
+        self.news.append(news)
+        assert self.wake is not None
+        self.wake()
+
     async def _advance(self) -> Next:
+        while self.news and not self._over:
+            self.say(self.news.pop(0))
         while not self._over and b"\r\n" in self._input:
             line, _, self._input = self._input.partition(b"\r\n")
             words = line.decode("latin-1")
@@ -137,11 +147,12 @@ class Script(Session):
     def timeout(self) -> float:
         return self.patience
 
-    def shut_down(self, timed_out: bool) -> None:
+    def shut_down(self, why: Ending) -> None:
         if not self._over:
             self._over = True
-            self.say("timed out" if timed_out else "farewell")
-            self.seen.append("timed out" if timed_out else "farewell")
+            words = "timed out" if why is Ending.TIMED_OUT else "farewell"
+            self.say(words)
+            self.seen.append(words)
 
     def closed(self) -> None:
         assert not self.gone.is_set(), "closed twice"

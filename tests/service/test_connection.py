@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.service.sessions import Client, Script, in_thread, server_tls
 
-from waypost.protocol.session import Peer
+from waypost.protocol.session import Ending, Peer
 from waypost.service.connection import Connection
 from waypost.service.outbox import Outbox
 from waypost.service.timing import Timing, acknowledged_octets
@@ -642,7 +642,7 @@ async def test_a_stop_in_a_hurry_waits_for_nobody(stage: Open) -> None:
     await in_thread(client.line)
     await in_thread(client.line)
     server.connections[0].stop()
-    server.connections[0].hurry()
+    server.connections[0].end(Ending.STOPPING)
     assert await in_thread(client.rest) == b"farewell\r\n"
     client.close()
     await server.over()
@@ -657,7 +657,7 @@ async def test_a_session_that_is_made_to_wait_goes_on_afterwards(stage: Open) ->
     await server.over()
 
 
-@pytest.mark.parametrize("how", ["stop", "hurry", "reset"])
+@pytest.mark.parametrize("how", ["stop", "end", "reset"])
 async def test_nobody_is_made_to_wait_past_the_end(stage: Open, how: str) -> None:
     server = await stage()
     client = Client(server.port)
@@ -667,7 +667,8 @@ async def test_nobody_is_made_to_wait_past_the_end(stage: Open, how: str) -> Non
     if how == "reset":
         client.reset()
     else:
-        getattr(server.connections[0], how)()
+        connection = server.connections[0]
+        connection.stop() if how == "stop" else connection.end(Ending.STOPPING)
         assert b"rested\r\n" in await in_thread(client.rest)
         client.close()
     await server.over()

@@ -119,6 +119,7 @@ ALTER TABLE entry DROP COLUMN counts_from;
 ALTER TABLE expunged DROP COLUMN time;
 ALTER TABLE mailbox DROP COLUMN forgotten;
 DROP TABLE life;
+ALTER TABLE account DROP COLUMN version;
 DROP INDEX message_form;
 ALTER TABLE message DROP COLUMN growth;
 ALTER TABLE message DROP COLUMN eight_bit_header;

@@ -29,8 +29,8 @@ from waypost.protocol.pop3.events import (
 )
 from waypost.protocol.pop3.replies import Pop3Reply
 from waypost.protocol.pop3.server import Pop3Options, Pop3Server
-from waypost.protocol.session import EVENTS_A_TURN, JUNK_PAUSE, Next, Peer, Session, TlsInfo
-from waypost.storage import Account, Conflict, Mailboxes, StorageError
+from waypost.protocol.session import EVENTS_A_TURN, JUNK_PAUSE, Ending, Next, Peer, Session, TlsInfo
+from waypost.storage import Account, AccountChanged, Conflict, Mailboxes, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,14 @@ LOGIN_TIMEOUT = 60.0
 """Seconds that a client may be silent before it has logged in."""
 
 _ANSWERS_A_TURN = 64  # before others work
+
+
+_FAREWELLS: dict[Ending, tuple[Pop3Reply | None, str]] = {
+    Ending.TIMED_OUT: (None, "the client was silent for too long"),
+    Ending.STOPPING: (replies.SHUTTING_DOWN, "the service is stopping"),
+    Ending.ACCOUNT_CHANGED: (replies.ACCOUNT_CHANGED, "the account has changed"),
+    Ending.BY_OPERATOR: (replies.ENDED_BY_OPERATOR, "the operator has ended it"),
+}
 
 
 class Pop3Session(Session):
@@ -75,6 +83,7 @@ class Pop3Session(Session):
         self._attempt: LoginAttempt | None = None
         self._patience = desk.patience()
         self._mechanism = ""
+        self._account: Account | None = None
         self._mailbox: OpenMailbox | None = None
         self._held: list[bytes] = []  # output, where no connection drains it
 
@@ -151,13 +160,16 @@ class Pop3Session(Session):
         """Seconds until the client must have logged in."""
         return self._login_time if self._mailbox is None else math.inf
 
-    def shut_down(self, timed_out: bool) -> None:
+    @property
+    def account(self) -> Account | None:
+        """The account that has logged in."""
+        return self._account
+
+    def shut_down(self, why: Ending) -> None:
         """End the session without removing anything; after a time-out in silence, as RFC 1939 3 asks."""
         self._give_up_login()
-        if timed_out:
-            self._engine.shut_down(None, "the client was silent for too long")
-        else:
-            self._engine.shut_down(replies.SHUTTING_DOWN, "the service is stopping")
+        reply, reason = _FAREWELLS[why]
+        self._engine.shut_down(reply, reason)
 
     def lost(self) -> None:
         """The connection is gone: nobody waits for a login any more, and it keeps no place."""
@@ -230,15 +242,20 @@ class Pop3Session(Session):
     async def _enter(self, account: Account) -> None:
         """Open the mailbox of an account that is logged in."""
         fields: dict[str, object] = {"account": account.address, "peer": self._peer.address}
+        self._account = account  # from now on the session is found by it (`Session.account`)
         try:
             mailbox = await OpenMailbox.open(self._mailboxes, self._forms, account, self._now, utf8=self._engine.utf8)
         except Conflict:
             log.info("mailbox in use", extra={"fields": fields})
-            self._engine.answer(replies.IN_USE)
+            self._refuse_entry(replies.IN_USE)
             return
         except StorageError as error:
             log.warning("mailbox not opened", extra={"fields": fields | {"problem": str(error)}})
-            self._engine.answer(replies.INTERNAL)
+            self._refuse_entry(replies.INTERNAL)
+            return
+        if not await self._desk.may_go_on(account):
+            mailbox.release()
+            self._refuse_entry(replies.AUTH_FAILED)
             return
         self._mailbox = mailbox
         fields |= {
@@ -249,6 +266,10 @@ class Pop3Session(Session):
         }
         log.info("mailbox opened", extra={"fields": fields})
         self._engine.enter(mailbox.maildrop)
+
+    def _refuse_entry(self, reply: Pop3Reply) -> None:
+        self._account = None
+        self._engine.answer(reply)
 
     # The mailbox.
 
@@ -283,6 +304,8 @@ class Pop3Session(Session):
         mailbox = self._open_mailbox
         try:
             await mailbox.remove(leaving.deleted)
+        except AccountChanged:
+            reply = replies.ACCOUNT_CHANGED
         except StorageError as error:
             self._log_problem("messages not removed", error, messages=len(leaving.deleted))
             reply = replies.NOT_REMOVED

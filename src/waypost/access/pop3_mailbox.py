@@ -92,10 +92,13 @@ class OpenMailbox:
         self.octets += self.maildrop.size(index)
 
     async def remove(self, indexes: tuple[int, ...]) -> None:
-        """Remove messages, in steps. Raises `StorageError`: then some or all are still there (RFC 1939 6)."""
+        """Remove messages, in steps. Raises `StorageError`: then some or all are still there (RFC 1939 6).
+
+        `AccountChanged`: the account was closed or has a new password since the login, and removes nothing more.
+        """
         if indexes:
             uids = [self.maildrop.uid(index) for index in indexes]
-            self.removed = await self._mailboxes.expunge(self._account.inbox, uids)
+            self.removed = await self._mailboxes.expunge(self._account.inbox, uids, self._account.as_it_is)
 
     def release(self) -> None:
         """Give the mailbox back; may be called twice."""

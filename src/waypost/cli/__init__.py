@@ -20,6 +20,7 @@ COMMANDS = {
     "domain": "List the hosted domains.",
     "account": "Add, list, change and remove accounts.",
     "alias": "Add, list and remove aliases, groups and catch-alls.",
+    "session": "See who is connected, and end sessions.",
     "settings": "Print what a mail program has to be told.",
     "queue": "See and change what waits to be delivered.",
     "trace": "Tell the whole way of one message.",

@@ -12,9 +12,11 @@ from waypost.cli.addresses import address_key, must_be_hosted
 from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, run_with_storage, time_text
 from waypost.cli.groups import CommandGroup
 from waypost.cli.terminal import echo, print_table
+from waypost.cli.workers import ask, load_asking, report_ended
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
+    from waypost.service.control_socket import Answers
     from waypost.storage import Account, Alias, Bus, Credentials, Storage
 
 _SHORTEST_PASSWORD = 8
@@ -113,27 +115,43 @@ def list_accounts(settings: Settings, as_json: bool) -> None:
 @_password_stdin
 @config_option
 def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
-    """Change the password of an account."""
+    """Change the password of an account, and end its sessions.
+
+    Returns when every worker has confirmed that they are over, or names the one that has not.
+    """
     # Read now: after a look into the storage the process may be a user who can't read the program.
     import waypost.login.passwords
     import waypost.protocol.sasl.prep  # noqa: F401
 
+    load_asking()
     key = address_key(address)
     _must_exist(settings, key)
     credentials = _new_credentials(from_stdin)
 
-    async def work(storage: Storage, bus: Bus) -> None:
+    async def work(storage: Storage, bus: Bus) -> Answers:
         await storage.directory.set_credentials(key, credentials)
+        return await _end_sessions(settings, key)
 
-    run_with_storage(settings, work)
+    answers = run_with_storage(settings, work)
     echo(f"The password of {key} is changed.")
+    report_ended(answers, key)
+
+
+async def _end_sessions(settings: Settings, key: str) -> Answers:
+    """Have the workers end the sessions that logged in before the account's change, which is committed."""
+    from waypost.service.session_requests import AccountChanged
+
+    return await ask(settings, AccountChanged(key))
 
 
 @account.command()
 @click.argument("address")
 @config_option
 def disable(settings: Settings, address: str) -> None:
-    """Let nobody log in to an account, and refuse its mail; what it has stays."""
+    """Let nobody log in to an account, refuse its mail and end its sessions; what it has stays.
+
+    Returns when every worker has confirmed that they are over, or names the one that has not.
+    """
     _set_disabled(settings, address, True)
 
 
@@ -146,13 +164,16 @@ def enable(settings: Settings, address: str) -> None:
 
 
 def _set_disabled(settings: Settings, address: str, disabled: bool) -> None:
+    load_asking()
     key = address_key(address)
 
-    async def work(storage: Storage, bus: Bus) -> None:
+    async def work(storage: Storage, bus: Bus) -> Answers:
         await storage.directory.set_disabled(key, disabled)
+        return await _end_sessions(settings, key)
 
-    run_with_storage(settings, work)
+    answers = run_with_storage(settings, work)
     echo(f"{key} is {'disabled' if disabled else 'enabled'}.")
+    report_ended(answers, key)
 
 
 @account.command()
@@ -177,19 +198,24 @@ def quota(settings: Settings, address: str, size: int) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @config_option
 def remove(settings: Settings, address: str, yes: bool) -> None:
-    """Remove an account with its mailboxes and all mail in them."""
+    """Remove an account with its mailboxes and all mail in them, and end its sessions."""
+    load_asking()
     key = address_key(address)
     _must_exist(settings, key)
 
-    async def work(storage: Storage, bus: Bus) -> list[Alias]:
+    async def work(storage: Storage, bus: Bus) -> tuple[Answers, list[Alias]]:
+        await storage.directory.set_disabled(key, True)  # its sessions are over before its mail goes, step by step
+        answers = await _end_sessions(settings, key)
         await storage.directory.remove_account(key)
-        return [alias for alias in await storage.directory.aliases() if key in map(address_key, alias.targets)]
+        aliases = await storage.directory.aliases()
+        return answers, [alias for alias in aliases if key in map(address_key, alias.targets)]
 
     confirm(f"Remove {key} with all its mail? This can't be undone.", yes)
-    aliases = run_with_storage(settings, work)
+    answers, aliases = run_with_storage(settings, work)
     echo(f"Removed {key}.")
     if aliases:
         echo(f"note: still leading to it: {', '.join(alias.address for alias in aliases)}", err=True)
+    report_ended(answers, key)
 
 
 def _must_exist(settings: Settings, key: str) -> None:

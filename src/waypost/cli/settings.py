@@ -28,29 +28,21 @@ class Offer:
     tls: str
 
 
-_OFFERS = {
-    "submissions": ("sending", "SMTP", "TLS from the start (SSL/TLS)"),
-    "submission": ("sending", "SMTP", "STARTTLS"),
-    "pop3s": ("reading", "POP3", "TLS from the start (SSL/TLS)"),
-    "pop3": ("reading", "POP3", "STARTTLS"),
-}
-"""What people use of the protocols of listeners, the best first (RFC 8314 section 3)."""
-
-
 def offers_of(settings: Settings) -> Sequence[Offer]:
     """Return what the listeners of a configuration offer to mail programs, the best for each purpose first.
 
     A listener on a loopback address serves this machine alone, and is left out.
     """
-    found = {
-        (listener.protocol.value, listener.port)
-        for listener in settings.listeners
-        if listener.protocol.value in _OFFERS and not listener.address.is_loopback
-    }
+    from waypost.config.listener_protocols import Clients, ListenerProtocol
+
+    found = {(each.protocol, each.port) for each in settings.listeners if not each.address.is_loopback}
+    people = ((Clients.SENDERS, "sending"), (Clients.READERS, "reading"))
     return [
-        Offer(purpose, protocol, port, tls)
-        for name, (purpose, protocol, tls) in _OFFERS.items()
-        for port in sorted(port for offered, port in found if offered == name)
+        Offer(purpose, protocol.speaks, port, "TLS from the start (SSL/TLS)" if protocol.implicit_tls else "STARTTLS")
+        for clients, purpose in people
+        for protocol in sorted(ListenerProtocol, key=lambda each: not each.implicit_tls)  # RFC 8314 section 3
+        if protocol.clients is clients
+        for port in sorted(port for offered, port in found if offered is protocol)
     ]
 
 

@@ -6,14 +6,11 @@ from typing import Any
 from waypost.config.durations import format_duration
 from waypost.config.errors import Complaints, KeyPath
 from waypost.config.network import format_ip_and_port
-from waypost.config.settings import ListenerProtocol, Queue, Route, Settings, TlsPolicy
+from waypost.config.settings import Queue, Route, Settings, TlsPolicy
 from waypost.config.toml_text import value_text
 from waypost.config.trusted import check_trusted
 
 Places = Mapping[KeyPath, list[KeyPath]]
-
-_ENCRYPTED = (ListenerProtocol.SUBMISSIONS, ListenerProtocol.POP3S)
-_WITH_LOGIN = (ListenerProtocol.SUBMISSION, ListenerProtocol.POP3)
 
 
 def check(settings: Settings, raw: Mapping[str, Any], places: Places, complaints: Complaints) -> None:
@@ -44,10 +41,10 @@ def _listeners(settings: Settings, places: list[KeyPath], complaints: Complaints
         seen.setdefault(address, complaints.line(place))
         if has_tls:
             continue
-        if listener.protocol in _ENCRYPTED:
+        if listener.protocol.implicit_tls:
             what = "speaks TLS from the first byte, and there is no certificate; add a table [tls]"
             complaints.about_value((*place, "protocol"), listener.protocol, what)
-        elif listener.protocol in _WITH_LOGIN:
+        elif listener.protocol.login:
             what = "nobody can log in without TLS, and there is no certificate; add a table [tls]"
             complaints.about_value((*place, "protocol"), listener.protocol, what)
 

@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated
 
+from waypost.config.listener_protocols import ListenerProtocol as ListenerProtocol
+
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 IpAndPort = tuple[IpAddress, int]
@@ -49,18 +51,6 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 KIB = 1024
 MIB = 1024 * 1024
-
-
-class ListenerProtocol(StrEnum):
-    """What is spoken on a listener."""
-
-    SMTP = "smtp"
-    SUBMISSION = "submission"
-    SUBMISSIONS = "submissions"
-    TRUSTED_SUBMISSION = "trusted-submission"
-    LMTP = "lmtp"
-    POP3 = "pop3"
-    POP3S = "pop3s"
 
 
 class TlsPolicy(StrEnum):

@@ -1,5 +1,6 @@
 """The configuration that `waypost init` writes: the fewest keys, each with what it is for."""
 
+from waypost.config.listener_protocols import ListenerProtocol
 from waypost.config.toml_text import value_text
 
 _TEMPLATE = """\
@@ -45,12 +46,16 @@ second_certificate = "tls/rsa-cert.pem"  # for mail servers that know RSA only
 second_key = "tls/rsa-key.pem"
 """
 
-_PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "pop3": 110, "pop3s": 995}
+_WRITTEN = (
+    ListenerProtocol.SMTP,
+    ListenerProtocol.SUBMISSION,
+    ListenerProtocol.SUBMISSIONS,
+    ListenerProtocol.POP3,
+    ListenerProtocol.POP3S,
+)
 
 
 def configuration(*, hostname: str, domains: tuple[str, ...]) -> str:
     """Return the text of a `waypost.toml` for a host and the domains that it hosts."""
-    ipv6 = "".join(
-        f'# [[listener]]\n# protocol = "{protocol}"\n# address = "[::]:{port}"\n\n' for protocol, port in _PORTS.items()
-    )
+    ipv6 = "".join(f'# [[listener]]\n# protocol = "{each}"\n# address = "[::]:{each.port}"\n\n' for each in _WRITTEN)
     return _TEMPLATE.format(hostname=value_text(hostname), domains=value_text(list(domains)), ipv6=ipv6.rstrip() + "\n")

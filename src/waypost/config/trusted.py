@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from waypost.config.errors import Complaints, KeyPath
-from waypost.config.settings import IpNetwork, Listener, ListenerProtocol, Settings, TrustedNetwork
+from waypost.config.listener_protocols import Clients
+from waypost.config.settings import IpNetwork, Listener, Settings, TrustedNetwork
 
 _WIDEST = {4: 16, 6: 48}
 _RECEPTION_PORT = 25
@@ -28,7 +29,7 @@ def check_trusted(
     """
     trusting = False
     for listener, place in zip(settings.listeners, listeners, strict=True):
-        if listener.protocol is ListenerProtocol.TRUSTED_SUBMISSION:
+        if listener.protocol.clients is Clients.DEVICES:
             trusting = True
             for key, words in _about_listener(listener, any_table=any_table):
                 complaints.about_key((*place, key), words)

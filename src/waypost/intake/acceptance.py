@@ -26,7 +26,7 @@ from waypost.protocol.lines import is_clean
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.queue.reporter import Reporter
-from waypost.storage import Event, NewMessage, Spool, Station
+from waypost.storage import AccountChanged, Event, NewMessage, Spool, Station
 from waypost.storage.queue import reverse_path_text
 
 log = logging.getLogger(__name__)
@@ -113,6 +113,9 @@ class Acceptance:
             return self._refused(arrival, examined)
         try:
             await self._store(arrival, headers, examined, trace, now, lmtp=lmtp)
+        except AccountChanged:
+            await policy.withdraw(client, envelope, now)
+            return self._refused(arrival, replies.ACCOUNT_CHANGED)
         except BaseException:
             await policy.withdraw(client, envelope, now)
             raise
@@ -167,6 +170,7 @@ class Acceptance:
             deliveries=plan.deliveries,
             entries=plan.entries,
             events=tuple(_events(arrival, examined, plan, trace, now)),
+            login=client.account.as_it_is if client.account else None,
         )
         if plan.succeeded or plan.expanded:
             await self._store_with_reports(message, plan)

@@ -29,6 +29,7 @@ class Login:
     async def step(self, client: Client, data: bytes | None) -> bytes | Reply:
         """Take the client's answer; a login that succeeds sets `client.account`."""
         assert self._attempt is not None
+        assert self._desk is not None
         try:
             said = await self._attempt.step(data)
         except LoginRefused as refused:
@@ -37,7 +38,10 @@ class Login:
         if isinstance(said, Challenge):
             return said.data
         self.cancel()
-        client.account = said.account
+        client.account = said.account  # from now on the session is found by it (`Session.account`)
+        if not await self._desk.may_go_on(said.account):
+            client.account = None
+            return replies.AUTH_FAILED
         return replies.AUTHENTICATED
 
     def cancel(self) -> None:

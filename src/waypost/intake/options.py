@@ -1,12 +1,10 @@
 """What each way in offers, from the settings (RFC 5321, RFC 2033, RFC 6409)."""
 
-from waypost.config.settings import ListenerProtocol, Settings
+from waypost.config.listener_protocols import Clients, Encryption, ListenerProtocol
+from waypost.config.settings import Settings
 from waypost.protocol.smtp.server import ServerOptions
 
 _BEFORE_TLS = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
-
-
-_STARTTLS = (ListenerProtocol.SMTP, ListenerProtocol.SUBMISSION, ListenerProtocol.TRUSTED_SUBMISSION)
 
 
 def server_options(
@@ -17,10 +15,10 @@ def server_options(
     `mechanisms` matter for submission only. Before TLS they are why AUTH is answered 538 instead of 502; over TLS
     the login desk names those that the connection allows.
     """
-    login = protocol in (ListenerProtocol.SUBMISSION, ListenerProtocol.SUBMISSIONS)
-    submission = login or protocol is ListenerProtocol.TRUSTED_SUBMISSION
-    lmtp = protocol is ListenerProtocol.LMTP
-    if not submission and not lmtp and protocol is not ListenerProtocol.SMTP:
+    login = protocol.clients is Clients.SENDERS
+    submission = login or protocol.clients is Clients.DEVICES
+    lmtp = protocol.clients is Clients.FRONT_END
+    if not submission and not lmtp and protocol.clients is not Clients.MAIL_SERVERS:
         raise ValueError(f"{protocol} takes no mail in")
     limits = settings.limits
     return ServerOptions(
@@ -28,7 +26,7 @@ def server_options(
         lmtp=lmtp,
         dsn=submission,  # a stranger's wish for success reports is not granted: docs/decisions/0017
         submission=submission,
-        starttls=settings.tls is not None and protocol in _STARTTLS,
+        starttls=settings.tls is not None and protocol.encryption is Encryption.ON_REQUEST,
         mechanisms=mechanisms if login else (),
         auth_required=login,
         max_message_size=limits.message_size,

@@ -23,7 +23,7 @@ from waypost.intake.policy import Policy
 from waypost.login.desk import LoginDesk
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
-from waypost.protocol.session import EVENTS_A_TURN, JUNK_PAUSE, Next, Peer, TlsInfo
+from waypost.protocol.session import EVENTS_A_TURN, JUNK_PAUSE, Ending, Next, Peer, TlsInfo
 from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.events import (
     AuthCancelled,
@@ -44,7 +44,7 @@ from waypost.protocol.smtp.events import (
     TransactionReset,
 )
 from waypost.protocol.smtp.server import ServerOptions, SmtpServer
-from waypost.storage import Spool, StorageError, StorageFull
+from waypost.storage import Account, Spool, StorageError, StorageFull
 from waypost.storage.queue import reverse_path_text
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class SmtpSession:
         "_too_early",
         "drain",
         "pause",
+        "wake",
     )
 
     def __init__(
@@ -103,6 +104,7 @@ class SmtpSession:
     ) -> None:
         self.drain: Callable[[], Awaitable[None]] | None = None
         self.pause: Callable[[float], Awaitable[None]] | None = None
+        self.wake: Callable[[], None] | None = None
         self._engine = SmtpServer(options, now=now)
         self._lmtp = options.lmtp
         self._policy = policy
@@ -237,13 +239,18 @@ class SmtpSession:
             return math.inf
         return max(self._limits.login_time, self._limits.command_timeout) / SECOND
 
-    def shut_down(self, timed_out: bool) -> None:
-        """Say 421: the client was silent, or the service stops.
+    @property
+    def account(self) -> Account | None:
+        """The account that has logged in, or in whose name a trusted device sends."""
+        return self._client.account
+
+    def shut_down(self, why: Ending) -> None:
+        """Say 421 and why.
 
         A message that is being stored is answered first. A 421 in the place of its 250 would make the client send it
         again.
         """
-        reply = replies.TIMED_OUT if timed_out else replies.SHUTTING_DOWN
+        reply = replies.FAREWELLS[why]
         if self._storing:
             self._farewell = reply
         else:

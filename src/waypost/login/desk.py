@@ -1,5 +1,6 @@
 """The login desk: every login of every protocol is decided here (RFC 4422; RFC 4954 and RFC 5034 use it)."""
 
+import logging
 import os
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +14,9 @@ from waypost.message.trace import Micros
 from waypost.protocol.sasl.scram import SCRAM, SCRAM_PLUS, bindings, make_nonce
 from waypost.protocol.sasl.server import LoginServer, PlainServer, ScramServer
 from waypost.protocol.session import TlsInfo
-from waypost.storage import Account, Directory, KnownNetworks
+from waypost.storage import Account, Directory, KnownNetworks, StorageError
+
+log = logging.getLogger(__name__)
 
 __all__ = ["LoginAttempt", "LoginDesk"]
 
@@ -46,6 +49,7 @@ class LoginDesk:
         self._pool = HashPool()
         memory = memory or LoginMemory.create(random)
         self._checker = Checker(directory, networks, now=now, memory=memory, pool=self._pool)
+        self._directory = directory
         self._secret = secret or random(32)
         self._channel_binding = channel_binding
         self._nonce = nonce
@@ -77,6 +81,19 @@ class LoginDesk:
             return PasswordAttempt(server, self._checker, self.patience(), peer=peer, mechanism=mechanism)
         scram = ScramServer(plus=mechanism == SCRAM_PLUS, bindings=self._bindings(tls), nonce=self._nonce())
         return ScramAttempt(scram, self._checker, self.patience(), peer=peer, mechanism=mechanism, secret=self._secret)
+
+    async def may_go_on(self, account: Account) -> bool:
+        """True unless an account was disabled or removed, or got another password, while a login to it was decided.
+
+        Asked once more, after the session is known by the account: whoever ends its sessions finds this one, or it is
+        refused here.
+        """
+        try:
+            return account.may_go_on(await self._directory.account(account.address))
+        except StorageError as error:
+            fields = {"account": account.address, "error": str(error)}
+            log.warning("login not confirmed", extra={"fields": fields})
+            return False
 
     def forget(self, address: str) -> None:
         """The account with this address key changed: drop what is remembered of its password."""

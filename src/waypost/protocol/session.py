@@ -46,6 +46,27 @@ class Next(Enum):
     CLOSE = auto()  # write the output, then close
 
 
+class Ending(Enum):
+    """Why a session is ended from our side."""
+
+    TIMED_OUT = auto()  # its peer was silent for too long
+    STOPPING = auto()  # the service stops
+    ACCOUNT_CHANGED = auto()  # its account was disabled or removed, or has another password now
+    BY_OPERATOR = auto()  # `waypost session end`
+
+
+class LoggedIn(Protocol):
+    """The account in whose name a session acts, as it was at the login. `version` grows when it is closed, and with
+    each new password."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+
+
 class Session(Protocol):
     """One client's session over one connection. Calls never overlap; `closed` comes last, exactly once."""
 
@@ -58,6 +79,10 @@ class Session(Protocol):
     pause: Callable[[float], Awaitable[None]] | None = None
     """Set by the connection before `start`: waits so many seconds before a client that wastes our time is answered. It
     returns early when the session is to end."""
+
+    wake: Callable[[], None] | None = None
+    """Set by the connection before `start`. A session calls it, at any time and in any state, when something outside
+    has changed for it (`storage.bus.Watchers`): `advance` comes soon, though the peer has said nothing."""
 
     async def start(self, peer: Peer) -> Next:
         """The connection is open (and TLS done, on an implicit TLS port): greet."""
@@ -103,8 +128,14 @@ class Session(Protocol):
         """Seconds after its start at which a session in the present state ends, however much its peer says."""
         return math.inf
 
-    def shut_down(self, timed_out: bool) -> None:
-        """End the session with the protocol's farewell (421, -ERR): time-out, or the service stops."""
+    @property
+    def account(self) -> LoggedIn | None:
+        """The account in whose name the session acts; None for nobody. From the moment at which this is set the session
+        hears of the account's end, so a login sets it first and then asks whether the account is still as it was."""
+        return None
+
+    def shut_down(self, why: Ending) -> None:
+        """End the session with the protocol's farewell (421, -ERR). Called in any state, also while `advance` waits."""
         ...
 
     def lost(self) -> None:

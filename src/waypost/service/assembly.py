@@ -10,42 +10,38 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-from waypost.access.pop3 import Pop3Session
 from waypost.access.pop3_form import SentForms
-from waypost.config.settings import SECOND, ListenerProtocol, Settings
+from waypost.config.listener_protocols import ListenerProtocol
+from waypost.config.settings import SECOND, Settings
 from waypost.delivery.book import address_book
 from waypost.delivery.local import LocalDelivery
 from waypost.delivery.plan import Planner
 from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook
 from waypost.dns import StubResolver, system_servers
-from waypost.intake import Acceptance, Policy, SmtpSession, server_options
+from waypost.intake import Acceptance
 from waypost.intake.memory import ArrivingMemory
 from waypost.login.desk import LoginDesk
 from waypost.login.memory import LoginMemory
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
-from waypost.protocol.session import Session
 from waypost.queue import Carrier, Dispatcher, Reporter, Schedule
-from waypost.reception import ReceptionPolicy
 from waypost.service.admission import Admission
 from waypost.service.bus import UnixBus
 from waypost.service.connections import Connections
+from waypost.service.control_socket import ControlSocket
 from waypost.service.door import House
 from waypost.service.outbox import Outbox
 from waypost.service.own_addresses import own_addresses
 from waypost.service.secrets import Secrets
+from waypost.service.session_control import SessionControl
 from waypost.service.timing import Timing
-from waypost.storage import Directory, Storage, StorageError
+from waypost.service.ways_in import Make, WaysIn
+from waypost.storage import Storage, StorageError, Watchers
 from waypost.storage.sqlite import SqliteStorage, open_storage
-from waypost.submission import NamedSenders, SubmissionPolicy, TrustedDevices, TrustedPolicy
 from waypost.transport.relay import Relay
 from waypost.transport.router import Router
 
 log = logging.getLogger(__name__)
-
-Make = Callable[[], Session]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +111,8 @@ async def assemble(
         timing = Timing(session=settings.limits.session_time / SECOND)
         house = House(Admission(settings.limits), Connections(), timing, Outbox(), secrets.tls())
         dispatcher = _way_out(shared, secrets)
-        sessions = _ways_in(shared, secrets)
+        sessions = _ways_in(shared, secrets).makers()
+        await _look_after_sessions(shared, house.connections)
         return Assembly(opened, dispatcher, sessions, house, closing.pop_all())
 
 
@@ -162,108 +159,50 @@ def _way_out(shared: _Shared, secrets: Secrets) -> Dispatcher:
     )
 
 
-def _ways_in(shared: _Shared, secrets: Secrets) -> dict[ListenerProtocol, Make]:
-    """What speaks on the listeners: reception, submission, and mailboxes."""
+def _ways_in(shared: _Shared, secrets: Secrets) -> WaysIn:
+    """What the sessions on the listeners share."""
+    settings, storage = shared.settings, shared.storage
     desk = LoginDesk(
-        shared.storage.directory,
-        shared.storage.networks,
+        storage.directory,
+        storage.networks,
         now=shared.now,
         memory=shared.memory,
         secret=secrets.login,
-        channel_binding=shared.settings.login.channel_binding,
+        channel_binding=settings.login.channel_binding,
     )
     shared.closing.callback(desk.close)
     shared.bus.subscribe("directory", lambda notice: desk.forget(notice.name))
-    return {**_mail_sessions(shared, desk), **_mailbox_sessions(shared, desk)}
-
-
-def _mail_sessions(shared: _Shared, desk: LoginDesk) -> dict[ListenerProtocol, Make]:
-    """The sessions that take mail, each by its policy; all share one acceptance and one memory for what arrives."""
-    settings, limits, directory = shared.settings, shared.settings.limits, shared.storage.directory
     acceptance = Acceptance(
-        spool=shared.storage.spool,
+        spool=storage.spool,
         planner=shared.planner,
         reporter=shared.reporter,
         ids=shared.ids,
         hostname=settings.hostname,
-        limits=limits,
+        limits=settings.limits,
         now=shared.now,
     )
-    arriving = ArrivingMemory(limits.memory_for_arrivals, limits.memory_per_message)
-
-    def speaks(protocol: ListenerProtocol, policy: Policy, desk: LoginDesk | None = None, **more: Any) -> Make:
-        return partial(
-            SmtpSession,
-            options=server_options(settings, protocol),
-            policy=policy,
-            acceptance=acceptance,
-            desk=desk,
-            spool=shared.storage.spool,
-            now=shared.now,
-            limits=limits,
-            memory=arriving,
-            **more,
-        )
-
-    protocols = ListenerProtocol
-    reception = ReceptionPolicy(book=shared.book, names=(settings.hostname.lower(), *settings.domains))
-    submission = SubmissionPolicy(
-        book=shared.book,
-        directory=directory,
-        settings=settings.submission,
-        hostname=settings.hostname,
-        domains=settings.domains,
+    return WaysIn(
+        settings,
+        shared.now,
+        storage,
+        shared.book,
+        acceptance,
+        ArrivingMemory(settings.limits.memory_for_arrivals, settings.limits.memory_per_message),
+        desk,
+        SentForms(storage.mailboxes),
+        Watchers(shared.bus, "mailbox"),
     )
-    trusted = trusted_policy(settings, shared.book, directory)
-    delay = settings.reception.greeting_delay / SECOND
-    return {
-        protocols.SMTP: speaks(protocols.SMTP, reception, greeting_delay=delay),
-        protocols.LMTP: speaks(protocols.LMTP, ReceptionPolicy(book=shared.book)),
-        protocols.SUBMISSION: speaks(protocols.SUBMISSION, submission, desk),
-        protocols.SUBMISSIONS: speaks(protocols.SUBMISSIONS, submission, desk),
-        protocols.TRUSTED_SUBMISSION: speaks(protocols.TRUSTED_SUBMISSION, trusted, refuses=trusted.refuse),
-    }
 
 
-def _mailbox_sessions(shared: _Shared, desk: LoginDesk) -> dict[ListenerProtocol, Make]:
-    """The sessions that give mail out."""
-    settings, storage = shared.settings, shared.storage
-    forms = SentForms(storage.mailboxes)
-
-    def reads(*, starttls: bool) -> Make:
-        return partial(
-            Pop3Session,
-            desk=desk,
-            mailboxes=storage.mailboxes,
-            now=shared.now,
-            hostname=settings.hostname,
-            starttls=starttls,
-            forms=forms,
-            max_junk=settings.limits.junk_commands,
-            login_time=settings.limits.login_time / SECOND,
-        )
-
-    return {
-        ListenerProtocol.POP3: reads(starttls=settings.tls is not None),
-        ListenerProtocol.POP3S: reads(starttls=False),
-    }
-
-
-def trusted_policy(settings: Settings, book: AddressBook, directory: Directory) -> TrustedPolicy:
-    """What devices without a login may send, for each table of networks."""
-    devices = []
-    for network in settings.trusted_networks:
-        senders = NamedSenders(network.senders)
-        policy = SubmissionPolicy(
-            book=book,
-            directory=directory,
-            settings=settings.submission,
-            hostname=settings.hostname,
-            domains=settings.domains,
-            senders=senders,
-        )
-        devices.append(TrustedDevices(network, senders, policy))
-    return TrustedPolicy(devices, directory)
+async def _look_after_sessions(shared: _Shared, connections: Connections) -> None:
+    """End the sessions of accounts that change, and answer commands that ask about sessions."""
+    bus = shared.bus
+    control = SessionControl(connections, shared.storage.directory, now=shared.now, worker=shared.number)
+    shared.closing.push_async_callback(control.close)
+    bus.subscribe("directory", control.notified)
+    socket = ControlSocket(bus.folder, bus.name, control.answer)
+    await socket.start()
+    shared.closing.push_async_callback(socket.close)
 
 
 def wall_clock() -> Micros:

@@ -51,7 +51,8 @@ class UnixBus(Bus):
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.name = name
         self._name = name + _SUFFIX
         self._handlers: dict[str, list[Callable[[Notice], None]]] = {}
         self._waiting: dict[Notice, None] = {}
@@ -69,9 +70,9 @@ class UnixBus(Bus):
 
     async def start(self) -> None:
         """Join the bus; makes the folder when there is none. Raises `OSError`."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._loop = asyncio.get_running_loop()
-        self._directory = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directory = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             with contextlib.suppress(FileNotFoundError):  # a process that had our name and died

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from waypost.protocol.session import Next, Peer, Session
+from waypost.protocol.session import Ending, Next, Peer, Session
+from waypost.service.closing import begin_to_close
 from waypost.service.eager import begin
 from waypost.service.flow import Flow
 from waypost.service.outbox import Outbox
@@ -35,6 +36,7 @@ class Connection(asyncio.Protocol):
     """Drives the session that `make` returns. `ended` is called once, when the session has been `closed`.
 
     `tls` is None where no STARTTLS is offered; on an implicit TLS port the transport is encrypted from the start.
+    `protocol`, `peer`, `encrypted` and `started` (in the loop's time) are for those who look at it, and theirs to read.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class Connection(asyncio.Protocol):
         timing: Timing,
         outbox: Outbox,
         ended: Callable[["Connection"], None],
+        protocol: str = "",
     ) -> None:
+        self.protocol = protocol
         self._make = make
-        self._peer = peer
+        self.peer = peer
         self._tls = tls
         self._timing = timing
         self._outbox = outbox
@@ -59,8 +63,8 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._flow = Flow(self._loop)
         self._held: list[bytes] = []
-        self._heard = self._started = self._loop.time()
-        self._encrypted = False
+        self._heard = self.started = self._loop.time()
+        self.encrypted = False
         self._fresh = False  # input came since the session last advanced
         self._eof = False
         self._paused = False
@@ -83,13 +87,14 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             self._ended(self)
             return
-        self._session.drain, self._session.pause = self._drain, self._flow.rest
+        session = self._session
+        session.drain, session.pause, session.wake = self._drain, self._flow.rest, self._wake_soon
         self._state = _State.OPEN
-        peer, handshake = self._peer, transport.get_extra_info("ssl_object")
+        peer, handshake = self.peer, transport.get_extra_info("ssl_object")
         if handshake is not None and self._tls is not None:
-            self._encrypted = True
+            self.encrypted = True
             peer = replace(peer, tls=self._tls.describe(handshake))
-        self._heard = self._started = self._loop.time()
+        self._heard = self.started = self._loop.time()
         self._arm(min(self._session.timeout, self._session.lasts, self._timing.session))
         self._run(self._session.start(peer))
 
@@ -109,7 +114,7 @@ class Connection(asyncio.Protocol):
         if self._state is _State.OPEN:
             self._session.receive_eof()
             self._wake()
-        return self._state is _State.OPEN and not self._encrypted
+        return self._state is _State.OPEN and not self.encrypted
 
     def pause_writing(self) -> None:
         """The peer reads too slowly: nothing more is said until it has caught up."""
@@ -144,16 +149,20 @@ class Connection(asyncio.Protocol):
         """True while a session is here, or its work goes on after the connection was lost."""
         return self._state in (_State.OPEN, _State.SHAKING, _State.CLOSING) or self._task is not None
 
+    @property
+    def session(self) -> Session | None:
+        """The session, while one is here."""
+        return self._session if self.working else None
+
     def stop(self) -> None:
         """Say farewell as soon as the session is not inside a transaction."""
         self._stopping = True
-        if self._state in (_State.OPEN, _State.SHAKING) and not self._session.busy:
-            self._farewell(timed_out=False)
+        self._stop_when_idle()
 
-    def hurry(self) -> None:
-        """Say farewell now."""
+    def end(self, why: Ending) -> None:
+        """Say farewell now, whatever the session does. A peer that does not even read is not waited for."""
         if self._state in (_State.OPEN, _State.SHAKING) and not self._ending:
-            self._farewell(timed_out=False)
+            self._farewell(why)
 
     def abort(self) -> None:
         """Drop the connection, with what it still had to say."""
@@ -167,6 +176,16 @@ class Connection(asyncio.Protocol):
         if self._task is None and self._state is _State.OPEN:
             self._fresh = False
             self._run(self._session.advance())
+
+    def _wake_soon(self) -> None:
+        """The session's hook: let it advance, in a turn of its own, so that calls never overlap."""
+        self._loop.call_soon(self._wake_up)
+
+    def _wake_up(self) -> None:
+        heard, idle = self._heard, self._task is None
+        self._wake()
+        if idle and self._task is None:
+            self._heard = heard  # the peer has said nothing, and is as silent as before
 
     def _run(self, call: Coroutine[Any, Any, Next]) -> None:
         self._task = begin(self._loop, self._work(call))
@@ -264,14 +283,7 @@ class Connection(asyncio.Protocol):
         if self._state is not _State.SHAKING:
             return
         try:
-            encrypted = await self._loop.start_tls(
-                plain,
-                self,
-                self._tls.context,
-                server_side=True,
-                ssl_handshake_timeout=self._timing.handshake,
-                ssl_shutdown_timeout=self._timing.closing,
-            )
+            encrypted = await self._tls.shake_hands(plain, self, self._timing)
         except OSError as error:
             fields = {**self._about, "reason": handshake_problem(error)}
             log.info("TLS handshake failed", extra={"fields": fields})
@@ -280,11 +292,13 @@ class Connection(asyncio.Protocol):
             return
         if self._state is _State.SHAKING and encrypted is not None:
             self._changed_over(encrypted)
+        else:  # we have dropped it meanwhile, and the loop does not tell us so
+            self.connection_lost(None)
 
     def _changed_over(self, encrypted: asyncio.Transport) -> None:
         assert self._tls is not None
         self._transport = encrypted
-        self._encrypted = True
+        self.encrypted = True
         self._paused = False
         self._state = _State.OPEN
         self._heard = self._loop.time()
@@ -294,7 +308,7 @@ class Connection(asyncio.Protocol):
             self._take(data)
         if self._eof:
             self._session.receive_eof()
-        self._fresh = bool(held) or self._eof
+        self._fresh = self._fresh or bool(held) or self._eof  # it may have been woken meanwhile
 
     # The clock.
 
@@ -319,10 +333,10 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             return
         silent_until = self._heard + self._session.timeout
-        lasts_until = self._started + min(self._timing.session, self._session.lasts)
+        lasts_until = self.started + min(self._timing.session, self._session.lasts)
         waiting = self._task is None or self._flow.waits_for_peer  # for the peer, and not for ourselves
         if now >= lasts_until or (waiting and now >= silent_until):
-            self._farewell(timed_out=True)
+            self._farewell(Ending.TIMED_OUT)
             return
         patience = silent_until - now if silent_until > now else self._session.timeout
         self._arm(max(0.001, min(patience, lasts_until - now)))
@@ -330,22 +344,22 @@ class Connection(asyncio.Protocol):
     # The end.
 
     def _stop_when_idle(self) -> None:
-        if self._stopping and not self._ending and self._state is _State.OPEN and not self._session.busy:
-            self._farewell(timed_out=False)
+        if self._stopping and not self._session.busy:
+            self.end(Ending.STOPPING)
 
-    def _farewell(self, *, timed_out: bool) -> None:
+    def _farewell(self, why: Ending) -> None:
         self._ending = True
         self._flow.wake()
         if self._state is _State.SHAKING:  # nothing can be said in the middle of a handshake
             self._transport.abort()
             return
         try:
-            self._session.shut_down(timed_out)
+            self._session.shut_down(why)
         except Exception as error:  # noqa: BLE001  `_fail` logs it
             self._fail(error)
             return
         self._flush()
-        if self._flow.waits_for_peer and timed_out:  # it does not even read
+        if self._flow.waits_for_peer and why is not Ending.STOPPING:  # it does not even read
             self._transport.abort()
         elif self._task is None:
             self._end()
@@ -360,29 +374,21 @@ class Connection(asyncio.Protocol):
             self._end()
 
     def _end(self) -> None:
-        """Close when everything is written. Plain connections are closed for writing first, and input is dropped
-        for a moment: a socket closed with unread input would take back our last words (RFC 1122 4.2.2.13)."""
+        """Close when everything is written."""
         if self._state is not _State.OPEN:
             return
         self._state = _State.CLOSING
         self._outbox.release(self._transport)
-        if not self._transport.is_closing():  # asyncio's TLS is of no use any more when it is closed twice
-            if self._encrypted or self._eof:
-                self._transport.close()
-            else:
-                try:
-                    self._transport.write_eof()
-                except OSError:  # reset by the peer, which the loop has not told us yet
-                    self._transport.abort()
-                self._listen(True)
+        if begin_to_close(self._transport, at_once=self.encrypted or self._eof):
+            self._listen(True)
         until = self._loop.time() + self._timing.closing
-        self._last_words = LastWords(self._transport, encrypted=self._encrypted, until=until)
+        self._last_words = LastWords(self._transport, encrypted=self.encrypted, until=until)
         self._arm(self._timing.linger)
 
     def _finish(self) -> None:
         """The session's end, once: the connection is gone and nothing of it runs."""
         session, ended = self._session, self._ended
-        session.drain = session.pause = None  # circles less for the collector
+        session.drain = session.pause = session.wake = None  # circles less for the collector
         try:
             session.closed()
         except Exception:  # whoever wrote it, the place must be given back
@@ -391,4 +397,4 @@ class Connection(asyncio.Protocol):
 
     @property
     def _about(self) -> dict[str, object]:
-        return {"peer": self._peer.address, "port": self._peer.local_port}
+        return {"peer": self.peer.address, "port": self.peer.local_port}

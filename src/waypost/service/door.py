@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from waypost.config.settings import Listener, ListenerProtocol
+from waypost.config.listener_protocols import ListenerProtocol
+from waypost.config.settings import Listener
 from waypost.protocol.network import client_address
-from waypost.protocol.pop3.replies import err
 from waypost.protocol.reply import Reply
 from waypost.protocol.session import Peer, Session
-from waypost.protocol.smtp.dialogue import reply_octets
 from waypost.service.admission import Admission, Place, Refused
 from waypost.service.connection import Connection
 from waypost.service.connections import Connections
@@ -33,9 +32,6 @@ _AT_ONCE = 64  # connections taken in one turn of the loop
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE = 1.0  # seconds without accepting when the machine has no room
 _QUIET = 1.0  # seconds between two lines about refusals
-IMPLICIT_TLS = frozenset({ListenerProtocol.SUBMISSIONS, ListenerProtocol.POP3S})
-_FROM_SERVERS = frozenset({ListenerProtocol.SMTP, ListenerProtocol.LMTP})
-_POP3 = frozenset({ListenerProtocol.POP3, ListenerProtocol.POP3S})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +46,10 @@ class House:
 
 
 def refusal(protocol: ListenerProtocol, reply: Reply) -> bytes:
-    """Return what a client hears instead of a greeting; nothing where TLS comes first.
-
-    POP3 has no codes but SYS/TEMP for what is ours and passes (RFC 3206 4).
-    """
-    if protocol in IMPLICIT_TLS:
+    """Return what a client hears instead of a greeting; nothing where TLS comes first."""
+    if protocol.implicit_tls:
         return b""
-    if protocol in _POP3:
-        return err(reply.text, "SYS/TEMP").line
-    return reply_octets(reply)
+    return f"{protocol.refusal.format(reply=reply, text=reply.text)}\r\n".encode("ascii", "backslashreplace")
 
 
 class Door:
@@ -140,16 +131,22 @@ class Door:
     async def _hand_over(self, sock: socket.socket, place: Place, peer: Peer) -> None:
         house = self._house
         tls = house.tls
-        if tls is not None and self._listener.protocol in _FROM_SERVERS:
+        if tls is not None and self._listener.protocol.from_servers:
             tls = tls.between_servers
         context: ssl.SSLContext | None = None
-        if self._listener.protocol in IMPLICIT_TLS:
+        if self._listener.protocol.implicit_tls:
             if tls is None:
                 raise ssl.SSLError("there is no certificate")
             context = tls.context
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection = Connection(
-            self._make, peer, tls=tls, timing=house.timing, outbox=house.outbox, ended=partial(self._ended, place)
+            self._make,
+            peer,
+            tls=tls,
+            timing=house.timing,
+            outbox=house.outbox,
+            ended=partial(self._ended, place),
+            protocol=self._listener.protocol.value,
         )
         await self._loop.connect_accepted_socket(
             lambda: connection,

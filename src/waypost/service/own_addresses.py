@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from waypost.config.settings import IpAddress, Listener, ListenerProtocol
+from waypost.config.listener_protocols import Clients
+from waypost.config.settings import IpAddress, Listener
 
 
 def own_addresses(listeners: Iterable[Listener], *, net: Path = Path("/proc/net")) -> frozenset[IpAddress]:
@@ -14,7 +15,7 @@ def own_addresses(listeners: Iterable[Listener], *, net: Path = Path("/proc/net"
     """
     found: set[IpAddress] = set()
     for listener in listeners:
-        if listener.protocol is not ListenerProtocol.SMTP:
+        if listener.protocol.clients is not Clients.MAIL_SERVERS:
             continue
         if listener.address.is_unspecified:
             found |= _machine_v6(net) if listener.address.version == 6 else _machine_v4(net)

@@ -6,6 +6,7 @@ server would send in plain text instead, so it gets what is better than that (RF
 The key comes as octets, since workers may not read its file; OpenSSL reads it from memory that has no name.
 """
 
+import asyncio
 import os
 import ssl
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from cryptography import x509
 from waypost.login.exporter import tls_exporter
 from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.session import TlsInfo
+from waypost.service.timing import Timing
 
 _NOT_ITS_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 
@@ -73,6 +75,22 @@ class ServerTls:
         except (ssl.SSLError, ValueError, OSError) as error:
             raise TlsProblem(_words(error)) from error
         return cls(users, end_point, cls(servers, None))
+
+    async def shake_hands(
+        self, plain: asyncio.Transport, protocol: asyncio.Protocol, timing: Timing
+    ) -> asyncio.Transport | None:
+        """Change a connection over to TLS; None when it was dropped meanwhile. Raises `OSError`."""
+        encrypted = await asyncio.get_running_loop().start_tls(
+            plain,
+            protocol,
+            self.context,
+            server_side=True,
+            ssl_handshake_timeout=timing.handshake,
+            ssl_shutdown_timeout=timing.closing,
+        )
+        if encrypted is None or encrypted.get_extra_info("ssl_object") is None:
+            return None
+        return encrypted
 
     def describe(self, connection: ssl.SSLObject) -> TlsInfo:
         """Return the facts of a finished handshake."""

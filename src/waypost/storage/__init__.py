@@ -5,9 +5,9 @@ Engines: `storage/sqlite` (embedded, the default). One test suite runs over each
 
 from dataclasses import dataclass
 
-from waypost.storage.bus import Bus, Notice
-from waypost.storage.directory import Account, Alias, Credentials, Directory, Spending
-from waypost.storage.errors import Conflict, Damaged, NotFound, StorageError, StorageFull, Unfit
+from waypost.storage.bus import Bus, Notice, Watchers
+from waypost.storage.directory import Account, AccountVersion, Alias, Credentials, Directory, Spending
+from waypost.storage.errors import AccountChanged, Conflict, Damaged, NotFound, StorageError, StorageFull, Unfit
 from waypost.storage.journal import Event, Journal, Station
 from waypost.storage.mailboxes import Mailbox, Mailboxes, MailboxLock, MailboxMessage
 from waypost.storage.networks import KnownNetworks
@@ -27,6 +27,8 @@ from waypost.storage.spool import Body, MailboxDelivery, NewEntry, NewMessage, S
 
 __all__ = [
     "Account",
+    "AccountChanged",
+    "AccountVersion",
     "Alias",
     "Body",
     "Bus",
@@ -64,6 +66,7 @@ __all__ = [
     "StorageFull",
     "StoredMessage",
     "Unfit",
+    "Watchers",
 ]
 
 

@@ -4,10 +4,13 @@ Storage publishes after each commit that somebody may wait for. A notice may be 
 receiver repairs that. On one machine it is Unix datagrams (`service/bus.py`).
 """
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+
+log = logging.getLogger(__name__)
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -28,3 +31,52 @@ class Bus(Protocol):
     def subscribe(self, topic: str, handler: Callable[[Notice], None]) -> None:
         """Call `handler` in the event loop for each notice of the topic."""
         ...
+
+
+class Watcher(Protocol):
+    """Something that waits for a notice: a session, say."""
+
+    def notified(self, notice: Notice) -> None:
+        """The notice came. Called in the event loop; it notes what it needs, and never blocks."""
+        ...
+
+
+class Watchers:
+    """Hands the notices of one topic to those who wait for its name, such as the idle sessions of a mailbox.
+
+    A watcher costs an entry in a dictionary, and no task: ten thousand of them may be idle.
+    """
+
+    __slots__ = ("_by_name",)
+
+    def __init__(self, bus: Bus, topic: str) -> None:
+        self._by_name: dict[str, list[Watcher]] = {}
+        bus.subscribe(topic, self._tell)
+
+    def add(self, name: str, watcher: Watcher) -> None:
+        """Tell `watcher` of each notice of this name, until `discard`."""
+        watchers = self._by_name.get(name)
+        if watchers is None:
+            self._by_name[name] = [watcher]
+        else:
+            watchers.append(watcher)
+
+    def discard(self, name: str, watcher: Watcher) -> None:
+        """Tell it no more; any number of calls."""
+        watchers = self._by_name.get(name)
+        if watchers is None or watcher not in watchers:
+            return
+        watchers.remove(watcher)
+        if not watchers:
+            del self._by_name[name]
+
+    def __len__(self) -> int:
+        """Return the number of names that somebody waits for."""
+        return len(self._by_name)
+
+    def _tell(self, notice: Notice) -> None:
+        for watcher in tuple(self._by_name.get(notice.name, ())):
+            try:
+                watcher.notified(notice)
+            except Exception:  # one watcher's fault must not silence the others
+                log.exception("notice failed", extra={"fields": {"topic": notice.topic, "name": notice.name}})

@@ -21,8 +21,19 @@ class Credentials(msgspec.Struct, frozen=True):
     scram_server_key: bytes
 
 
+class AccountVersion(msgspec.Struct, frozen=True):
+    """An account as it was at a login: what is committed in its name fails with `AccountChanged` from the moment at
+    which it is disabled or removed, or its password changes."""
+
+    id: int
+    version: int
+
+
 class Account(msgspec.Struct, frozen=True):
-    """A person or program that can log in and owns mailboxes. `quota` is octets; 0 means without limit."""
+    """A person or program that can log in and owns mailboxes. `quota` is octets; 0 means without limit.
+
+    `version` grows when it is disabled or enabled, and with each new password.
+    """
 
     id: int
     address: str
@@ -32,6 +43,16 @@ class Account(msgspec.Struct, frozen=True):
     created_at: Micros
     inbox: int  # mailbox id of INBOX
     usage: int  # octets in its mailboxes now
+    version: int = 1
+
+    @property
+    def as_it_is(self) -> AccountVersion:
+        """What a commit in its name is checked against."""
+        return AccountVersion(self.id, self.version)
+
+    def may_go_on(self, now: "Account | None") -> bool:
+        """True when a session that logged in to this account may go on, given how the account is now."""
+        return now is not None and now.as_it_is == self.as_it_is and not now.disabled
 
 
 class Alias(msgspec.Struct, frozen=True):

@@ -24,5 +24,9 @@ class Conflict(StorageError):
     """The row exists already, or is in use (an address that is taken, a mailbox that is locked)."""
 
 
+class AccountChanged(StorageError):
+    """The account in whose name something was asked was disabled or removed, or has another password now."""
+
+
 class NotFound(StorageError):
     """No such row: an account, an alias, a message that is gone."""

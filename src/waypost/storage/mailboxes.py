@@ -10,6 +10,7 @@ from typing import Protocol
 
 from waypost.message.trace import Micros, TraceId
 from waypost.protocol.canonical import PLAIN, ContentForm
+from waypost.storage.directory import AccountVersion
 from waypost.storage.spool import StoredMessage
 
 
@@ -79,8 +80,11 @@ class Mailboxes(Protocol):
         """Replace flags and keywords; MODSEQ grows."""
         ...
 
-    async def expunge(self, mailbox: int, uids: Sequence[int]) -> int:
-        """Remove messages; their bytes go when nothing else needs them. Returns how many there were."""
+    async def expunge(self, mailbox: int, uids: Sequence[int], login: AccountVersion | None = None) -> int:
+        """Remove messages; their bytes go when nothing else needs them. Returns how many there were.
+
+        Raises `AccountChanged` when the account of `login`, in whose name it is done, is not as it was.
+        """
         ...
 
     async def lock(self, mailbox: int) -> MailboxLock:

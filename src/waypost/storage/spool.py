@@ -10,6 +10,7 @@ import msgspec
 
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
+from waypost.storage.directory import AccountVersion
 from waypost.storage.journal import Event
 
 
@@ -56,8 +57,9 @@ class NewEntry(msgspec.Struct, frozen=True):
 class NewMessage(msgspec.Struct, frozen=True):
     """Everything that one acceptance writes. `head` goes in front of the body: Received, added fields.
 
-    `account` is the address of the logged-in submitter, or None. Deliveries and entries may both be
-    empty only when the message is discarded on purpose: then only the journal tells of it.
+    `account` is the address of the logged-in submitter, or None; `login` is that account as it was at the login: when
+    it has changed since, nothing is stored. Deliveries and entries may both be empty only when the message is discarded
+    on purpose: then only the journal tells of it.
     """
 
     trace: TraceId
@@ -70,6 +72,7 @@ class NewMessage(msgspec.Struct, frozen=True):
     deliveries: tuple[MailboxDelivery, ...] = ()
     entries: tuple[NewEntry, ...] = ()
     events: tuple[Event, ...] = ()
+    login: AccountVersion | None = None
 
 
 class StoredMessage(Protocol):
@@ -110,7 +113,8 @@ class Spool(Protocol):
         """Store bytes, envelope, entries, mailbox rows and events in one group commit, with the `reports` (success
         DSNs of RFC 3461) that its delivery causes.
 
-        Returns when all is durable. Raises `StorageFull` or `StorageError`: then nothing is stored.
+        Returns when all is durable. Raises `StorageFull` or `StorageError` (`AccountChanged`, when the account of
+        `message.login` is not as it was): then nothing is stored.
         """
         ...
 

@@ -15,7 +15,7 @@ from waypost.message.headers import HeaderBlock
 from waypost.message.trace import Micros, TraceId
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
-from waypost.storage import Account, Directory
+from waypost.storage import Directory
 from waypost.submission.completion import Malformed, complete, prepare, read_originators
 from waypost.submission.senders import SenderRule, Senders
 from waypost.submission.spending import Budget
@@ -67,19 +67,16 @@ class SubmissionPolicy:
     async def mail(self, client: Client, envelope: Envelope) -> Reply:
         """Take an account's own addresses. `<>` is taken, too: notifications that were read (RFC 8098) need it, and
         their From: is checked like any other."""
-        account = await self._account(client)
-        if account is None:
+        assert client.account is not None, "the engine asks for a login first"
+        account = await self._directory.account(client.account.address)
+        if account is None or account.disabled:
             return replies.ACCOUNT_CLOSED
+        if not client.account.may_go_on(account):
+            return replies.ACCOUNT_CHANGED
         path = envelope.reverse_path
         if path is not None and not await self._senders.may_send_as(account, path):
             return replies.not_your_address(account.address, str(path))
         return judge_terms(envelope)
-
-    async def _account(self, client: Client) -> Account | None:
-        """Return the client's account as it is now; None when it was closed since the login."""
-        assert client.account is not None, "the engine asks for a login first"
-        account = await self._directory.account(client.account.address)
-        return None if account is None or account.disabled else account
 
     async def recipient(self, client: Client, envelope: Envelope, recipient: Recipient) -> Reply | Admitted:
         """Take recipients anywhere; those here must exist, and those elsewhere be named in full (RFC 6409 4.2)."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from waypost.protocol.line_input import LineInput, has_bare_end
 from waypost.protocol.pop3 import replies
 from waypost.protocol.pop3.content import DotStuffer, TopCutter
 from waypost.protocol.pop3.events import Closed, JunkSaid, Pop3Event
@@ -38,11 +39,10 @@ class State(Enum):
     CLOSED = auto()
 
 
-class Dialogue:
+class Dialogue(LineInput):
     """The state of one session. Everything here is the engine's own; no owner touches it."""
 
     __slots__ = (
-        "buffer",
         "cutter",
         "errors",
         "events",
@@ -53,7 +53,6 @@ class Dialogue:
         "options",
         "output",
         "output_size",
-        "position",
         "question",
         "state",
         "stuffer",
@@ -63,11 +62,10 @@ class Dialogue:
     )
 
     def __init__(self, options: Pop3Options, *, tls: bool, mechanisms: tuple[str, ...]) -> None:
+        super().__init__()
         self.options = options
         self.tls = tls
         self.mechanisms = mechanisms
-        self.buffer = b""
-        self.position = 0  # what stands before it in the buffer is done with
         self.output: list[bytes] = []
         self.output_size = 0
         self.events: deque[Pop3Event] = deque()
@@ -84,48 +82,35 @@ class Dialogue:
 
     # Input.
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes from the peer."""
-        if self.state in (State.CLOSED, State.HANDSHAKE):
-            return
-        rest = self.buffer[self.position :]
-        self.buffer = rest + data if rest else data
-        self.position = 0
-
-    def drop_input(self) -> None:
-        """Forget what was received and not handled."""
-        self.buffer, self.position = b"", 0
-
     def line(self, limit: int) -> bytes | None:  # hot: bench/pop3
         """Return the next line without its CRLF; None when there is none (or the session was closed for it)."""
-        buffer, position = self.buffer, self.position
-        end = buffer.find(b"\r\n", position)
-        whole = end >= 0
-        line = buffer[position:end] if whole else buffer[position:]
-        if not whole and _has_lf_alone(line) and len(line) <= limit:
-            lines = line.count(b"\n")
-            if self.state is State.AUTH and lines == 1:  # base64, and the client waits: nothing can hide in it
-                self.drop_input()
-                return line[:-1]
-            if self.state is not State.AUTH:
-                self._refuse_lines(lines)
-                return None
-        # A CR at the end of an unfinished line may still get its LF.
-        if b"\n" in line or b"\0" in line or b"\r" in (line if whole else line[:-1]):
-            self.say(replies.BARE_LINE_END)
-            self.close("a bare CR, bare LF or NUL in a command")
-            return None
-        if len(line) > limit - 2 + (not whole):
-            # What follows a line without an end can't be told from commands.
-            self.say(replies.LINE_TOO_LONG)
-            self.close("a line that is too long")
-            return None
-        if not whole:
-            return None
-        self.position = end + 2
-        if self.position == len(buffer):
-            self.drop_input()
-        return line
+        line = self.take_line()
+        if line is None:
+            return self._unended(limit)
+        if has_bare_end(line):
+            self._end(replies.BARE_LINE_END, "a bare CR, bare LF or NUL in a command")
+        elif len(line) > limit - 2:
+            self._end(replies.LINE_TOO_LONG, "a line that is too long")
+        else:
+            return line
+        return None
+
+    def _unended(self, limit: int) -> bytes | None:
+        """Look at a line that does not end with CRLF, or not yet; return it where it may end with LF alone."""
+        lines = self.lines_with_lf() if self.unread <= limit else 0
+        if lines and self.state is not State.AUTH:
+            self._refuse_lines(lines)
+        elif lines == 1:  # base64, and the client waits: nothing can hide in it
+            return self.take_rest()[:-1]
+        elif has_bare_end(self.buffer[self.position :].removesuffix(b"\r")):  # a CR at its end may still get its LF
+            self._end(replies.BARE_LINE_END, "a bare CR, bare LF or NUL in a command")
+        elif self.unread >= limit:  # what follows it can't be told from commands
+            self._end(replies.LINE_TOO_LONG, "a line that is too long")
+        return None
+
+    def _end(self, reply: Pop3Reply, reason: str) -> None:
+        self.say(reply)
+        self.close(reason)
 
     def _refuse_lines(self, count: int) -> None:
         """Answer lines that all end with LF, and that nothing follows. None of them is run."""
@@ -182,8 +167,3 @@ class Dialogue:
             self.listing = None
             self.drop_input()
             self.events.append(Closed(reason))
-
-
-def _has_lf_alone(lines: bytes) -> bool:
-    """True for whole lines that all end with LF."""
-    return lines.endswith(b"\n") and b"\r" not in lines and b"\0" not in lines

@@ -70,6 +70,8 @@ IN_USE = err("Another session has this mailbox open", "IN-USE")
 INTERNAL = err("Something went wrong on our side; please try later", "SYS/TEMP")
 NOT_REMOVED = err("The messages could not be removed; they are all still here", "SYS/TEMP")
 SHUTTING_DOWN = err("The service is stopping; please connect again", "SYS/TEMP")
+ACCOUNT_CHANGED = err("The account was closed or has a new password since you logged in; log in again")
+ENDED_BY_OPERATOR = err("The operator of this server has ended the session", "SYS/TEMP")
 TLS_FAILED = err("TLS is not available for the moment", "SYS/TEMP")
 
 

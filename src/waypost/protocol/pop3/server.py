@@ -18,6 +18,7 @@ __all__ = ["Pop3Options", "Pop3Server"]
 _MAX_BUFFER = 64 * 1024
 _MAX_OUTPUT = 256 * 1024
 _SILENT = frozenset({State.SENDING, State.HANDSHAKE, State.CLOSED})
+_DEAF = frozenset({State.HANDSHAKE, State.CLOSED})
 
 
 class Pop3Server:
@@ -39,7 +40,8 @@ class Pop3Server:
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer. The owner asks `wants_input` first, which bounds the buffer."""
-        self._session.receive(data)
+        if self._session.state not in _DEAF:
+            self._session.receive(data)
 
     def receive_eof(self) -> None:
         """The peer closed its side: what it sent before is still handled."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from waypost.message.envelope import Envelope
 from waypost.message.trace import Micros
+from waypost.protocol.line_input import LineInput, has_bare_end
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.content import ChunkReader, DotReader
@@ -57,12 +58,11 @@ class State(IntEnum):
     CLOSED = auto()
 
 
-class Dialogue:
+class Dialogue(LineInput):
     """The state of one session. Everything here is the engine's own; no owner touches it."""
 
     __slots__ = (
         "auth_done",
-        "buffer",
         "chunks",
         "closed",
         "content",
@@ -77,7 +77,6 @@ class Dialogue:
         "options",
         "output",
         "overshoot",
-        "position",
         "question",
         "refusal",
         "state",
@@ -86,11 +85,10 @@ class Dialogue:
     )
 
     def __init__(self, options: ServerOptions, *, now: Callable[[], Micros], tls: bool) -> None:
+        super().__init__()
         self.options = options
         self.now = now
         self.tls = tls
-        self.buffer = b""
-        self.position = 0  # what stands before it in the buffer is done with
         self.output: list[bytes] = []
         self.events: deque[ServerEvent] = deque()
         self.question: Callable[[Reply], None] | None = None  # what the owner's answer is given to
@@ -111,28 +109,10 @@ class Dialogue:
 
     # Input.
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes from the peer."""
-        rest = self.buffer[self.position :]
-        self.buffer = rest + data if rest else data
-        self.position = 0
-
-    def drop_input(self) -> None:
-        """Forget what was received and not handled."""
-        self.buffer, self.position = b"", 0
-
     def line(self, limit: int) -> bytes | None:  # hot: bench/accept
         """Return the next line without its CRLF; None when there is none (or the session was closed for it)."""
-        while True:
-            buffer, position = self.buffer, self.position
-            end = buffer.find(b"\r\n", position)
-            if end < 0:
-                return self._unended(limit)
-            line = buffer[position:end]
-            self.position = end + 2
-            if self.position == len(buffer):
-                self.drop_input()
-            if b"\n" in line or b"\r" in line or b"\0" in line:
+        while (line := self.take_line()) is not None:
+            if has_bare_end(line):
                 self.say(replies.BARE_LINE_END)
                 self.close("a bare CR, bare LF or NUL in a command")
                 return None
@@ -145,32 +125,27 @@ class Dialogue:
                 return None
             if self.closed:
                 return None
+        return self._unended(limit)
 
     def _unended(self, limit: int) -> bytes | None:
         """Look at a line that does not end with CRLF, or not yet; return it where it may end with LF alone."""
-        if len(self.buffer) - self.position > limit:
+        if self.unread > limit:
             # What follows can't be told from commands: the session ends (RFC 5321 4.5.3.1.4).
             self.say(replies.LINE_TOO_LONG)
             self.close("a line without an end")
         elif self.buffer.find(b"\n", self.position) >= 0:
-            rest = self.buffer[self.position :]
-            if rest.endswith(b"\n") and b"\r" not in rest and b"\0" not in rest:
-                lines = rest.count(b"\n")
-                if self.state is State.AUTH and lines == 1:  # base64, and the client waits: nothing can hide in it
-                    self.drop_input()
-                    return rest[:-1]
-                if self.state is not State.AUTH:
-                    self._refuse_lines(lines)
-                    return None
+            lines = self.lines_with_lf()
+            if self.state is State.AUTH and lines == 1:  # base64, and the client waits: nothing can hide in it
+                return self.take_rest()[:-1]
+            if self.state is not State.AUTH and lines:
+                self._refuse_lines(lines)
+                return None
             self.say(replies.BARE_LINE_END)
             self.close("a bare LF in a command")
         return None
 
     def _refuse_lines(self, count: int) -> None:
-        """Answer lines that all end with LF, and that nothing follows: a person at netcat, or a health check.
-
-        None of them is run. Before anything that ends with CRLF a bare LF could hide a command, and ends the session.
-        """
+        """Answer lines that all end with LF. None of them is run."""
         self.drop_input()
         for _ in range(count):
             self.error(replies.BARE_LINE_END)

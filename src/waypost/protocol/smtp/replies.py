@@ -1,6 +1,7 @@
 """Every reply that a Waypost server gives (RFC 5321 4.2), with its enhanced code (RFC 3463, RFC 5248, RFC 7372)."""
 
 from waypost.protocol.reply import Reply, reply
+from waypost.protocol.session import Ending
 from waypost.protocol.spans import in_words
 
 OK = reply(250, "2.0.0", "Ok")
@@ -53,6 +54,7 @@ AUTH_MECHANISM = reply(504, "5.5.4", "Mechanism not offered")
 AUTH_DONE = reply(503, "5.5.1", "You are logged in already")
 AUTH_TEMPORARY = reply(454, "4.7.0", "Logging in is not possible for the moment")
 ACCOUNT_CLOSED = reply(525, "5.7.13", "This account is closed")
+ACCOUNT_CHANGED = reply(421, "4.7.0", "The account was closed or has a new password since you logged in; log in again")
 NOT_TRUSTED = reply(554, "5.7.1", "This port is for known devices; mail programs log in on port 465 or 587")
 RELAY_DENIED = reply(550, "5.7.1", "Relaying denied: this server hosts no such domain")
 NOT_QUALIFIED = reply(554, "5.1.2", "Write the domain in full, such as example.org")
@@ -69,9 +71,18 @@ MEMORY_FULL = reply(452, "4.3.1", "Too much arrives at once; please try later")
 INTERNAL = reply(451, "4.3.0", "Something went wrong on our side; please try later")
 SHUTTING_DOWN = reply(421, "4.3.2", "The service is stopping; please connect again")
 TIMED_OUT = reply(421, "4.4.2", "You were silent for too long")
+ENDED_BY_OPERATOR = reply(421, "4.3.2", "The operator of this server has ended the session")
 TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many connections from your network; please try later")
 SERVER_BUSY = reply(421, "4.3.2", "Too many connections; please try later")
 TLS_FAILED = reply(454, "4.7.0", "TLS is not available for the moment")
+
+FAREWELLS = {
+    Ending.TIMED_OUT: TIMED_OUT,
+    Ending.STOPPING: SHUTTING_DOWN,
+    Ending.ACCOUNT_CHANGED: ACCOUNT_CHANGED,
+    Ending.BY_OPERATOR: ENDED_BY_OPERATOR,
+}
+"""What a client hears when a session is ended from our side (RFC 5321 3.8)."""
 
 
 def queued(trace: str) -> Reply:

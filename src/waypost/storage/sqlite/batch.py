@@ -11,7 +11,8 @@ from typing import Any
 import apsw
 
 from waypost.message.trace import Micros, TraceId
-from waypost.storage.errors import Damaged, NotFound
+from waypost.storage.directory import AccountVersion
+from waypost.storage.errors import AccountChanged, Damaged, NotFound
 from waypost.storage.journal import Event
 from waypost.storage.queue import reverse_path_text
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
@@ -138,7 +139,12 @@ class Batch:
         growth.sealed = growth.sealed or sealed
 
     def message(self, message: NewMessage) -> None:
-        """Add a new message with all that belongs to it. Where it goes nowhere, only the journal tells of it."""
+        """Add a new message with all that belongs to it. Where it goes nowhere, only the journal tells of it.
+
+        Raises `AccountChanged`.
+        """
+        if message.login is not None:
+            must_be_as_it_was(self.connection, message.login)
         if message.entries or message.deliveries:
             self._message(message)
         self.events(list(message.events))
@@ -282,6 +288,12 @@ class Batch:
             self.connection.execute(_ADD_REFS, (_json([[k, v] for k, v in self._refs.items()]),))
         if self._segments:
             self._flush_segments()
+
+
+def must_be_as_it_was(connection: apsw.Connection, login: AccountVersion) -> None:
+    """Raise `AccountChanged` unless an account is as it was at a login; called in the transaction that acts for it."""
+    if connection.execute("SELECT version FROM account WHERE id = ?", (login.id,)).get != login.version:
+        raise AccountChanged("the account was disabled or removed, or its password changed, since the login")
 
 
 def _json(rows: Any) -> str:

@@ -16,14 +16,14 @@ from waypost.storage.sqlite.writer import Writer
 
 _ACCOUNT = """
 SELECT id, address, argon2, salt, iterations, stored_key, server_key, quota, disabled, created_at,
-       (SELECT mailbox.id FROM mailbox WHERE mailbox.id = inbox), usage
+       (SELECT mailbox.id FROM mailbox WHERE mailbox.id = inbox), usage, version
 FROM account """
 _FIND = """
 SELECT NULL, id, address, argon2, salt, iterations, stored_key, server_key, quota, disabled, created_at,
-       (SELECT mailbox.id FROM mailbox WHERE mailbox.id = inbox), usage
+       (SELECT mailbox.id FROM mailbox WHERE mailbox.id = inbox), usage, version
 FROM account WHERE address = ?1
 UNION ALL
-SELECT targets, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT targets, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM alias WHERE address = ?1"""
 _FORGET_EXPUNGED = """
 DELETE FROM expunged WHERE (mailbox, modseq, uid) IN
@@ -34,8 +34,10 @@ _DAY = 24 * _HOUR
 
 
 def _account(row: tuple[Any, ...]) -> Account:
-    number, address, *credentials, quota, disabled, created_at, inbox, usage = row
-    return Account(number, address, Credentials(*credentials), quota, bool(disabled), created_at, inbox or 0, usage)
+    number, address, *credentials, quota, disabled, created_at, inbox, usage, version = row
+    return Account(
+        number, address, Credentials(*credentials), quota, bool(disabled), created_at, inbox or 0, usage, version
+    )
 
 
 class SqliteDirectory:
@@ -98,13 +100,16 @@ class SqliteDirectory:
         """Change the password. Raises `NotFound`."""
         await self._change(
             address,
-            "UPDATE account SET argon2 = ?, salt = ?, iterations = ?, stored_key = ?, server_key = ?",
+            "UPDATE account SET argon2 = ?, salt = ?, iterations = ?, stored_key = ?, server_key = ?, "
+            "version = version + 1",
             _credentials(credentials),
         )
 
     async def set_disabled(self, address: str, disabled: bool) -> None:
         """Disable or enable an account. Raises `NotFound`."""
-        await self._change(address, "UPDATE account SET disabled = ?", (int(disabled),))
+        await self._change(
+            address, "UPDATE account SET version = version + (disabled <> ?), disabled = ?", (disabled, disabled)
+        )
 
     async def set_quota(self, address: str, quota: int) -> None:
         """Change the quota. Raises `NotFound`."""

@@ -12,10 +12,11 @@ from waypost.counting import counted
 from waypost.message.trace import Micros, TraceId
 from waypost.protocol.canonical import PLAIN, UNMEASURED, ContentForm
 from waypost.storage.bus import Notice
+from waypost.storage.directory import AccountVersion
 from waypost.storage.errors import Conflict, Damaged, NotFound
 from waypost.storage.mailboxes import Mailbox, MailboxMessage
 from waypost.storage.spool import StoredMessage
-from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.batch import Batch, must_be_as_it_was
 from waypost.storage.sqlite.halving import give_way, in_halves
 from waypost.storage.sqlite.locks import FileLock, lock_mailbox
 from waypost.storage.sqlite.reading import Reading
@@ -197,8 +198,15 @@ class SqliteMailboxes:
             step = uids[start : start + AT_ONCE]
             await self._writer.call(lambda connection, step=step: change(connection, step), lambda _: [notice])  # type: ignore[misc]
 
-    async def expunge(self, mailbox: int, uids: Sequence[int]) -> int:
-        """Remove messages, in steps; returns how many there were. Raises `Damaged` when some stay, of which one is."""
+    async def expunge(self, mailbox: int, uids: Sequence[int], login: AccountVersion | None = None) -> int:
+        """Remove messages, in steps; returns how many there were. Raises `Damaged` when some stay, of which one is, and
+        `AccountChanged`."""
+
+        def remove(connection: apsw.Connection, some: Sequence[int]) -> int:
+            if login is not None:
+                must_be_as_it_was(connection, login)
+            return remove_messages(connection, mailbox, some, self._now())
+
         removed = 0
         damaged: list[int] = []
         for start in range(0, len(uids), AT_ONCE):
@@ -206,7 +214,7 @@ class SqliteMailboxes:
             parts, refused = await in_halves(
                 self._writer,
                 uids[start : start + AT_ONCE],
-                lambda connection, some: remove_messages(connection, mailbox, some, self._now()),
+                remove,
                 lambda removed: [Notice("mailbox", str(mailbox))] if removed else [],
                 patient=len(uids) > AT_ONCE,
             )
