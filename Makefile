@@ -91,6 +91,7 @@ rfc:
 # The pages that are made from the code.
 docs: develop
 	$(BIN)/python tests/tools/standards.py > docs/standards.md
+	$(BIN)/python tests/tools/smtp_states.py > docs/smtp-states.md
 	$(BIN)/python -m waypost.config.reference > docs/configuration.md
 
 clean:

@@ -54,6 +54,8 @@ def test_a_process_that_dies_inside_holds_nobody_up(memory: LoginMemory) -> None
     subprocess.run([sys.executable, "-c", code, str(memory.fd)], pass_fds=[memory.fd], check=False)
     with memory.locked():
         memory.counters.put(in_bucket(0), b"x", lambda _: 0)
+        held = memory.counters.get(in_bucket(0))
+    assert held is not None and held.startswith(b"x")
 
 
 def test_only_one_process_is_inside(memory: LoginMemory) -> None:

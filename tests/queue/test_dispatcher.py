@@ -71,7 +71,7 @@ async def test_the_timer_fires_at_the_due_time_and_not_at_the_next_sweep(world: 
     await world.submit("bob@builder.test", next_attempt=START + 7 * SECOND)
     await world.clock.somebody_sleeps(7.0)
     world.clock.advance(7)
-    await carrier.attempts.get()
+    assert (await carrier.attempts.get()).started == START + 7 * SECOND
 
 
 async def test_a_lost_notice_is_repaired_by_the_sweep(world: World) -> None:
@@ -254,7 +254,7 @@ async def test_a_worker_that_starts_again_needs_not_wait_for_its_own_leases(worl
     await world.storage.queue.claim_destinations(3, now=START, lease=MINUTE, limit=10)
     carrier = ScriptedCarrier(world.clock)
     world.dispatcher(carrier, owner=3)
-    await carrier.attempts.get()
+    assert (await carrier.attempts.get()).started == START
 
 
 async def test_leases_are_renewed_while_a_carrier_works(world: World) -> None:
@@ -324,6 +324,7 @@ async def test_stop_before_run_is_nothing(world: World) -> None:
     _, task = world.running.pop()
     task.cancel()
     await dispatcher.stop(1)
+    assert world.queue.counts["release_all"] == 0
 
 
 async def test_a_failure_of_the_destination_counts_for_all_that_was_due_though_one_was_tried(world: World) -> None:

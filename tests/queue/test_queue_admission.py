@@ -180,6 +180,7 @@ async def test_a_destination_that_was_turned_away_goes_at_once_when_another_writ
     await world.submit(f"dora@{name}", account=BOB)
     while await carrier.hung.get() != name:
         pass
+    assert name not in away
 
 
 async def test_retries_of_others_are_found_behind_a_backlog(world: World, carrier: Hanging, start: Start) -> None:

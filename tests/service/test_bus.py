@@ -177,6 +177,7 @@ async def test_publishing_never_fails(join: Join, tmp_path: Path) -> None:
     bus.close()
     bus.publish(Notice("mailbox", "2"))
     bus.close()
+    assert ear.heard == [Notice("mailbox", "1")]
 
 
 async def test_a_subscriber_that_fails_does_not_silence_the_others(join: Join) -> None:
@@ -208,5 +209,5 @@ async def test_a_name_whose_process_died_is_taken_over(tmp_path: Path) -> None:
     await bus.start()
     ear = Ear(bus)
     bus.publish(Notice("mailbox", "1"))
-    await ear.until(1)
+    assert await ear.until(1) == [Notice("mailbox", "1")]
     bus.close()

@@ -97,7 +97,8 @@ def test_what_json_can_not_say_is_said_as_text() -> None:
     circle: list[Any] = []
     circle.append(circle)
     for fields in ({"a": object()}, {"b": circle}, {("c", 1): 2}, {"d": {("e",): 1}}):
-        json.loads(JsonFormatter().format(_record("x", fields=fields)))  # type: ignore[arg-type]
+        line = JsonFormatter().format(_record("x", fields=fields))  # type: ignore[arg-type]
+        assert json.loads(line)["event"] == "x"
 
 
 def test_a_stuck_reader_costs_lines_that_are_counted_never_time() -> None:
@@ -129,7 +130,7 @@ def test_a_closed_reader_is_survived() -> None:
     os.close(reading)
     handler = BackgroundHandler(writing)
     handler.setFormatter(JsonFormatter())
-    handler.handle(_record("event"))
+    assert handler.handle(_record("event"))
     handler.close()
     os.close(writing)
 

@@ -294,8 +294,8 @@ def test_a_reload_for_which_the_machine_has_no_thread_ends_nothing(service: Serv
     service.signal(signal.SIGHUP)
     service.events("reload failed", 1)
     resource.prlimit(pid, resource.RLIMIT_AS, limit)
-    with dial(service.port):
-        pass
+    with dial(service.port) as client:
+        assert client.noop()[0] == 250
     service.signal(signal.SIGHUP)
     wait_for(lambda: service.state["generation"] > 1, "a reload that works")
 
@@ -382,8 +382,8 @@ def test_workers_end_when_their_supervisor_is_killed_and_a_new_service_starts(se
     service.configure(listeners={f"127.0.0.1:{port}": "smtp"})
     service.start()
     wait_for(lambda: not any(alive(pid) for pid in workers.values()), "the orphans end")
-    with dial(port):
-        pass
+    with dial(port) as client:
+        assert client.noop()[0] == 250
 
 
 def test_a_second_service_on_the_same_data_is_refused(service: Service) -> None:
@@ -434,6 +434,7 @@ def test_a_manager_that_watches_hears_that_it_is_alive(service: Service) -> None
     service.start(WATCHDOG_USEC="200000")
     for _ in range(3):
         service.until("WATCHDOG=1")
+    assert sum("WATCHDOG=1" in said for said in service.said) >= 3
 
 
 def test_asked_twice_it_stops_at_once(service: Service) -> None:

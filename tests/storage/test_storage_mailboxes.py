@@ -152,7 +152,9 @@ class TestLocks:
     async def test_other_mailboxes_are_free(self, mailboxes: Mailboxes, letters: Letters, bob: Account) -> None:
         lock = await mailboxes.lock(bob.inbox)
         carol = await letters.account("carol@builder.test")
-        (await mailboxes.lock(carol.inbox)).release()
+        other = await mailboxes.lock(carol.inbox)
+        assert other is not lock
+        other.release()
         lock.release()
 
     async def test_no_files_are_left_behind(self, engine: Engine, mailboxes: Mailboxes, bob: Account) -> None:

@@ -90,6 +90,7 @@ async def test_an_idle_connection_quits_after_some_seconds() -> None:
     async with MailServer(*OFFERS) as server:
         await world.carry(world.entry(), way=server.way())
         await server.until(lambda: server.visits[0].quit and server.open == 0)
+        assert server.visits[0].messages == 1
         await world.close()
 
 

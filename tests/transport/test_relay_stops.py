@@ -116,3 +116,4 @@ async def test_close_does_not_wait_for_a_server_that_never_says_goodbye() -> Non
     async with MailServer(*OFFERS, QUIT=STALL) as server:
         await world.carry(world.entry(), way=server.way())
         await world.close()
+        assert world.relay.connections == 0 and server.visits[0].lines[-1] == "QUIT"

@@ -1,6 +1,6 @@
 """The command line: one file a command, each imported only when it is used, so that `waypost --help` is quick.
 
-A command is an object of the same name as its file: `cli/queue.py` has `queue`.
+A command is an object of the same name as its file or folder: `cli/trace.py` has `trace`, `cli/queue/` has `queue`.
 """
 
 import importlib

@@ -39,7 +39,6 @@ CAPABILITIES = ok("What is offered")
 
 # What the client said.
 UNKNOWN_COMMAND = err("Unknown command")
-NOT_NOW = err("Not in this state")
 LOG_IN_FIRST = err("Log in first")
 LOGGED_IN = err("You are logged in already")
 NO_ARGUMENT = err("This command takes no argument")

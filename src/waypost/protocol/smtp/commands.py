@@ -5,7 +5,7 @@ To add a command is to write its function and its line in `COMMANDS`; to add a p
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from waypost.message.envelope import BodyType
@@ -31,12 +31,15 @@ _HELLOS = (b"LHLO", b"EHLO", b"HELO")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: who runs it, in which states it is legal, where it is defined, whether it has an argument."""
+    """One command: what runs it, in which states it is legal and which one follows each when it succeeds, where it is
+    defined, and whether it has an argument. `refused` is where the owner's refusal leads; None: the state stays.
+    """
 
     run: Callable[[Dialogue, bytes], None]
-    states: frozenset[State]
+    follows: Mapping[State, State]
     section: str
     argument: bool = True
+    refused: State | None = None
 
 
 def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/accept
@@ -44,6 +47,7 @@ def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/accept
     verb, _, argument = line.partition(b" ")
     verb = verb.upper()
     command = COMMANDS.get(verb)
+    follows = None if command is None else command.follows.get(session.state)
     if command is None:
         if verb in _HTTP:  # a browser was lured here (ALPACA and its kin): nothing else will come
             session.say(replies.NOT_HERE)
@@ -52,12 +56,13 @@ def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/accept
             session.error(replies.UNKNOWN_COMMAND)
     elif (verb == b"LHLO") != session.options.lmtp and verb in _HELLOS:
         session.error(replies.UNKNOWN_COMMAND)  # RFC 2033 4.1
-    elif session.state not in command.states:
+    elif follows is None:
         if verb != b"BDAT" or _skip_chunk(session, argument):
             session.error(replies.SAY_HELLO if session.state is State.START else _out_of_order(session, verb))
     elif not command.argument and argument.strip():
         session.error(replies.NO_ARGUMENT)
     else:
+        session.follows = follows
         try:
             command.run(session, argument.strip())
         except Refused as refused:
@@ -107,7 +112,7 @@ def _hello(session: Dialogue, argument: bytes, *, extended: bool) -> None:
             return
         said_before = session.state is not State.START
         given_up = _give_up(session)
-        session.state = State.READY
+        session.state = session.follows
         session.extended = extended
         lines = _capabilities(session) if extended else ()
         session.say(Reply(250, None, (session.options.hostname, *lines)))
@@ -184,6 +189,7 @@ def _auth(session: Dialogue, argument: bytes) -> None:
         initial = b"" if words[1] == b"=" else decode_base64(words[1])
         if initial is None:
             raise Refused(replies.AUTH_BASE64)
+    session.state = session.follows
     session.ask(AuthStarted(mechanism, initial), lambda reply: auth_answered(session, reply))
 
 
@@ -212,7 +218,7 @@ def _mail(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
         if reply.positive:
             session.transactions += 1
             session.envelope = envelope
-            session.state = State.MAIL
+            session.state = session.follows
             session.say(reply)
         else:
             session.error(reply)
@@ -231,7 +237,7 @@ def _rcpt(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
     def answered(reply: Reply) -> None:
         if reply.positive:
             session.envelope = envelope.to((*envelope.recipients, recipient))
-            session.state = State.RCPT
+            session.state = session.follows
             session.say(reply)
         elif reply == replies.TOO_MANY_RECIPIENTS:
             _one_too_many(session)
@@ -266,7 +272,7 @@ def _data(session: Dialogue, argument: bytes) -> None:
             session.say(replies.GO_AHEAD)
             # Who submits is known, and no server whose idea of an end differs from ours stands before us.
             session.content = DotReader(mends=options.submission)
-            session.state = State.CONTENT
+            session.state = session.follows
         else:
             session.error(reply)
             session.end_transaction()
@@ -282,7 +288,7 @@ def _bdat(session: Dialogue, argument: bytes) -> None:
     assert session.envelope is not None
     if session.chunks is not None:
         session.chunks.left = size
-        session.state = State.CHUNK
+        session.state = session.follows
         return
     session.chunks = ChunkReader(binary=session.envelope.body is BodyType.BINARY)
     session.chunks.left = size
@@ -290,15 +296,14 @@ def _bdat(session: Dialogue, argument: bytes) -> None:
     def answered(reply: Reply) -> None:
         if not reply.positive:
             session.refusal = reply
-        session.state = State.CHUNK
+        session.state = session.follows
 
     session.ask(DataStarted(chunked=True), answered)
 
 
 def _rset(session: Dialogue, argument: bytes) -> None:
     given_up = _give_up(session)
-    if session.state is not State.START:
-        session.state = State.READY
+    session.state = session.follows
     session.say(replies.RESET)
     session.count_junk(1 + given_up)
 
@@ -343,24 +348,40 @@ def _quit(session: Dialogue, argument: bytes) -> None:
     session.close("quit")
 
 
-_READY = frozenset({State.READY})
-_MAIL = frozenset({State.MAIL, State.RCPT})
-_ANY = frozenset({State.START, State.READY, State.MAIL, State.RCPT, State.BDAT})
+_BEGUN = (State.READY, State.MAIL, State.RCPT, State.BDAT)
+_ANY = (State.START, *_BEGUN)
+
+
+def _to(state: State, *states: State) -> dict[State, State]:
+    return dict.fromkeys(states, state)
+
+
+_STAY = {state: state for state in _ANY}
 
 COMMANDS = {
-    b"EHLO": Command(_ehlo, _ANY, "RFC 5321 4.1.1.1"),
-    b"HELO": Command(_helo, _ANY, "RFC 5321 4.1.1.1"),
-    b"LHLO": Command(_ehlo, _ANY, "RFC 2033 4.1"),
-    b"MAIL": Command(_mail, _READY, "RFC 5321 4.1.1.2"),
-    b"RCPT": Command(_rcpt, _MAIL, "RFC 5321 4.1.1.3"),
-    b"DATA": Command(_data, frozenset({State.RCPT}), "RFC 5321 4.1.1.4", argument=False),
-    b"BDAT": Command(_bdat, frozenset({State.RCPT, State.BDAT}), "RFC 3030 2"),
-    b"RSET": Command(_rset, _ANY, "RFC 5321 4.1.1.5", argument=False),
-    b"VRFY": Command(_vrfy, _ANY, "RFC 5321 4.1.1.6"),
-    b"EXPN": Command(_expn, _ANY, "RFC 5321 4.1.1.7"),
-    b"HELP": Command(_help, _ANY, "RFC 5321 4.1.1.8"),
-    b"NOOP": Command(_noop, _ANY, "RFC 5321 4.1.1.9"),
-    b"QUIT": Command(_quit, _ANY, "RFC 5321 4.1.1.10", argument=False),
-    b"STARTTLS": Command(_starttls, frozenset({State.START, State.READY}), "RFC 3207 4", argument=False),
-    b"AUTH": Command(_auth, _READY, "RFC 4954 4"),
+    b"EHLO": Command(_ehlo, _to(State.READY, *_ANY), "RFC 5321 4.1.1.1"),
+    b"HELO": Command(_helo, _to(State.READY, *_ANY), "RFC 5321 4.1.1.1"),
+    b"LHLO": Command(_ehlo, _to(State.READY, *_ANY), "RFC 2033 4.1"),
+    b"MAIL": Command(_mail, _to(State.MAIL, State.READY), "RFC 5321 4.1.1.2"),
+    b"RCPT": Command(_rcpt, _to(State.RCPT, State.MAIL, State.RCPT), "RFC 5321 4.1.1.3"),
+    b"DATA": Command(_data, _to(State.CONTENT, State.RCPT), "RFC 5321 4.1.1.4", argument=False, refused=State.READY),
+    b"BDAT": Command(_bdat, _to(State.CHUNK, State.RCPT, State.BDAT), "RFC 3030 2"),
+    b"RSET": Command(
+        _rset, _to(State.READY, *_BEGUN) | _to(State.START, State.START), "RFC 5321 4.1.1.5", argument=False
+    ),
+    b"VRFY": Command(_vrfy, _STAY, "RFC 5321 4.1.1.6"),
+    b"EXPN": Command(_expn, _STAY, "RFC 5321 4.1.1.7"),
+    b"HELP": Command(_help, _STAY, "RFC 5321 4.1.1.8"),
+    b"NOOP": Command(_noop, _STAY, "RFC 5321 4.1.1.9"),
+    b"QUIT": Command(_quit, _to(State.CLOSED, *_ANY), "RFC 5321 4.1.1.10", argument=False),
+    b"STARTTLS": Command(_starttls, _to(State.START, State.START, State.READY), "RFC 3207 4", argument=False),
+    b"AUTH": Command(_auth, _to(State.AUTH, State.READY), "RFC 4954 4"),
 }
+"""Every command. The states that follow are drawn in docs/smtp-states.md (`make docs`)."""
+
+READS = {
+    State.CONTENT: {State.READY: "the end of the content"},
+    State.CHUNK: {State.BDAT: "the end of a chunk", State.READY: "the end of the last chunk, or of a refused one"},
+    State.AUTH: {State.AUTH: "a response, and another challenge", State.READY: "the end of the login"},
+}
+"""What follows the states that read something else than commands, and upon what."""

@@ -71,6 +71,7 @@ class Dialogue(LineInput):
         "errors",
         "events",
         "extended",
+        "follows",
         "junk",
         "last_chunk",
         "now",
@@ -93,6 +94,7 @@ class Dialogue(LineInput):
         self.events: deque[ServerEvent] = deque()
         self.question: Callable[[Reply], None] | None = None  # what the owner's answer is given to
         self.state = State.START
+        self.follows = State.START  # where the command leads that runs now, when it succeeds
         self.closed = False  # as state says; asked for often
         self.envelope: Envelope | None = None
         self.extended = False
