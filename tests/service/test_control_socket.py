@@ -77,6 +77,14 @@ async def test_a_worker_that_is_stopped_takes_connections_and_is_named(tmp_path:
     assert answers.silent == ["worker 4 (process 14)"]
 
 
+async def test_a_socket_with_another_name_is_named_as_it_is(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "odd-one.control"))
+        listening.listen()
+        answers = await ask_workers(tmp_path, Question(1), 0.05)
+    assert answers.silent == ["the process of bus/odd-one.control"]
+
+
 async def test_a_dead_worker_has_no_sessions_and_its_socket_is_removed(workers: Any, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "worker-4-14.control"))

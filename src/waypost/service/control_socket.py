@@ -167,8 +167,10 @@ async def _hear(directory: int, name: str, request: bytes) -> list[dict[str, Any
 
 def _worker(name: str) -> str:
     """Return which process it is, in words: its socket is called `worker-1-4711.control`."""
-    _, number, pid = name.removesuffix(_SUFFIX).split("-")
-    return worker_words(int(number), int(pid))
+    parts = name.removesuffix(_SUFFIX).split("-")
+    if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
+        return worker_words(int(parts[1]), int(parts[2]))
+    return f"the process of bus/{name}"
 
 
 def worker_words(number: int, pid: int) -> str:
