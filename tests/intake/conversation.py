@@ -21,7 +21,7 @@ from waypost.queue.reporter import Reporter
 from waypost.reception import ReceptionPolicy
 from waypost.service.ways_in import trusted_policy
 from waypost.storage import Account, Alias, Credentials, Event, Filter, Notice, QueueEntry, Storage, StoredMessage
-from waypost.storage.sqlite import open_storage
+from waypost.storage.sqlite import SqliteStorage, open_storage
 from waypost.submission import SubmissionPolicy
 
 NOW = 1_795_500_000_000_000
@@ -83,6 +83,7 @@ class House:
     storage: Storage
     clock: Clock = field(default_factory=Clock)
     notices: list[Notice] = field(default_factory=list)
+    opened: SqliteStorage | None = None
 
     def __post_init__(self) -> None:
         self.desk = DoorKeeper(self.storage)
@@ -125,13 +126,7 @@ class House:
     ) -> SmtpSession:
         submits = protocol in (ListenerProtocol.SUBMISSION, ListenerProtocol.SUBMISSIONS)
         if policy is None and submits:
-            policy = SubmissionPolicy(
-                book=self.book(),
-                directory=self.storage.directory,
-                settings=self.settings.submission,
-                hostname=self.settings.hostname,
-                domains=self.settings.domains,
-            )
+            policy = self.submission_policy()
         trusted = trusted_policy(self.settings, self.book(), self.storage.directory)
         if protocol is ListenerProtocol.TRUSTED_SUBMISSION:
             policy = trusted
@@ -146,6 +141,15 @@ class House:
             limits=self.settings.limits,
             greeting_delay=greeting_delay,
             memory=self.memory,
+        )
+
+    def submission_policy(self) -> SubmissionPolicy:
+        return SubmissionPolicy(
+            book=self.book(),
+            directory=self.storage.directory,
+            settings=self.settings.submission,
+            hostname=self.settings.hostname,
+            domains=self.settings.domains,
         )
 
     def _reception_policy(self, protocol: ListenerProtocol) -> ReceptionPolicy:
@@ -166,13 +170,18 @@ class House:
         await talk.say("LHLO front.test")
         return talk
 
-    async def submission(self, user: str) -> "Conversation":
+    async def submission(self, user: str, *, policy: Policy | None = None) -> "Conversation":
         """Return a conversation on port 465 that has logged in."""
-        talk = Conversation(self.session(ListenerProtocol.SUBMISSIONS), structs.replace(CLIENT, tls=TLS))
+        talk = Conversation(self.session(ListenerProtocol.SUBMISSIONS, policy=policy), structs.replace(CLIENT, tls=TLS))
         await talk.open()
         await talk.say("EHLO laptop.test")
         assert (await talk.say("AUTH PLAIN " + plain(user))).startswith("235")
         return talk
+
+    def commits(self) -> int:
+        """Return how often the storage has committed."""
+        assert self.opened is not None
+        return self.opened.commits
 
     def watch_spool(self) -> FaultySpool:
         """Put a spool between us and storage that counts, and fails when it is told to."""
@@ -288,7 +297,7 @@ async def open_house(
         publish=notices.append,
         memory_per_message=settings.limits.memory_per_message,
     )
-    house = House(settings, opened.storage, clock, notices)
+    house = House(settings, opened.storage, clock, notices, opened)
     for address in accounts:
         await house.account(address)
     try:

@@ -116,7 +116,7 @@ class Letters:
             raise
         return NewMessage(
             trace=trace,
-            received_at=self.clock(),
+            received_at=more.pop("received_at", self.clock()),
             envelope=Envelope(Address.parse(sender) if sender else None, body=body_type),
             head=head,
             body=body,

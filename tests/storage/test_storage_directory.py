@@ -1,13 +1,27 @@
 """The directory: accounts and aliases share one name space, and what an account sends is counted for all workers."""
 
-import pytest
-from tests.storage.letters import CREDENTIALS, SECOND, START, Engine, Letters
+import asyncio
 
-from waypost.storage import Alias, Conflict, Credentials, Directory, NotFound, Notice, Spending, Storage
+import pytest
+from tests.storage.letters import CREDENTIALS, SECOND, START, Engine, Letters, files_in
+
+from waypost.storage import (
+    Alias,
+    Conflict,
+    Credentials,
+    Directory,
+    Expense,
+    LimitReached,
+    NotFound,
+    Notice,
+    Spending,
+    Storage,
+)
 from waypost.storage.sqlite import directory as directory_module
 
 MINUTE = 60 * SECOND
 BOB = "bob@builder.test"
+ELSEWHERE = "x@there.test"
 
 
 @pytest.fixture
@@ -100,22 +114,65 @@ async def test_a_removed_account_takes_its_mail_along(
     assert again.id != bob.id and again.usage == 0
 
 
+def expense(account: str, recipients: int, limit: int = 1000) -> Expense:
+    return Expense(account, recipients, limit, limit, limit, limit)
+
+
 class TestSpending:
-    async def test_what_an_account_sends_is_summed_by_hour_and_day(self, directory: Directory) -> None:
-        async def spend(messages: int, recipients: int, minutes: int) -> tuple[Spending, Spending]:
+    async def test_what_an_account_sends_is_summed_by_hour_and_day(
+        self, letters: Letters, directory: Directory
+    ) -> None:
+        async def spend(recipients: int, minutes: int) -> tuple[Spending, Spending]:
             now = START + minutes * MINUTE
-            return await directory.spend(BOB, messages=messages, recipients=recipients, now=now)
+            if recipients:
+                await letters.post(to=[ELSEWHERE], received_at=now, expense=expense(BOB, recipients))
+            return await directory.spent(BOB, now)
 
-        assert await spend(1, 10, 0) == (Spending(1, 10), Spending(1, 10))
-        assert await spend(1, 5, 30) == (Spending(2, 15), Spending(2, 15))
-        assert await spend(1, 1, 70) == (Spending(2, 6), Spending(3, 16))
-        assert await spend(0, 0, 24 * 60 + 10) == (Spending(0, 0), Spending(2, 6))
-        assert await spend(0, 0, 48 * 60) == (Spending(0, 0), Spending(0, 0))
+        assert await spend(10, 0) == (Spending(1, 10), Spending(1, 10))
+        assert await spend(5, 30) == (Spending(2, 15), Spending(2, 15))
+        assert await spend(1, 70) == (Spending(2, 6), Spending(3, 16))
+        assert await spend(0, 24 * 60 + 10) == (Spending(0, 0), Spending(2, 6))
+        assert await spend(0, 48 * 60) == (Spending(0, 0), Spending(0, 0))
+        assert await spend(1, 48 * 60) == (Spending(1, 1), Spending(1, 1)), "what is old goes with what is new"
+        assert await spend(2, -60) == (Spending(1, 2), Spending(1, 2)), "what a wrong clock counted ahead of us goes"
 
-    async def test_all_workers_count_together_and_accounts_apart(self, engine: Engine, directory: Directory) -> None:
-        other = (await engine.open(worker=1)).storage.directory
-        await directory.spend(BOB, messages=1, recipients=1, now=START)
-        hour, _ = await other.spend(BOB, messages=1, recipients=2, now=START)
-        assert hour == Spending(2, 3)
-        hour, _ = await other.spend("carol@builder.test", messages=1, recipients=1, now=START)
-        assert hour == Spending(1, 1)
+    async def test_all_workers_count_together_and_accounts_apart(
+        self, engine: Engine, letters: Letters, directory: Directory
+    ) -> None:
+        others = Letters((await engine.open(worker=1)).storage, engine.clock, maker=1)
+        for one in (letters, others):
+            await one.post(to=[ELSEWHERE], expense=expense(BOB, 2))
+        assert (await directory.spent(BOB, START))[0] == Spending(2, 4)
+        assert (await directory.spent("carol@builder.test", START))[0] == Spending(0, 0)
+
+    async def test_a_message_past_a_limit_is_not_stored_and_those_of_its_group_commit_are(
+        self, letters: Letters, directory: Directory
+    ) -> None:
+        bob, carol = BOB, "carol@builder.test"
+        made = [
+            await letters.letter(to=[ELSEWHERE], expense=expense(account, 1, limit=2))
+            for account in (bob, carol, bob, bob, carol)
+        ]
+        answers = await asyncio.gather(*map(letters.storage.spool.accept, made), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [type(None), type(None), type(None), LimitReached, type(None)]
+        assert str(answers[3]) == "2 messages an hour"
+        assert (await directory.spent(bob, START))[0] == (await directory.spent(carol, START))[0] == Spending(2, 2)
+        with pytest.raises(NotFound):
+            await letters.storage.spool.open(made[3].trace)
+        assert await letters.storage.journal.of(made[3].trace) == []
+        for kept in (*made[:3], made[4]):
+            await letters.storage.spool.open(kept.trace)
+
+    async def test_a_large_message_past_a_limit_leaves_nothing_on_the_disk(
+        self, engine: Engine, letters: Letters
+    ) -> None:
+        await letters.post(to=[ELSEWHERE])
+        before = files_in(engine.data)
+        with pytest.raises(LimitReached):
+            await letters.post(b"x" * 200_000, to=[ELSEWHERE], expense=expense(BOB, 3, limit=2))
+        assert files_in(engine.data) == before
+
+    async def test_what_is_not_stored_costs_nothing(self, letters: Letters, directory: Directory) -> None:
+        with pytest.raises(NotFound):
+            await letters.post(mailboxes=[99_999], expense=expense(BOB, 1))
+        assert (await directory.spent(BOB, START))[0] == Spending(0, 0)

@@ -331,29 +331,43 @@ async def test_the_same_message_again_counts_again(house: House) -> None:
     assert [answer[:9] for answer in answers] == ["250 2.0.0", "250 2.0.0", "452 4.7.1"]
 
 
-async def test_a_count_that_can_not_be_taken_back_is_logged_and_the_answer_stays(
-    house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_each_message_costs_one_commit(house: House) -> None:
     spool = house.watch_spool()
-    spool.accept_error = StorageFull("no space")
-    spend = house.storage.directory.spend
-
-    async def fail_to_give_back(account: str, *, messages: int, recipients: int, now: int) -> object:
-        if messages < 0:
-            raise StorageFull("no space")
-        return await spend(account, messages=messages, recipients=recipients, now=now)
-
-    monkeypatch.setattr(house.storage.directory, "spend", fail_to_give_back)
     talk = await house.submission(ALICE)
-    assert (await talk.message(ALICE, ELSEWHERE)).startswith("452 4.3.1")
-    assert "a message that was not stored stays counted" in caplog.messages
+    before = house.commits()
+    for _ in range(3):
+        assert (await talk.message(ALICE, ELSEWHERE)).startswith("250")
+    assert house.commits() - before == len(spool.accepted) == 3
 
 
-async def test_a_disk_that_fails_before_the_count_is_answered(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: object, **__: object) -> None:
+async def test_two_that_reach_for_the_last_message_at_once_get_one_of_them(house: House) -> None:
+    limited(house, messages_per_hour=1)
+    talks = [await house.submission(ALICE) for _ in range(2)]
+    answers = await asyncio.gather(*(talk.message(ALICE, ELSEWHERE) for talk in talks))
+    assert sorted(answer[:9] for answer in answers) == ["250 2.0.0", "452 4.7.1"] and len(await house.queued()) == 1
+
+
+async def test_an_account_past_its_limit_writes_nothing_more(house: House) -> None:
+    limited(house, messages_per_hour=1)
+    policy = house.submission_policy()
+    talk = await house.submission(ALICE, policy=policy)
+    answers = [await talk.message(ALICE, ELSEWHERE) for _ in range(2)]
+    spool, before = house.watch_spool(), house.commits()
+    talk = await house.submission(ALICE, policy=policy)
+    answers += [await talk.message(ALICE, ELSEWHERE) for _ in range(3)]
+    assert [answer[:3] for answer in answers] == ["250", "452", "452", "452", "452"]
+    assert spool.accepted == [] and house.commits() == before, "known to be too much before it comes to a commit"
+
+
+async def test_a_disk_that_fails_when_the_sums_are_asked_for_is_answered(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(house, messages_per_hour=1)
+    talk = await house.submission(ALICE)
+    assert [(await talk.message(ALICE, ELSEWHERE))[:3] for _ in range(2)] == ["250", "452"]
+
+    async def fail(*_: object) -> None:
         raise StorageFull("no space")
 
-    monkeypatch.setattr(house.storage.directory, "spend", fail)
-    talk = await house.submission(ALICE)
+    monkeypatch.setattr(house.storage.directory, "spent", fail)
     assert (await talk.message(ALICE, ELSEWHERE)).startswith("452 4.3.1")
-    assert await house.queued() == []

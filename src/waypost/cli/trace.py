@@ -155,6 +155,8 @@ def _words(event: Event) -> str:
             return f"by {details.get('account')}{sender} from {_client(details)}; {_content(details)}for {to}"
         case "received":
             return f"from {_client(details)}{_sender(details)}; {_content(details)}for {to}"
+        case "checked":
+            return "; ".join(map(_verdict, details.get("verdicts") or ()))
         case "generated":
             about = f" about {details['about']}" if details.get("about") else ""
             return f"a report ({details.get('kind')}){about} for {to}"
@@ -180,6 +182,11 @@ def _words(event: Event) -> str:
             return f"{details.get('action')}{by}"
         case "deleted":
             return f"by an operator, for {details.get('destination')}"
+
+
+def _verdict(verdict: dict[str, str]) -> str:
+    about = verdict.get("value") or verdict.get("reason")
+    return f"{verdict.get('method')}={verdict.get('result')}" + (f" ({about})" if about else "")
 
 
 def _sender(details: dict[str, Any]) -> str:

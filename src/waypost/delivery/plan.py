@@ -1,6 +1,7 @@
 """From recipients to storage: which mailboxes take a message at once, and which destinations it waits for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 from msgspec.structs import replace
@@ -11,7 +12,18 @@ from waypost.message.envelope import Envelope, Notify, OriginalRecipient, Recipi
 from waypost.message.trace import Micros
 from waypost.storage import Account, MailboxDelivery, NewEntry
 
-__all__ = ["LOCAL_DESTINATION", "Plan", "Planner"]
+__all__ = ["LOCAL_DESTINATION", "Filing", "Plan", "Planner"]
+
+
+class Filing(msgspec.Struct, frozen=True):
+    """Where a message goes in one account: a mailbox by its id, None for INBOX, and its flags there."""
+
+    mailbox: int | None = None
+    flags: frozenset[str] = frozenset()
+
+
+_INBOX = Filing()
+_NO_FILINGS: Mapping[int, Filing] = MappingProxyType({})
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -40,8 +52,15 @@ class Planner:
     def __init__(self, book: AddressBook) -> None:
         self._book = book
 
-    def arrange(self, reached: Sequence[tuple[Recipient, Reached | None]], envelope: Envelope, now: Micros) -> Plan:
-        """Return where a message goes; None stands for an address elsewhere.
+    def arrange(
+        self,
+        reached: Sequence[tuple[Recipient, Reached | None]],
+        envelope: Envelope,
+        now: Micros,
+        filings: Mapping[int, Filing] = _NO_FILINGS,
+    ) -> Plan:
+        """Return where a message goes; None stands for an address elsewhere. `filings` are by the ids of accounts, for
+        what is delivered at once.
 
         A message that is to be held (RFC 4865) waits in the queue for its local recipients too. So it does for the
         members of a group who have no room while others have: they may make some, and else the sender hears of it.
@@ -63,7 +82,9 @@ class Planner:
                 if account.inbox not in boxes:
                     # RFC 9228: the address by which it came, so that loops and subaddresses can be told.
                     head = return_path + f"Delivered-To: {Address.of_key(account.address)}\r\n"
-                    boxes[account.inbox] = MailboxDelivery(account.inbox, head.encode())
+                    filing = filings.get(account.id, _INBOX)
+                    mailbox = account.inbox if filing.mailbox is None else filing.mailbox
+                    boxes[account.inbox] = MailboxDelivery(mailbox, head.encode(), filing.flags)
                 delivered.append((recipient, account))
             _pass_on(waiting, recipient, found)
             if recipient.notify and recipient.notify & Notify.SUCCESS:

@@ -1,18 +1,28 @@
 """Intake: what both ways in do alike, from the connection's first octet to the commit of a message."""
 
-from waypost.intake.acceptance import Acceptance, Arrival
+from waypost.intake.acceptance import Acceptance
 from waypost.intake.client import Client
 from waypost.intake.options import server_options
-from waypost.intake.policy import Admitted, Examined, Policy
+from waypost.intake.policy import Arrived, Examined, Judge, Policy, admit
 from waypost.intake.session import SmtpSession
+from waypost.intake.tasks import Patience, TransactionTasks
+from waypost.intake.transaction import Admitted, Outcome, Transaction
+from waypost.intake.verdict import Verdict
 
 __all__ = [
     "Acceptance",
     "Admitted",
-    "Arrival",
+    "Arrived",
     "Client",
     "Examined",
+    "Judge",
+    "Outcome",
+    "Patience",
     "Policy",
     "SmtpSession",
+    "Transaction",
+    "TransactionTasks",
+    "Verdict",
+    "admit",
     "server_options",
 ]

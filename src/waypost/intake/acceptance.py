@@ -6,17 +6,17 @@ front, the recipients become mailbox rows and queue entries, and nothing is answ
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from waypost.config.settings import Limits
 from waypost.delivery.plan import Plan, Planner
-from waypost.delivery.resolve import Reached
+from waypost.intake.arrival_events import arrival_events
 from waypost.intake.client import Client
-from waypost.intake.content import Content
-from waypost.intake.policy import Examined, Policy
+from waypost.intake.policy import Arrived, Examined
 from waypost.intake.trace_fields import begun_by_a_field, without_delivery_fields
+from waypost.intake.transaction import Admitted, Transaction
+from waypost.message.address import Address
 from waypost.message.envelope import BodyType, Envelope
 from waypost.message.headers import HeaderBlock
 from waypost.message.received import Hop, count_received, passed_here, received_field, with_protocol
@@ -26,7 +26,7 @@ from waypost.protocol.lines import is_clean
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.queue.reporter import Reporter
-from waypost.storage import AccountChanged, Event, NewMessage, Spool, Station
+from waypost.storage import AccountChanged, LimitReached, NewMessage, Spool
 from waypost.storage.queue import reverse_path_text
 
 log = logging.getLogger(__name__)
@@ -35,16 +35,6 @@ _LARGE = 16 * 1024  # octets
 _MOST_PASSES = 5
 """A message that this very host has seen so often goes in circles. Once is submission and once is reception on one
 host; an alias elsewhere that leads back adds two more."""
-
-
-@dataclass(slots=True)
-class Arrival:
-    """A message that has arrived whole. `reached` says where each recipient of the envelope leads."""
-
-    client: Client
-    envelope: Envelope
-    reached: Sequence[Reached | None]
-    content: Content
 
 
 class Acceptance:
@@ -69,58 +59,64 @@ class Acceptance:
         self._limits = limits
         self._now = now
 
-    async def accept(self, arrival: Arrival, policy: Policy) -> Reply:  # hot: bench/accept
-        """Take a message for all its recipients, or for none. Raises `StorageFull`, `StorageError`.
+    async def accept(self, transaction: Transaction) -> Reply:  # hot: bench/accept
+        """Take a message, whose content is whole, for all its recipients, or for none. Raises `StorageFull`,
+        `StorageError`.
 
         RCPT has looked at the declared size. Where the real one is larger, a quota is soft: only when no recipient
         has room is the message refused, since one answer counts for all (RFC 5321 4.2.5).
         """
-        size = arrival.content.size
-        if all(found is not None and not found.has_room(size) for found in arrival.reached):
-            return self._refused(arrival, replies.MAILBOX_FULL)
-        return await self._take(arrival, policy, lmtp=False)
+        content = transaction.content
+        assert content is not None
+        if not any(one.has_room(content.size) for one in transaction.admitted):
+            return self._refused(transaction, replies.MAILBOX_FULL)
+        return await self._take(transaction, tuple(transaction.admitted), lmtp=False)
 
-    async def accept_each(self, arrival: Arrival, policy: Policy) -> list[Reply]:
-        """LMTP: take a message for those recipients who have room (RFC 2033 4.2); one reply for each, in order.
-
-        Raises `StorageFull`, `StorageError`.
+    async def accept_each(self, transaction: Transaction) -> list[Reply]:
+        """LMTP: take a message for those recipients who have room, and whom the policy does not refuse (RFC 2033 4.2);
+        one reply for each, in order. Raises `StorageFull`, `StorageError`.
         """
-        size, envelope = arrival.content.size, arrival.envelope
-        fits = [found is None or found.has_room(size) for found in arrival.reached]
-        if not any(fits):
-            return [self._refused(arrival, replies.MAILBOX_FULL)] * len(fits)
-        taken = [
-            pair for pair, fit in zip(zip(envelope.recipients, arrival.reached, strict=True), fits, strict=True) if fit
-        ]
-        for_those = Arrival(
-            arrival.client,
-            envelope.to(tuple(recipient for recipient, _ in taken)),
-            [found for _, found in taken],
-            arrival.content,
-        )
-        reply = await self._take(for_those, policy, lmtp=True)
-        return [reply if fit else replies.MAILBOX_FULL for fit in fits]
+        content = transaction.content
+        assert content is not None
+        for one in transaction.admitted:
+            if not one.has_room(content.size):
+                one.refusal = replies.MAILBOX_FULL
+        taken = tuple(one for one in transaction.admitted if one.refusal is None)
+        if taken:
+            reply = await self._take(transaction, taken, lmtp=True)
+        else:
+            reply = self._refused(transaction, replies.MAILBOX_FULL)
+        return [one.refusal or reply for one in transaction.admitted]
 
-    async def _take(self, arrival: Arrival, policy: Policy, *, lmtp: bool) -> Reply:
-        client, envelope = arrival.client, arrival.envelope
-        headers = await _fields(begun_by_a_field(arrival.content.header or b""))
+    async def _take(self, transaction: Transaction, admitted: tuple[Admitted, ...], *, lmtp: bool) -> Reply:
+        content, envelope = transaction.content, transaction.envelope
+        assert content is not None
+        headers = await _fields(begun_by_a_field(content.header or b""))
         refusal = self._refusal(headers, envelope)
         if refusal is not None:
-            return self._refused(arrival, refusal)
+            return self._refused(transaction, refusal)
+        await transaction.settle()
         trace, now = self._ids(), self._now()
-        examined = await policy.examine(client, envelope, headers, trace, now)
+        examined = await transaction.judge.examine(transaction, Arrived(headers, admitted, trace, now))
         if isinstance(examined, Reply):
-            return self._refused(arrival, examined)
+            return self._refused(transaction, examined)
+        refusals = [one.refusal for one in admitted if one.refusal is not None]
+        if len(refusals) == len(admitted):
+            return self._refused(transaction, refusals[0])
+        if refusals and lmtp:
+            admitted = tuple(one for one in admitted if one.refusal is None)
         try:
-            await self._store(arrival, headers, examined, trace, now, lmtp=lmtp)
+            await self._store(transaction, admitted, headers, examined, trace, now, lmtp=lmtp)
         except AccountChanged:
-            await policy.withdraw(client, envelope, now)
-            return self._refused(arrival, replies.ACCOUNT_CHANGED)
-        except BaseException:
-            await policy.withdraw(client, envelope, now)
-            raise
+            return self._refused(transaction, replies.ACCOUNT_CHANGED)
+        except LimitReached as reached:
+            fields = {**transaction.client.facts, "limit": reached.limit}
+            log.warning("sending limit reached", extra={"fields": fields})
+            return self._refused(transaction, replies.spent(reached.limit))
         # The client waits for its answer, and the log is not what it waits for.
-        asyncio.get_running_loop().call_soon(_tell, "message accepted", _facts(arrival, trace, examined))
+        asyncio.get_running_loop().call_soon(
+            _tell, "message accepted", _facts(transaction, len(admitted), trace, examined)
+        )
         shown = format_trace_id(trace)
         if examined.envelope.priority != envelope.priority:
             return replies.queued_with_priority(examined.envelope.priority, shown)
@@ -139,37 +135,49 @@ class Acceptance:
         return None
 
     @staticmethod
-    def _refused(arrival: Arrival, reply: Reply) -> Reply:
+    def _refused(transaction: Transaction, reply: Reply) -> Reply:
         fields = {
-            **arrival.client.facts,
-            "sender": reverse_path_text(arrival.envelope.reverse_path),
-            "size": arrival.content.size,
+            **transaction.client.facts,
+            "sender": reverse_path_text(transaction.envelope.reverse_path),
+            "size": transaction.content.size if transaction.content is not None else 0,
             "reply": str(reply),
         }
         log.info("message refused", extra={"fields": fields})
         return reply
 
     async def _store(
-        self, arrival: Arrival, headers: HeaderBlock, examined: Examined, trace: TraceId, now: Micros, *, lmtp: bool
+        self,
+        transaction: Transaction,
+        admitted: tuple[Admitted, ...],
+        headers: HeaderBlock,
+        examined: Examined,
+        trace: TraceId,
+        now: Micros,
+        *,
+        lmtp: bool,
     ) -> None:
-        """Write the message, with the reports that its delivery causes."""
-        client, envelope = arrival.client, examined.envelope
-        pairs = tuple(zip(envelope.recipients, arrival.reached, strict=True))
-        plan = self._planner.arrange(pairs, envelope, now)
+        """Write the message, with all that was decided on it and the reports that its delivery causes."""
+        client, envelope, content = transaction.client, examined.envelope, transaction.content
+        assert content is not None
+        pairs = [(one.recipient, one.reached) for one in admitted]
+        plan = self._planner.arrange(pairs, envelope, now, transaction.filings)
         header = examined.header
         if plan.local:
-            header = without_delivery_fields(headers, header, _delivered_to(envelope, plan))
+            header = without_delivery_fields(headers, header, _delivered_to(admitted, plan))
+        only = admitted[0].recipient.address if len(admitted) == 1 else None
+        received = self._received(client, envelope, trace, now, only, lmtp=lmtp)
         message = NewMessage(
             trace=trace,
             received_at=now,
-            envelope=envelope.to(()),
-            head=self._received(client, envelope, trace, now, lmtp=lmtp) + header,
-            body=arrival.content.body,
+            envelope=envelope,
+            head=transaction.fields + received + header,
+            body=content.body,
             message_id=examined.message_id,
             account=client.account.address if client.account else None,
             deliveries=plan.deliveries,
             entries=plan.entries,
-            events=tuple(_events(arrival, examined, plan, trace, now)),
+            events=tuple(arrival_events(transaction, admitted, examined.message_id, plan, trace, now)),
+            expense=transaction.expense,
             login=client.account.as_it_is if client.account else None,
         )
         if plan.succeeded or plan.expanded:
@@ -197,7 +205,9 @@ class Acceptance:
             for report in reports:
                 report.body.discard()
 
-    def _received(self, client: Client, envelope: Envelope, trace: TraceId, now: Micros, *, lmtp: bool) -> bytes:
+    def _received(
+        self, client: Client, envelope: Envelope, trace: TraceId, now: Micros, only: Address | None, *, lmtp: bool
+    ) -> bytes:
         protocol = with_protocol(
             extended=client.extended,
             tls=client.peer.tls is not None,
@@ -212,8 +222,8 @@ class Acceptance:
             protocol=protocol,
             tls=client.tls,
             hide_peer=client.account is not None,
+            name=client.name,
         )
-        only = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
         return received_field(hop, trace, now, only)
 
 
@@ -222,51 +232,20 @@ async def _fields(header: bytes) -> HeaderBlock:
     return HeaderBlock(header) if len(header) < _LARGE else await asyncio.to_thread(HeaderBlock, header)
 
 
-def _delivered_to(envelope: Envelope, plan: Plan) -> set[str]:
+def _delivered_to(admitted: tuple[Admitted, ...], plan: Plan) -> set[str]:
     """Return the addresses under which a message is delivered here, in lower case."""
-    return {str(one.address).lower() for one in envelope.recipients} | {
-        account.address for _, account in plan.delivered
-    }
+    return {str(one.recipient.address).lower() for one in admitted} | {account.address for _, account in plan.delivered}
 
 
-def _events(arrival: Arrival, examined: Examined, plan: Plan, trace: TraceId, now: Micros) -> list[Event]:
-    """Return what the journal tells of the acceptance."""
-    client, envelope = arrival.client, arrival.envelope
-    details: dict[str, Any] = {"account": client.account.address} if client.account else {}
-    details |= {
-        "peer": client.peer.address,
-        "helo": client.helo,
-        "tls": client.tls,
-        "sender": reverse_path_text(envelope.reverse_path),
-        "recipients": [str(recipient.address) for recipient in envelope.recipients],
-        "size": arrival.content.size,
-        "message_id": examined.message_id,
-    }
-    events = [Event(trace, now, Station.SUBMITTED if client.account else Station.RECEIVED, details)]
-    boxes: dict[str, list[str]] = {}
-    for recipient, account in plan.delivered:
-        boxes.setdefault(account.address, []).append(str(recipient.address))
-    for mailbox, recipients in boxes.items():
-        events.append(Event(trace, now, Station.DELIVERED, {"recipients": recipients, "mailbox": mailbox}))
-    for entry in plan.entries:
-        queued: dict[str, Any] = {
-            "destination": entry.destination,
-            "recipients": [str(recipient.address) for recipient in entry.recipients],
-        }
-        if entry.next_attempt > now:
-            queued["not_before"] = entry.next_attempt
-        events.append(Event(trace, now, Station.QUEUED, queued))
-    return events
-
-
-def _facts(arrival: Arrival, trace: TraceId, examined: Examined) -> dict[str, Any]:
+def _facts(transaction: Transaction, recipients: int, trace: TraceId, examined: Examined) -> dict[str, Any]:
     """Return the line of the log on an acceptance."""
+    assert transaction.content is not None
     return {
         "trace": format_trace_id(trace),
-        **arrival.client.facts,
-        "sender": reverse_path_text(arrival.envelope.reverse_path),
-        "recipients": len(arrival.envelope.recipients),
-        "size": arrival.content.size,
+        **transaction.client.facts,
+        "sender": reverse_path_text(transaction.envelope.reverse_path),
+        "recipients": recipients,
+        "size": transaction.content.size,
         "message_id": examined.message_id,
     }
 

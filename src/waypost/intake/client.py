@@ -1,7 +1,9 @@
 """What an intake session knows of its client: who connected, what it said of itself, who logged in. Values only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from waypost.intake.tasks import Patience
+from waypost.intake.verdict import Verdict
 from waypost.protocol.session import Peer
 from waypost.storage import Account
 
@@ -10,7 +12,9 @@ from waypost.storage import Account
 class Client:
     """One client. `helo` is what EHLO, HELO or LHLO said; `account` is in whose name it sends, None for nobody.
 
-    `trusted` is true where no login says so, but the network that the client connects from.
+    `trusted` is true where no login says so, but the network that the client connects from. `verdicts` is what was
+    found out about the client itself, by method: it holds for all its messages. `patience` is for how long its replies
+    may still wait for that, None where nothing was asked yet.
     """
 
     peer: Peer
@@ -18,11 +22,19 @@ class Client:
     extended: bool = False
     account: Account | None = None
     trusted: bool = False
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    patience: Patience | None = None
 
     @property
     def authenticated(self) -> bool:
         """True after a login."""
         return self.account is not None and not self.trusted
+
+    @property
+    def name(self) -> str | None:
+        """The name of the client's address in DNS, where it leads back to the address; None where that is not known."""
+        reverse = self.verdicts.get("iprev")
+        return reverse.value if reverse is not None and reverse.result == "pass" else None
 
     @property
     def tls(self) -> str | None:

@@ -4,7 +4,7 @@ The header is held back, because fields are put in front of it and submission ed
 comes and never touched again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from waypost.intake.memory import ArrivingMemory
 from waypost.message.headers import find_header_end
@@ -21,7 +21,8 @@ class Content:
     """Takes the octets of one message.
 
     `header` is complete after `finish`, and `size` counts all octets. `failure` is what the message is to be answered
-    with when something went wrong meanwhile: what follows is not kept.
+    with when something went wrong meanwhile: what follows is not kept. `taps` are given the octets of the body, which
+    follow the header, as they come.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Content:
         "failure",
         "header",
         "size",
+        "taps",
     )
 
     def __init__(self, new_body: Callable[[], Body], header_limit: int, memory: ArrivingMemory | None = None) -> None:
@@ -43,6 +45,7 @@ class Content:
         self.header: bytes | None = None
         self.size = 0
         self.failure: Reply | None = None
+        self.taps: Sequence[Callable[[bytes], object]] = ()
         self._limit = header_limit
         self._arriving = bytearray()  # of a header whose end is not there yet
         self._gathered = bytearray()  # small pieces that wait to be written together
@@ -57,6 +60,9 @@ class Content:
         self.size += len(data)
         if self.header is None:
             data = self._take_header(data)
+        if self.taps and data:
+            for tap in self.taps:
+                tap(data)
         if len(data) < _SMALL or self._gathered:
             self._gathered += data
             if len(self._gathered) < _GATHERED:

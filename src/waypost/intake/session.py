@@ -13,13 +13,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from waypost.config.settings import SECOND, Limits
-from waypost.delivery.resolve import Reached
-from waypost.intake.acceptance import Acceptance, Arrival
+from waypost.intake.acceptance import Acceptance
 from waypost.intake.client import Client
 from waypost.intake.content import Content
+from waypost.intake.greeting import GreetingDelay
 from waypost.intake.login import Login
 from waypost.intake.memory import ArrivingMemory
 from waypost.intake.policy import Policy
+from waypost.intake.tasks import stopped
+from waypost.intake.transaction import Outcome, Transaction
 from waypost.login.desk import LoginDesk
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
@@ -67,7 +69,6 @@ class SmtpSession:
     __slots__ = (
         "_acceptance",
         "_client",
-        "_content",
         "_engine",
         "_farewell",
         "_greeting_delay",
@@ -76,13 +77,12 @@ class SmtpSession:
         "_login",
         "_memory",
         "_policy",
-        "_reached",
-        "_reached_in_all",
         "_refuses",
         "_spool",
+        "_stopping",
         "_storing",
         "_tls_wanted",
-        "_too_early",
+        "_transaction",
         "drain",
         "pause",
         "wake",
@@ -112,14 +112,12 @@ class SmtpSession:
         self._login = Login(desk)
         self._spool = spool
         self._limits = limits
-        self._greeting_delay = greeting_delay
+        self._greeting_delay = GreetingDelay(greeting_delay)
         self._memory = memory
         self._refuses = refuses
         self._client = Client(_NOBODY)
-        self._too_early: asyncio.Event | None = None  # set by what ends the wait before the greeting
-        self._reached: list[Reached | None] = []
-        self._reached_in_all = 0  # what they lead to, counted once for each recipient
-        self._content: Content | None = None
+        self._transaction: Transaction | None = None
+        self._stopping: set[asyncio.Task[None]] = set()  # of a transaction that has ended
         self._tls_wanted = False
         self._storing = False
         self._farewell: Reply | None = None  # what is said once the message that is being stored is answered
@@ -135,34 +133,22 @@ class SmtpSession:
             log.info("stranger refused", extra={"fields": self._client.facts})
             self._engine.greet(refusal)
             return self._next()
-        early = self._greeting_delay > 0 and await self._speaks_early()
+        early = await self._greeting_delay.wait() and self._engine.has_input
         if not self._engine.closed:
             self._engine.greet(replies.EARLY_TALKER if early else None)
             if early:
                 log.info("early talker refused", extra={"fields": self._client.facts})
         return self._next()
 
-    async def _speaks_early(self) -> bool:
-        self._too_early = asyncio.Event()
-        over = asyncio.get_running_loop().call_later(self._greeting_delay, self._too_early.set)
-        try:
-            await self._too_early.wait()
-        finally:
-            over.cancel()
-            self._too_early = None
-        return self._engine.has_input
-
     def receive(self, data: bytes) -> None:
         """Take input."""
         self._engine.receive(data)
-        if self._too_early is not None:
-            self._too_early.set()
+        self._greeting_delay.end()
 
     def receive_eof(self) -> None:
         """The peer will send no more."""
         self._engine.receive_eof()
-        if self._too_early is not None:
-            self._too_early.set()
+        self._greeting_delay.end()
 
     @property
     def wants_input(self) -> bool:
@@ -180,6 +166,8 @@ class SmtpSession:
             except Exception:
                 log.exception("a bug in an SMTP session", extra={"fields": self._client.facts})
                 self._answer_failure(event, replies.INTERNAL)
+            if self._stopping:
+                await self._stop()
             if self._tls_wanted:
                 return Next.START_TLS
             handled += 1
@@ -199,11 +187,12 @@ class SmtpSession:
 
     def _answer_failure(self, event: ServerEvent, reply: Reply) -> None:
         """Answer for what went wrong on our side: now, or when the message is whole."""
+        transaction = self._transaction
         if isinstance(event, MessageChunk):
-            if self._content is not None:
-                self._content.fail(reply)
+            if transaction is not None and transaction.content is not None:
+                transaction.content.fail(reply)
         elif isinstance(event, MessageEnded):
-            self._finish([reply] * len(self._reached))
+            self._finish(reply)
         else:
             self._answer(reply)
 
@@ -256,8 +245,7 @@ class SmtpSession:
         else:
             self._engine.shut_down(reply)
         self._login.end()
-        if self._too_early is not None:
-            self._too_early.set()
+        self._greeting_delay.end()
 
     def lost(self) -> None:
         """The connection is gone: nobody waits for a login any more, and it keeps no place."""
@@ -266,9 +254,8 @@ class SmtpSession:
     def closed(self) -> None:
         """The connection is gone: give back the message that was arriving."""
         self._spool.expect_no_more(self)
-        self._drop_content()
+        self._end(Outcome.LOST)
         self._login.end()
-        self._reached = []
 
     # Events.
 
@@ -281,83 +268,94 @@ class SmtpSession:
         self._tls_wanted = True
 
     async def _mail(self, event: MailOffered) -> None:
-        reply = await self._policy.mail(self._client, event.envelope)
-        self._reached, self._reached_in_all = [], 0
-        if reply.positive:
-            self._spool.expect(self)
-        else:
-            self._log_refusal("sender refused", reply, sender=reverse_path_text(event.envelope.reverse_path))
-        self._answer(reply)
+        begun = await self._policy.mail(self._client, event.envelope)
+        if isinstance(begun, Reply):
+            self._log_refusal("sender refused", begun, sender=reverse_path_text(event.envelope.reverse_path))
+            self._answer(begun)
+            return
+        self._transaction = begun
+        self._spool.expect(self)
+        self._answer(replies.SENDER_OK)
 
     async def _recipient(self, event: RecipientOffered) -> None:
-        envelope = self._engine.envelope
-        assert envelope is not None
-        if self._reached_in_all >= _MOST_REACHED:
+        transaction = self._transaction
+        assert transaction is not None
+        if transaction.reached_in_all >= _MOST_REACHED:
             self._answer(replies.TOO_MANY_RECIPIENTS)
             return
-        verdict = await self._policy.recipient(self._client, envelope, event.recipient)
-        if isinstance(verdict, Reply):
-            sender = reverse_path_text(envelope.reverse_path)
-            self._log_refusal("recipient refused", verdict, sender=sender, recipient=str(event.recipient.address))
-            self._answer(verdict)
+        admitted = await transaction.judge.recipient(transaction, event.recipient)
+        if isinstance(admitted, Reply):
+            sender = reverse_path_text(transaction.envelope.reverse_path)
+            self._log_refusal("recipient refused", admitted, sender=sender, recipient=str(event.recipient.address))
+            self._answer(admitted)
         else:
-            self._reached.append(verdict.reached)
-            self._reached_in_all += verdict.reached.size if verdict.reached is not None else 0
+            transaction.admit(admitted)
             self._answer(replies.RECIPIENT_OK)
 
     def _log_refusal(self, what: str, reply: Reply, **facts: str) -> None:
         log.info(what, extra={"fields": {**self._client.facts, **facts, "reply": str(reply)}})
 
     async def _data(self, event: DataStarted) -> None:
-        self._content = Content(self._spool.new_body, self._limits.header_size, self._memory)
+        assert self._transaction is not None
+        self._transaction.open_content(Content(self._spool.new_body, self._limits.header_size, self._memory))
         self._answer(replies.GO_AHEAD)
 
     async def _chunk(self, event: MessageChunk) -> None:  # hot: bench/accept
-        assert self._content is not None
-        await self._content.write(event.data)
+        assert self._transaction is not None
+        assert self._transaction.content is not None
+        await self._transaction.content.write(event.data)
 
     async def _ended(self, event: MessageEnded) -> None:
-        content, envelope = self._content, self._engine.envelope
+        transaction = self._transaction
+        assert transaction is not None
+        content = transaction.content
         assert content is not None
-        assert envelope is not None
         await content.finish()
         if content.failure is not None:
             self._log_refusal("content refused", content.failure)
-            self._finish([content.failure] * len(self._reached))
-            return
-        self._spool.expect_no_more(self)
-        self._storing = True
-        arrival = Arrival(self._client, envelope, self._reached, content)
-        if self._lmtp:
-            self._finish(await self._acceptance.accept_each(arrival, self._policy))
+            self._finish(content.failure)
         else:
-            self._finish([await self._acceptance.accept(arrival, self._policy)])
+            self._spool.expect_no_more(self)
+            self._storing = True
+            if self._lmtp:
+                self._finish(*await self._acceptance.accept_each(transaction))
+            else:
+                self._finish(await self._acceptance.accept(transaction))
 
-    def _finish(self, answers: list[Reply]) -> None:
-        """Answer the end of a message: LMTP by one reply a recipient, SMTP by one for all."""
-        self._drop_content()
+    def _finish(self, *answers: Reply) -> None:
+        """End the transaction, and answer the end of its message: LMTP by one reply a recipient, or the same to all."""
+        transaction = self._transaction
+        recipients = len(transaction.admitted) if transaction is not None else 0
+        self._end(Outcome.STORED if any(one.positive for one in answers) else Outcome.REFUSED)
         self._storing = False
         if not self._engine.asks:
             return  # shut down before it was stored
         self._spool.expect(self)  # whoever has sent one message may go on at once
         if self._lmtp:
-            self._engine.answer_each(answers)
+            self._engine.answer_each(list(answers) if len(answers) == recipients else [answers[0]] * recipients)
         else:
             self._engine.answer(answers[0])
         if self._farewell is not None:
             self._engine.shut_down(self._farewell)
 
     async def _refused(self, event: MessageRefused) -> None:
-        self._drop_content()
         log.info("content refused", extra={"fields": {**self._client.facts, "reason": event.reason}})
+        self._end(Outcome.REFUSED)
 
     async def _reset(self, event: TransactionReset) -> None:
-        self._drop_content()
+        self._end(Outcome.RESET)
 
-    def _drop_content(self) -> None:
-        if self._content is not None:
-            self._content.discard()
-            self._content = None
+    def _end(self, outcome: Outcome) -> None:
+        if self._transaction is not None:
+            self._stopping |= self._transaction.end(outcome)
+            self._transaction = None
+
+    async def _stop(self) -> None:
+        """Wait until the tasks of what has ended have stopped; its answer does not wait for them."""
+        stopping, self._stopping = self._stopping, set()
+        if self.drain is not None:
+            await self.drain()
+        await stopped(stopping)
 
     async def _much_said(self, event: MuchSaid) -> None:
         """`advance` writes the replies, and lets others work."""
@@ -367,7 +365,7 @@ class SmtpSession:
             await self.pause(JUNK_PAUSE)
 
     async def _closed(self, event: Closed) -> None:
-        self._drop_content()
+        self._end(Outcome.LOST)
         self._spool.expect_no_more(self)
 
     # Logging in.

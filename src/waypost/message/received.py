@@ -24,6 +24,7 @@ class Hop(msgspec.Struct, frozen=True):
     protocol: str  # "with" value
     tls: str | None = None  # "TLSv1.3 cipher"
     hide_peer: bool = False  # a submitter's address is nobody's business but ours
+    name: str | None = None  # of the peer's address, confirmed (RFC 8601 section 3)
 
 
 def with_protocol(*, extended: bool, tls: bool, authenticated: bool, lmtp: bool = False, utf8: bool = False) -> str:
@@ -61,6 +62,8 @@ def received_field(hop: Hop, trace: TraceId, now: Micros, recipient: Address | N
     """
     helo = _SAFE.sub("?", hop.helo)[:255] or "unknown"
     literal = f"[IPv6:{hop.peer}]" if ":" in hop.peer else f"[{hop.peer}]"
+    if hop.name is not None:
+        literal = f"{_SAFE.sub('?', hop.name)} {literal}"
     lines = [f"Received: from {helo}" + ("" if hop.hide_peer else f" ({literal})")]
     tls = f" ({_SAFE.sub(' ', hop.tls)})" if hop.tls else ""
     lines.append(f"\tby {hop.hostname} (Waypost) with {hop.protocol}{tls}")

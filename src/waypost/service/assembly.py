@@ -19,12 +19,13 @@ from waypost.delivery.local import LocalDelivery
 from waypost.delivery.plan import Planner
 from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook
 from waypost.dns import StubResolver, system_servers
-from waypost.intake import Acceptance
+from waypost.intake import Acceptance, TransactionTasks
 from waypost.intake.memory import ArrivingMemory
 from waypost.login.desk import LoginDesk
 from waypost.login.memory import LoginMemory
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
 from waypost.queue import Carrier, Dispatcher, Reporter, Schedule
+from waypost.reception import ReverseNames
 from waypost.service.admission import Admission
 from waypost.service.bus import UnixBus
 from waypost.service.connections import Connections
@@ -32,12 +33,14 @@ from waypost.service.control_socket import ControlSocket
 from waypost.service.door import House
 from waypost.service.outbox import Outbox
 from waypost.service.own_addresses import own_addresses
+from waypost.service.reports import make_reporter
 from waypost.service.secrets import Secrets
 from waypost.service.session_control import SessionControl
 from waypost.service.timing import Timing
 from waypost.service.ways_in import Make, WaysIn
 from waypost.storage import Storage, StorageError, Watchers
 from waypost.storage.sqlite import SqliteStorage, open_storage
+from waypost.transport.public import is_public
 from waypost.transport.relay import Relay
 from waypost.transport.router import Router
 
@@ -69,6 +72,7 @@ class _Shared:
     planner: Planner
     reporter: Reporter
     memory: LoginMemory | None
+    resolver: StubResolver
     closing: AsyncExitStack
 
 
@@ -99,15 +103,11 @@ async def assemble(
         storage = opened.storage
         ids = TraceIdMaker(number, now, after=await _newest(storage))
         book = address_book(settings, storage.directory)
-        reporter = Reporter(
-            spool=storage.spool,
-            ids=ids,
-            hostname=settings.hostname,
-            destination_of=book.destination,
-            now=now,
-            return_full_below=settings.queue.return_full_below,
-        )
-        shared = _Shared(settings, number, now, ids, bus, storage, book, Planner(book), reporter, memory, closing)
+        reporter = make_reporter(settings, spool=storage.spool, book=book, ids=ids, now=now)
+        resolver = StubResolver(settings.dns.servers or system_servers(), timeout=settings.dns.timeout / SECOND)
+        closing.push_async_callback(resolver.close)
+        planner = Planner(book)
+        shared = _Shared(settings, number, now, ids, bus, storage, book, planner, reporter, memory, resolver, closing)
         timing = Timing(session=settings.limits.session_time / SECOND)
         house = House(Admission(settings.limits), Connections(), timing, Outbox(), secrets.tls())
         dispatcher = _way_out(shared, secrets)
@@ -128,12 +128,10 @@ async def _newest(storage: Storage) -> TraceId:
 def _way_out(shared: _Shared, secrets: Secrets) -> Dispatcher:
     """The queue's dispatcher, with the two carriers that it hands destinations to."""
     settings, storage, now = shared.settings, shared.storage, shared.now
-    resolver = StubResolver(settings.dns.servers or system_servers(), timeout=settings.dns.timeout / SECOND)
-    shared.closing.push_async_callback(resolver.close)
     router = Router(
         routes=settings.routes,
         outbound=settings.outbound,
-        resolver=resolver,
+        resolver=shared.resolver,
         hostname=settings.hostname,
         own_addresses=own_addresses(settings.listeners),
         passwords=secrets.passwords,
@@ -181,6 +179,8 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> WaysIn:
         limits=settings.limits,
         now=shared.now,
     )
+    tasks = TransactionTasks()
+    shared.closing.push_async_callback(tasks.close)
     return WaysIn(
         settings,
         shared.now,
@@ -188,6 +188,8 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> WaysIn:
         shared.book,
         acceptance,
         ArrivingMemory(settings.limits.memory_for_arrivals, settings.limits.memory_per_message),
+        tasks,
+        ReverseNames(shared.resolver, is_public=is_public),
         desk,
         SentForms(storage.mailboxes),
         Watchers(shared.bus, "mailbox"),

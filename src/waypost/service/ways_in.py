@@ -14,12 +14,12 @@ from waypost.access.pop3_form import SentForms
 from waypost.config.listener_protocols import Encryption, ListenerProtocol
 from waypost.config.settings import SECOND, Settings
 from waypost.delivery.resolve import AddressBook
-from waypost.intake import Acceptance, Policy, SmtpSession, server_options
+from waypost.intake import Acceptance, Policy, SmtpSession, TransactionTasks, server_options
 from waypost.intake.memory import ArrivingMemory
 from waypost.login.desk import LoginDesk
 from waypost.message.trace import Micros
 from waypost.protocol.session import Session
-from waypost.reception import ReceptionPolicy
+from waypost.reception import ReceptionPolicy, ReverseNames
 from waypost.storage import Directory, Storage, Watchers
 from waypost.submission import NamedSenders, SubmissionPolicy, TrustedDevices, TrustedPolicy
 
@@ -29,7 +29,9 @@ Make = Callable[[], Session]
 
 @dataclass(frozen=True, slots=True)
 class WaysIn:
-    """What the sessions of a worker share. `mailboxes_changed` tells sessions of notices about a mailbox (its id)."""
+    """What the sessions of a worker share. `mailboxes_changed` tells sessions of notices about a mailbox (its id),
+    `tasks` run while messages arrive.
+    """
 
     settings: Settings
     now: Callable[[], Micros]
@@ -37,6 +39,8 @@ class WaysIn:
     book: AddressBook
     acceptance: Acceptance
     arriving: ArrivingMemory
+    tasks: TransactionTasks
+    reverse_names: ReverseNames
     desk: LoginDesk
     forms: SentForms
     mailboxes_changed: Watchers
@@ -49,13 +53,18 @@ class WaysIn:
 def reception(parts: WaysIn, protocol: ListenerProtocol) -> Make:
     """Mail from other servers."""
     settings = parts.settings
-    policy = ReceptionPolicy(book=parts.book, names=(settings.hostname.lower(), *settings.domains))
+    policy = ReceptionPolicy(
+        book=parts.book,
+        names=(settings.hostname.lower(), *settings.domains),
+        tasks=parts.tasks,
+        reverse_names=parts.reverse_names,
+    )
     return _takes_mail(parts, protocol, policy, greeting_delay=settings.reception.greeting_delay / SECOND)
 
 
 def local_mail(parts: WaysIn, protocol: ListenerProtocol) -> Make:
     """Mail from a server in front of this one."""
-    return _takes_mail(parts, protocol, ReceptionPolicy(book=parts.book))
+    return _takes_mail(parts, protocol, ReceptionPolicy(book=parts.book, tasks=parts.tasks))
 
 
 def submission(parts: WaysIn, protocol: ListenerProtocol) -> Make:

@@ -23,6 +23,7 @@ from waypost.storage.queue import (
     QueueEntry,
     QueueStats,
 )
+from waypost.storage.spending import Expense, LimitReached
 from waypost.storage.spool import Body, MailboxDelivery, NewEntry, NewMessage, Spool, StoredMessage
 
 __all__ = [
@@ -41,10 +42,12 @@ __all__ = [
     "EntryId",
     "EntryState",
     "Event",
+    "Expense",
     "FailedRound",
     "Filter",
     "Journal",
     "KnownNetworks",
+    "LimitReached",
     "Mailbox",
     "MailboxDelivery",
     "MailboxLock",

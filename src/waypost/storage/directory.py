@@ -124,9 +124,8 @@ class Directory(Protocol):
         """Remove an alias. Raises `NotFound`."""
         ...
 
-    async def spend(self, account: str, *, messages: int, recipients: int, now: Micros) -> tuple[Spending, Spending]:
-        """Count what an account sends, durably and for all workers; return the last hour's and day's sums.
-
-        The sums include what was just counted.
+    async def spent(self, account: str, now: Micros) -> tuple[Spending, Spending]:
+        """Return what an account has sent in the last hour and day, over all workers. It is counted in the commit of
+        each message (`NewMessage.expense`).
         """
         ...

@@ -16,6 +16,7 @@ class Station(StrEnum):
 
     SUBMITTED = "submitted"  # an MSA took it: account, peer, TLS, recipients
     RECEIVED = "received"  # an MX took it: peer, HELO, TLS, recipients
+    CHECKED = "checked"  # what checks found while it arrived: `verdicts`, each with method, result and value
     GENERATED = "generated"  # we made it: a DSN
     QUEUED = "queued"  # an entry was made: destination, recipients
     ATTEMPT = "attempt"  # a delivery attempt: host, address, TLS, replies, next attempt

@@ -12,6 +12,7 @@ from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.directory import AccountVersion
 from waypost.storage.journal import Event
+from waypost.storage.spending import Expense
 
 
 class Body(Protocol):
@@ -58,8 +59,8 @@ class NewMessage(msgspec.Struct, frozen=True):
     """Everything that one acceptance writes. `head` goes in front of the body: Received, added fields.
 
     `account` is the address of the logged-in submitter, or None; `login` is that account as it was at the login: when
-    it has changed since, nothing is stored. Deliveries and entries may both be empty only when the message is discarded
-    on purpose: then only the journal tells of it.
+    it has changed since, nothing is stored. `expense` is what the message costs it. Deliveries and entries may both be
+    empty only when the message is discarded on purpose: then only the journal tells of it.
     """
 
     trace: TraceId
@@ -73,6 +74,7 @@ class NewMessage(msgspec.Struct, frozen=True):
     entries: tuple[NewEntry, ...] = ()
     events: tuple[Event, ...] = ()
     login: AccountVersion | None = None
+    expense: Expense | None = None
 
 
 class StoredMessage(Protocol):
@@ -113,8 +115,9 @@ class Spool(Protocol):
         """Store bytes, envelope, entries, mailbox rows and events in one group commit, with the `reports` (success
         DSNs of RFC 3461) that its delivery causes.
 
-        Returns when all is durable. Raises `StorageFull` or `StorageError` (`AccountChanged`, when the account of
-        `message.login` is not as it was): then nothing is stored.
+        Returns when all is durable. Raises `LimitReached` when the account may not spend the `expense`, `StorageFull`
+        or `StorageError` (`AccountChanged`, when the account of `message.login` is not as it was): then nothing is
+        stored, and nothing counted.
         """
         ...
 

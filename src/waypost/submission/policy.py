@@ -8,11 +8,9 @@ from msgspec.structs import replace
 
 from waypost.config.settings import Submission
 from waypost.delivery.resolve import AddressBook
-from waypost.intake import Admitted, Client, Examined
-from waypost.intake.policy import admit
+from waypost.intake import Admitted, Arrived, Client, Examined, Transaction, admit
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.headers import HeaderBlock
-from waypost.message.trace import Micros, TraceId
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.storage import Directory
@@ -28,16 +26,9 @@ _PRIORITIES = (-4, 4)
 _LARGE = 4 * 1024  # octets of a header that is mended beside the event loop
 
 
-def judge_terms(envelope: Envelope) -> Reply:
-    """Answer MAIL of a sender who may send: its parameters must not contradict each other."""
-    hold, by = envelope.hold_until, envelope.deliver_by
-    if hold is not None and by is not None and by.deadline <= hold:
-        return replies.syntax("BY asks for delivery before the message may leave (HOLDFOR, HOLDUNTIL)")
-    return replies.SENDER_OK
-
-
 class SubmissionPolicy:
-    """Implements `intake.Policy` for ports 587 and 465. The engine has seen to it that the client is logged in."""
+    """Implements `intake.Policy` for ports 587 and 465, and `intake.Judge` for what comes there. The engine has seen to
+    it that the client is logged in."""
 
     def __init__(
         self,
@@ -64,7 +55,7 @@ class SubmissionPolicy:
         """Any name does: it is a laptop's, mostly."""
         return replies.OK
 
-    async def mail(self, client: Client, envelope: Envelope) -> Reply:
+    async def mail(self, client: Client, envelope: Envelope) -> Reply | Transaction:
         """Take an account's own addresses. `<>` is taken, too: notifications that were read (RFC 8098) need it, and
         their From: is checked like any other."""
         assert client.account is not None, "the engine asks for a login first"
@@ -76,33 +67,38 @@ class SubmissionPolicy:
         path = envelope.reverse_path
         if path is not None and not await self._senders.may_send_as(account, path):
             return replies.not_your_address(account.address, str(path))
-        return judge_terms(envelope)
+        return self.begin(client, envelope)
 
-    async def recipient(self, client: Client, envelope: Envelope, recipient: Recipient) -> Reply | Admitted:
+    def begin(self, client: Client, envelope: Envelope) -> Reply | Transaction:
+        """Return the transaction of a sender who may send; a refusal when its parameters contradict each other."""
+        hold, by = envelope.hold_until, envelope.deliver_by
+        if hold is not None and by is not None and by.deadline <= hold:
+            return replies.syntax("BY asks for delivery before the message may leave (HOLDFOR, HOLDUNTIL)")
+        return Transaction(client, envelope, self)
+
+    async def recipient(self, transaction: Transaction, recipient: Recipient) -> Reply | Admitted:
         """Take recipients anywhere; those here must exist, and those elsewhere be named in full (RFC 6409 4.2)."""
         if not self._book.hosts(recipient.address):
             domain = recipient.address.domain_key
-            return Admitted(None) if "." in domain or domain.startswith("[") else replies.NOT_QUALIFIED
-        return admit(await self._book.resolve(recipient.address, envelope.size or 0))
+            return Admitted(recipient) if "." in domain or domain.startswith("[") else replies.NOT_QUALIFIED
+        return admit(recipient, await self._book.resolve(recipient.address, transaction.envelope.size or 0))
 
-    async def examine(
-        self, client: Client, envelope: Envelope, headers: HeaderBlock, trace: TraceId, now: Micros
-    ) -> Reply | Examined:
-        """Mend and check the header, complete it, then count the message."""
-        account = client.account
+    async def examine(self, transaction: Transaction, arrived: Arrived) -> Reply | Examined:
+        """Mend and check the header, complete it, and say what the message costs."""
+        account, envelope = transaction.client.account, transaction.envelope
         assert account is not None
         try:
-            headers = await self._prepared(headers, envelope)
+            headers = await self._prepared(arrived.headers, envelope)
             originators = read_originators(headers)
         except Malformed as problem:
             return replies.malformed_message(str(problem))
         for address in dict.fromkeys(originators):
             if not await self._senders.may_send_as(account, address):
                 return replies.not_your_address(account.address, str(address))
-        spent = await self._budget.spend(account.address, len(envelope.recipients), now)
-        if spent is not None:
-            return spent
-        header, message_id = complete(headers, trace=trace, hostname=self._hostname, now=now)
+        refusal = await self._budget.ask(transaction, account.address, len(arrived.admitted), arrived.now)
+        if refusal is not None:
+            return refusal
+        header, message_id = complete(headers, trace=arrived.trace, hostname=self._hostname, now=arrived.now)
         least, greatest = _PRIORITIES
         priority = max(least, min(envelope.priority, greatest))
         if priority != envelope.priority:
@@ -115,8 +111,3 @@ class SubmissionPolicy:
             prepare, headers, sender=envelope.reverse_path, smtputf8=envelope.smtputf8, names=self._result_names
         )
         return work() if len(headers.data) < _LARGE else await asyncio.to_thread(work)
-
-    async def withdraw(self, client: Client, envelope: Envelope, now: Micros) -> None:
-        """Give back what `examine` counted."""
-        assert client.account is not None
-        await self._budget.give_back(client.account.address, len(envelope.recipients), now)

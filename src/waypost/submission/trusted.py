@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from waypost.config.settings import TrustedNetwork
-from waypost.intake import Admitted, Client, Examined
+from waypost.intake import Client, Transaction
 from waypost.message.address import Address, AddressError
-from waypost.message.envelope import Envelope, Recipient
-from waypost.message.headers import HeaderBlock
-from waypost.message.trace import Micros, TraceId
+from waypost.message.envelope import Envelope
 from waypost.protocol.network import client_address
 from waypost.protocol.reply import Reply
 from waypost.protocol.session import Peer
 from waypost.protocol.smtp import replies
 from waypost.storage import Account, Directory
-from waypost.submission.policy import SubmissionPolicy, judge_terms
+from waypost.submission.policy import SubmissionPolicy
 
 
 class NamedSenders:
@@ -73,8 +71,8 @@ class TrustedPolicy:
         """Any name does: it is a printer's, mostly."""
         return replies.OK
 
-    async def mail(self, client: Client, envelope: Envelope) -> Reply:
-        """Take named senders, while the account that stands for them is open."""
+    async def mail(self, client: Client, envelope: Envelope) -> Reply | Transaction:
+        """Take named senders, while the account that stands for them is open. The rest is as in submission."""
         devices = self._of(client.peer)
         if devices is None:
             return replies.NOT_TRUSTED
@@ -85,23 +83,4 @@ class TrustedPolicy:
         path = envelope.reverse_path
         if path is None or not await devices.senders.may_send_as(account, path):
             return replies.not_a_named_sender(str(path or "<>"))
-        return judge_terms(envelope)
-
-    def _policy(self, client: Client) -> SubmissionPolicy:
-        devices = self._of(client.peer)
-        assert devices is not None, "MAIL was answered with a refusal"
-        return devices.policy
-
-    async def recipient(self, client: Client, envelope: Envelope, recipient: Recipient) -> Reply | Admitted:
-        """As in submission."""
-        return await self._policy(client).recipient(client, envelope, recipient)
-
-    async def examine(
-        self, client: Client, envelope: Envelope, headers: HeaderBlock, trace: TraceId, now: Micros
-    ) -> Reply | Examined:
-        """As in submission: the header is mended and checked, and the message counts for the account."""
-        return await self._policy(client).examine(client, envelope, headers, trace, now)
-
-    async def withdraw(self, client: Client, envelope: Envelope, now: Micros) -> None:
-        """Give back what `examine` counted."""
-        await self._policy(client).withdraw(client, envelope, now)
+        return devices.policy.begin(client, envelope)

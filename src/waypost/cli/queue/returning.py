@@ -31,7 +31,7 @@ def give_up(settings: Settings, choice: Choice, dry_run: bool, reason: str, yes:
     from waypost.delivery.book import address_book
     from waypost.message.trace import TraceIdMaker
     from waypost.queue.outcomes import discard, return_entry
-    from waypost.queue.reporter import Reporter
+    from waypost.service.reports import make_reporter
 
     if not reason.isprintable():
         raise click.BadParameter("it must be one line of printable text", param_hint="--reason")
@@ -39,14 +39,7 @@ def give_up(settings: Settings, choice: Choice, dry_run: bool, reason: str, yes:
 
     async def change(storage: Storage, entries: Sequence[QueueEntry]) -> int:
         book = address_book(settings, storage.directory)
-        reporter = Reporter(
-            spool=storage.spool,
-            ids=ids,
-            hostname=settings.hostname,
-            destination_of=book.destination,
-            now=now,
-            return_full_below=settings.queue.return_full_below,
-        )
+        reporter = make_reporter(settings, spool=storage.spool, book=book, ids=ids, now=now)
         for entry in entries:
             if entry.damage is not None:
                 echo(f"entry {entry.id} stays: {entry.damage}, so nobody could be told of it", err=True)

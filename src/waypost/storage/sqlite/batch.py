@@ -15,10 +15,12 @@ from waypost.storage.directory import AccountVersion
 from waypost.storage.errors import AccountChanged, Damaged, NotFound
 from waypost.storage.journal import Event
 from waypost.storage.queue import reverse_path_text
+from waypost.storage.spending import Expense
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
 from waypost.storage.sqlite.bodies import body_of
 from waypost.storage.sqlite.rows import encode, envelope_text, events_text, latin, recipients_text, text
 from waypost.storage.sqlite.segments import Location
+from waypost.storage.sqlite.spending import Count
 
 _INSERT_MESSAGES = """
 INSERT INTO message (id, segment, offset, length, crc, head, refs, received_at, reverse_path, envelope, account,
@@ -116,6 +118,7 @@ class Batch:
         self._deletes: list[int] = []
         self._refs: dict[int, int] = {}
         self._segments: dict[int, _Growth] = {}
+        self._spending: Count | None = None
 
     def octets_of(self, messages: Sequence[NewMessage]) -> None:
         """Count the octets of these messages to their segments, where they are by now, needed or not."""
@@ -137,6 +140,15 @@ class Batch:
         growth.size = max(growth.size, size)
         growth.live += live
         growth.sealed = growth.sealed or sealed
+
+    def spend(self, expense: Expense, now: Micros) -> str | None:
+        """Count what a message costs its account; returns the limit that it would exceed, and then nothing is counted.
+
+        Messages of the same group that were counted before it count.
+        """
+        if self._spending is None:
+            self._spending = Count(self.connection)
+        return self._spending.add(expense, now)
 
     def message(self, message: NewMessage) -> None:
         """Add a new message with all that belongs to it. Where it goes nowhere, only the journal tells of it.
@@ -251,6 +263,8 @@ class Batch:
             run(_INSERT_JOURNAL, (_json(self._journal),))
         if self._names:
             run(_INSERT_NAMES, (_json(self._names),))
+        if self._spending is not None:
+            self._spending.flush()
         self._clear()
 
     def _clear(self) -> None:

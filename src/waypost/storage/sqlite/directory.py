@@ -12,6 +12,7 @@ from waypost.storage.sqlite.mailboxes import AT_ONCE, new_mailbox, remove_messag
 from waypost.storage.sqlite.networks import forget_networks
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import text, texts_from
+from waypost.storage.sqlite.spending import SPENT, windows
 from waypost.storage.sqlite.writer import Writer
 
 _ACCOUNT = """
@@ -28,9 +29,6 @@ FROM alias WHERE address = ?1"""
 _FORGET_EXPUNGED = """
 DELETE FROM expunged WHERE (mailbox, modseq, uid) IN
     (SELECT mailbox, modseq, uid FROM expunged WHERE mailbox = ? LIMIT ?) RETURNING uid"""
-_BUCKET = 5 * 60 * 1_000_000
-_HOUR = 3600 * 1_000_000
-_DAY = 24 * _HOUR
 
 
 def _account(row: tuple[Any, ...]) -> Account:
@@ -185,33 +183,10 @@ class SqliteDirectory:
 
         await self._writer.call(remove, lambda _: [Notice("directory", address)])
 
-    async def spend(self, account: str, *, messages: int, recipients: int, now: Micros) -> tuple[Spending, Spending]:
-        """Count what an account sends; returns the sums of the last hour and day."""
-
-        def spend(connection: apsw.Connection) -> tuple[Spending, Spending]:
-            connection.execute(
-                "INSERT INTO spending (account, bucket, messages, recipients) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (account, bucket) DO UPDATE SET messages = messages + excluded.messages, "
-                "recipients = recipients + excluded.recipients",
-                (account, now // _BUCKET, messages, recipients),
-            )
-            # What lies ahead was counted by a clock that was wrong: it must not count until time comes there.
-            connection.execute(
-                "DELETE FROM spending WHERE account = ? AND (bucket < ? OR bucket > ?)",
-                (account, (now - _DAY) // _BUCKET, now // _BUCKET + 1),
-            )
-            hour, day = (
-                connection.execute(
-                    "SELECT coalesce(sum(messages), 0), coalesce(sum(recipients), 0) FROM spending "
-                    "WHERE account = ? AND bucket > ?",
-                    (account, (now - window) // _BUCKET),
-                ).fetchone()
-                or (0, 0)
-                for window in (_HOUR, _DAY)
-            )
-            return Spending(*hour), Spending(*day)
-
-        return await self._writer.call(spend)
+    async def spent(self, account: str, now: Micros) -> tuple[Spending, Spending]:
+        """Return what an account has sent in the last hour and day."""
+        row = self._reading.row(SPENT, windows(account, now)) or (0, 0, 0, 0)
+        return Spending(*row[:2]), Spending(*row[2:4])
 
 
 def _alias(address: str, targets: str) -> Alias:

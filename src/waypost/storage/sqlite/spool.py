@@ -11,6 +11,7 @@ from typing import Any
 from waypost.message.trace import TraceId, format_trace_id
 from waypost.storage.bus import Notice
 from waypost.storage.errors import NotFound, StorageError
+from waypost.storage.spending import LimitReached
 from waypost.storage.spool import NewMessage, StoredMessage
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.bodies import SqliteBody, body_of
@@ -30,15 +31,22 @@ _MOST_DAMAGED = 10_000  # remembered
 
 
 def accepting(message: NewMessage, reports: Sequence[NewMessage] = ()) -> Operation:
-    """Return the operation that accepts a message and its reports."""
+    """Return the operation that accepts a message and its reports. Its result is None, or the limit that the message
+    would have exceeded: then it writes no rows, and spoils nobody's commit.
+    """
     messages = (message, *reports)
 
-    def stage(batch: Batch) -> None:
+    def stage(batch: Batch) -> str | None:
+        if message.expense is not None:
+            exceeded = batch.spend(message.expense, message.received_at)
+            if exceeded is not None:
+                return exceeded
         for new in messages:
             batch.message(new)
+        return None
 
-    def notices(_: None) -> Sequence[Notice]:
-        return [notice for new in messages for notice in notices_of(new)]
+    def notices(exceeded: str | None) -> Sequence[Notice]:
+        return [notice for new in messages for notice in notices_of(new)] if exceeded is None else ()
 
     return Operation(stage, notices, messages=messages, incoming=True)
 
@@ -141,12 +149,12 @@ class SqliteSpool:
         self._writer.gathering.expect_no_more(source)
 
     async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> None:
-        """Store a message and its reports durably. Raises `StorageFull` or `StorageError`."""
+        """Store a message and its reports durably. Raises `LimitReached`, `StorageFull` or `StorageError`."""
         operation = accepting(message, reports)
-        if any(body_of(new).spilled for new in operation.messages):
-            await self._writer.write_large(operation)
-        else:
-            await self._writer.write(operation)
+        large = any(body_of(new).spilled for new in operation.messages)
+        exceeded = await (self._writer.write_large(operation) if large else self._writer.write(operation))
+        if exceeded is not None:
+            raise LimitReached(exceeded)
 
     async def octets(self, segment: int, offset: int, length: int) -> bytes:
         """Return octets of a segment, without making the event loop wait for the disk. Raises `OSError`."""

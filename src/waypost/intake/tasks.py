@@ -1,0 +1,143 @@
+"""Tasks of transactions: what runs while the content of a message arrives, in one worker.
+
+Their number is limited, and the limit is shared fairly by client networks (`queue/places.py`): a network may have
+another place while it has fewer than are free, and one that waits gets the next in its turn. What has no place yet is
+no task, only a coroutine that has not begun.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from waypost.protocol.network import network_of, site_of
+from waypost.queue.places import Claim, Places
+
+log = logging.getLogger(__name__)
+
+MOST_TASKS = 1000
+"""Tasks of one worker's transactions at a time."""
+
+_AFTER_CANCEL = 5.0  # seconds that a task may take to end once it is cancelled
+
+
+class Patience:
+    """Seconds for which replies may be delayed, in all, for everything that shares this object."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+
+class Work:
+    """One piece of work of a transaction: a coroutine that waits for its place, then a task, then `done`."""
+
+    __slots__ = ("_cancelled", "_claim", "_coroutine", "_patience", "_tasks", "_waiting", "done", "task")
+
+    def __init__(
+        self, tasks: "TransactionTasks", claim: Claim, work: Coroutine[Any, Any, None], patience: Patience | None
+    ) -> None:
+        self._tasks = tasks
+        self._claim = claim
+        self._coroutine = work
+        self._patience = patience
+        self._waiting: asyncio.Future[bool] | None = None
+        self._cancelled = False
+        self.task: asyncio.Task[None] | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Has a result when the work is over, however it ended."""
+
+    def begin(self) -> None:
+        """Begin now, or when there is a place."""
+        places = self._tasks.places
+        if places.allows(self._claim):
+            places.take(self._claim)
+            self._start()
+        else:
+            self._waiting = places.wait(self._claim)
+            self._waiting.add_done_callback(self._let_in)
+
+    def _let_in(self, waiting: "asyncio.Future[bool]") -> None:
+        self._waiting = None
+        self._start()
+
+    def _start(self) -> None:
+        self.task = asyncio.get_running_loop().create_task(self._coroutine)
+        self._tasks.running.add(self.task)
+        self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.running.discard(task)
+        self._tasks.places.give(self._claim)
+        self.done.set_result(None)
+        if self._cancelled:
+            self._tell_failure()
+
+    def _tell_failure(self) -> None:
+        """Nobody waits for the work any more, so only the log hears how it failed."""
+        if (failure := self.failure) is not None:
+            log.error("a task of a transaction failed", exc_info=failure)
+
+    async def wait(self) -> bool:
+        """Wait until the work is over, for as long as its patience lasts; returns True when it is."""
+        patience = self._patience
+        if not self.done.done() and patience is not None and patience.left > 0:
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            try:
+                await asyncio.wait((self.done,), timeout=patience.left)
+            finally:
+                patience.left = max(0.0, patience.left - (clock() - began))
+        return self.done.done()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What the work raised; None when it did not, or is not over."""
+        task = self.task
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
+    def cancel(self) -> None:
+        """End the work where it waits; it may take a turn of the loop."""
+        self._cancelled = True
+        if self.task is not None:
+            if not self.task.cancel():
+                self._tell_failure()
+        elif self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.remove_done_callback(self._let_in)
+            self._tasks.places.leave(self._claim, waiting)
+            self._coroutine.close()
+            self.done.set_result(None)
+
+
+class TransactionTasks:
+    """The tasks of all transactions of one worker; `limit` run at a time."""
+
+    def __init__(self, limit: int = MOST_TASKS) -> None:
+        self.places = Places(limit)
+        self.running: set[asyncio.Task[None]] = set()
+        """Those that have begun and are not over, of transactions that have ended, too."""
+
+    def run(self, work: Coroutine[Any, Any, None], client: str, patience: Patience | None = None) -> Work:
+        """Run a coroutine for a client (an IP address). `patience` is for who waits for it: see `Work.wait`."""
+        piece = Work(self, Claim((site_of(network_of(client)),), proven=True), work, patience)
+        piece.begin()
+        return piece
+
+    async def close(self) -> None:
+        """Cancel all that runs, and wait until it is over."""
+        for task in tuple(self.running):
+            task.cancel()
+        if self.running:
+            await stopped(self.running)
+
+
+async def stopped(tasks: "set[asyncio.Task[None]]") -> None:
+    """Wait for tasks that were cancelled. One that goes on in spite of it is a fault of ours: nobody waits for ever.
+
+    Its place is given back only when it has ended.
+    """
+    _, going_on = await asyncio.wait(set(tasks), timeout=_AFTER_CANCEL)
+    for task in going_on:
+        log.error("a task outlives its transaction", extra={"fields": {"task": repr(task.get_coro())}})

@@ -1,0 +1,31 @@
+"""Folding: a header field that we write, in lines of at most 78 octets (RFC 5322 sections 2.1.1 and 2.2.3)."""
+
+import re
+
+_WIDTH = 78
+_MOST = 998  # octets of a line, which nobody may exceed (RFC 5322 2.1.1)
+_NAME = re.compile(r"[!-9;-~]+")
+_UNSAFE = re.compile(r"[^\t -~]")
+
+
+def folded(name: str, value: str) -> bytes:
+    """Return a field with its line ends: `Name: value`, folded at white space.
+
+    What is neither printable ASCII nor white space becomes `?`, line ends above all: the value may quote a stranger. A
+    word that is longer than a line has one for itself, and is cut where no line may be so long. Raises `ValueError` for
+    a name that is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a header field")
+    lines: list[str] = []
+    line = f"{name}:"
+    for word in _UNSAFE.sub("?", value).split():
+        if len(line) + 1 + len(word) > _WIDTH and (lines or line != f"{name}:"):
+            lines.append(line)
+            line = ""
+        line += " " + word
+        while len(line) > _MOST:
+            lines.append(line[:_MOST])
+            line = " " + line[_MOST:]
+    lines.append(line)
+    return "".join(f"{one}\r\n" for one in lines).encode("ascii")
