@@ -59,8 +59,9 @@ class Work:
             self._waiting.add_done_callback(self._let_in)
 
     def _let_in(self, waiting: "asyncio.Future[bool]") -> None:
-        self._waiting = None
-        self._start()
+        if not self._cancelled:
+            self._waiting = None
+            self._start()
 
     def _start(self) -> None:
         self.task = asyncio.get_running_loop().create_task(self._coroutine)
@@ -103,11 +104,12 @@ class Work:
         if self.task is not None:
             if not self.task.cancel():
                 self._tell_failure()
-        elif self._waiting is not None:
+            return
+        if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            waiting.remove_done_callback(self._let_in)
             self._tasks.places.leave(self._claim, waiting)
-            self._coroutine.close()
+        self._coroutine.close()
+        if not self.done.done():
             self.done.set_result(None)
 
 
@@ -118,15 +120,20 @@ class TransactionTasks:
         self.places = Places(limit)
         self.running: set[asyncio.Task[None]] = set()
         """Those that have begun and are not over, of transactions that have ended, too."""
+        self._closed = False
 
     def run(self, work: Coroutine[Any, Any, None], client: str, patience: Patience | None = None) -> Work:
         """Run a coroutine for a client (an IP address). `patience` is for who waits for it: see `Work.wait`."""
         piece = Work(self, Claim((site_of(network_of(client)),), proven=True), work, patience)
-        piece.begin()
+        if self._closed:
+            piece.cancel()
+        else:
+            piece.begin()
         return piece
 
     async def close(self) -> None:
-        """Cancel all that runs, and wait until it is over."""
+        """Cancel all that runs, and wait until it is over; nothing begins any more. Transactions have ended before."""
+        self._closed = True
         for task in tuple(self.running):
             task.cancel()
         if self.running:
