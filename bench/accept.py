@@ -5,7 +5,8 @@
 
 The load is Postfix's own `smtp-source`, a message a connection but where the variant says otherwise; over TLS it is
 `bench/smtp_source.py`. The time ends when every message is in its mailbox. With `--base`, the other side is another
-commit of Waypost (`bench/base.py`), and the ratio is that of the server's CPU time a message: smaller is better.
+commit of Waypost (`bench/base.py`), and the ratio is that of the server's CPU time a message: smaller is better. The
+variant `submission` is compared with our own reception, by our generator for both (`bench/submission.py`).
 """
 
 import argparse
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import smtp_source
+from bench import smtp_source, submission
 from bench.base import compare_with
 from bench.clients import shares
 from bench.harness import Run, last_line, need, report, running, scratch, take_turns, wait_until
@@ -38,6 +39,7 @@ class Variant:
     recipients: int = 1
     tls: bool = False
     kept: bool = False  # connections are kept for further messages
+    submission: bool = False  # users' mail, beside our own reception
     aim: float = 2.0
 
 
@@ -50,11 +52,14 @@ VARIANTS = {
     "many-recipients": Variant("20 recipients a message", 1000, recipients=20),
     "tls": Variant("STARTTLS, a handshake a message", 3000, tls=True),
     "kept": Variant("connections kept", 6000, kept=True),
+    "submission": Variant("users' mail, beside reception", 6000, kept=True, submission=True, aim=submission.AIM),
 }
 
 
 def run(make: Make, variant: Variant, messages: int) -> Run:
     """One run of one contender, fresh."""
+    if variant.submission:
+        return submission.run(587, messages, variant.sessions, variant.size)
     addresses = messages * variant.recipients
     with scratch() as folder:
         server = make(folder, world_of(variant, messages))
@@ -152,6 +157,8 @@ def compare(name: str, rounds: int, scale: float) -> float:
     """Run one variant with both in turn; return the ratio."""
     variant = VARIANTS[name]
     messages = max(variant.sessions, round(variant.messages * scale))
+    if variant.submission:
+        return submission.compare(messages, variant.sessions, variant.size, rounds)
     title = f"accept {name}: {messages} messages, {variant.words}"
     print(title)
     peer = postfix_with_tls if variant.tls else postfix

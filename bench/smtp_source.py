@@ -1,13 +1,15 @@
-"""A load generator for SMTP over STARTTLS, which Postfix's `smtp-source` does not speak; made to its pattern.
+"""A load generator for what Postfix's `smtp-source` does not speak: STARTTLS, and logins; made to its pattern.
 
-    python -m bench.smtp_source ADDRESS PORT --messages N --sessions N --size OCTETS [--plain]
+    python -m bench.smtp_source ADDRESS PORT --messages N --sessions N --size OCTETS [--plain] [--kept [--login]]
 
 A message a connection, no pipelining, no session resumed, certificates not verified, recipients numbered from
-`--first` on as `smtp-source -N` does. It begins when its standard input ends (see `bench/clients.py`).
+`--first` on as `smtp-source -N` does. It begins when its standard input ends (see `bench/clients.py`). With `--kept`
+connections are plain, opened (and logged in) before that, and each sends in the name of an account of its own.
 """
 
 import argparse
 import asyncio
+import base64
 import os
 import ssl
 from collections.abc import Iterator
@@ -17,8 +19,10 @@ from typing import cast
 import uvloop
 
 from bench import clients
+from bench.world import DOMAIN, PASSWORD
 
 _PROCESSES = 2
+_SENDER = "sender@elsewhere.test"
 
 
 class Talk(asyncio.Protocol):
@@ -81,9 +85,9 @@ def anybody() -> ssl.SSLContext:
     return context
 
 
-def letter(size: int) -> bytes:
+def letter(size: int, sender: str = _SENDER) -> bytes:
     """Return a message whose content has about `size` octets, and the dot behind it."""
-    head = b"From: <sender@elsewhere.test>\r\nTo: <user@bench.test>\r\nMessage-Id: <%b@source.test>\r\n\r\n"
+    head = f"From: <{sender}>\r\n".encode() + b"To: <user@bench.test>\r\nMessage-Id: <%b@source.test>\r\n\r\n"
     line = b"x" * 78 + b"\r\n"
     return head + line * (size // 80) + line[80 - size % 80 :] + b"."
 
@@ -96,17 +100,43 @@ async def send(address: str, port: int, context: ssl.SSLContext | None, recipien
         await talk.say(b"EHLO bench.source.test")
         if context is not None:
             await talk.start_tls(context)
-        await talk.say(b"MAIL FROM:<sender@elsewhere.test>")
-        for recipient in recipients:
-            await talk.say(f"RCPT TO:<{recipient}>".encode())
-        await talk.say(b"DATA")
-        await talk.say(
-            content.replace(b"%b", recipients[0].encode().replace(b"@", b".") + os.urandom(8).hex().encode())
-        )
+        await transact(talk, _SENDER, recipients, content)
         await talk.say(b"QUIT")
     finally:
         if talk.transport is not None:
             talk.transport.close()
+
+
+async def transact(talk: Talk, sender: str, recipients: list[str], content: bytes) -> None:
+    """Send one message on a connection that has said EHLO. Raises `RuntimeError`."""
+    await talk.say(f"MAIL FROM:<{sender}>".encode())
+    for recipient in recipients:
+        await talk.say(f"RCPT TO:<{recipient}>".encode())
+    await talk.say(b"DATA")
+    await talk.say(content.replace(b"%b", recipients[0].encode().replace(b"@", b".") + os.urandom(8).hex().encode()))
+
+
+async def _kept(options: argparse.Namespace) -> None:
+    """Send on connections that stand, and have logged in, before the clock."""
+    talks: list[tuple[Talk, str]] = []
+    for number in range(options.account, options.account + options.sessions):
+        _, talk = await asyncio.get_running_loop().create_connection(Talk, options.address, options.port)
+        account = f"user{number}@{DOMAIN}"
+        await talk.greeting()
+        await talk.say(b"EHLO bench.source.test")
+        if options.login:
+            await talk.say(b"AUTH PLAIN " + base64.b64encode(f"\0{account}\0{PASSWORD}".encode()))
+        talks.append((talk, account))
+    numbers = iter(range(options.first, options.first + options.messages))
+
+    async def session(talk: Talk, account: str) -> None:
+        content = letter(options.size, account)
+        for number in numbers:
+            await transact(talk, account, [f"{number}{options.to}"], content)
+        await talk.say(b"QUIT")
+
+    await clients.told_to_go()
+    await asyncio.gather(*(session(talk, account) for talk, account in talks))
 
 
 async def _sessions(options: argparse.Namespace) -> None:
@@ -123,15 +153,36 @@ async def _sessions(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def prepared(address: str, port: int, *, messages: int, sessions: int, size: int, to: str) -> Iterator[clients.Clients]:
-    """Prepare processes that send `messages` over TLS once they are told to go."""
+def prepared(
+    address: str,
+    port: int,
+    *,
+    messages: int,
+    sessions: int,
+    size: int,
+    to: str,
+    kept: bool = False,
+    login: bool = False,
+) -> Iterator[clients.Clients]:
+    """Prepare processes that send `messages` once they are told to go: over TLS, or on `kept` plain connections that
+    have logged in where `login` says so.
+    """
     arguments: list[list[str]] = []
-    first = 1
+    flags = (["--kept"] if kept else []) + (["--login"] if login else [])
+    first, account = 1, 0
     processes = min(_PROCESSES, sessions)
     for share, busy in zip(clients.shares(messages, processes), clients.shares(sessions, processes), strict=True):
-        options = {"messages": share, "first": first, "sessions": busy, "size": size, "to": to}
-        arguments.append([address, str(port), *(f"--{name}={value}" for name, value in options.items())])
+        options = {
+            "messages": share,
+            "first": first,
+            "sessions": busy,
+            "size": size,
+            "to": to,
+            "account": account,
+        }
+        arguments.append([address, str(port), *flags, *(f"--{name}={value}" for name, value in options.items())])
         first += share
+        account += busy
     with clients.prepared("smtp_source", arguments) as started:
         yield started
 
@@ -147,7 +198,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10240)
     parser.add_argument("--to", default="user@bench.test", help="an address, in front of which a number is set")
     parser.add_argument("--plain", action="store_true", help="without TLS, to compare the generators")
-    uvloop.run(_sessions(parser.parse_args()))
+    parser.add_argument("--kept", action="store_true", help="without TLS, on connections that are kept")
+    parser.add_argument("--login", action="store_true", help="with --kept: log in, each session by its own account")
+    parser.add_argument("--account", type=int, default=0, help="with --kept: the number of the first session's account")
+    options = parser.parse_args()
+    uvloop.run(_kept(options) if options.kept else _sessions(options))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ class WaypostContender:
             listeners.append({"protocol": "pop3s", "address": f"{self.address}:995"})
         if world.submission:
             listeners.append({"protocol": "submissions", "address": f"{self.address}:465"})
+            listeners.append({"protocol": "submission", "address": f"{self.address}:587"})
         sections: dict[str, dict[str, Any]] = {
             "tls": {"certificate": "tls/cert.pem", "key": "tls/key.pem"},
             "limits": {"transactions": 1_000_000},

@@ -21,7 +21,7 @@ class World:
     Mailboxes are `user0@`, `user1@` and so on of `DOMAIN`. `aliases` are further local parts of it, with the address
     that each stands for. `ways` are domains whose mail goes to a fixed address and port. `nameserver` (an address,
     port 53) is asked for everything else, and `port` is where the mail servers of others listen. `pop3`
-    opens port 995, `submission` 465.
+    opens port 995, `submission` 465 and 587.
     """
 
     mailboxes: int = 100
