@@ -146,12 +146,7 @@ RFCS: tuple[tuple[str, tuple[tuple[int, str, str, str], ...]], ...] = (
             (3339, "Date and time", PARTLY, "in HOLDUNTIL"),
             (4155, "The mbox format", PARTLY, "its first line is left out of a submission"),
             (6854, "Groups in From and Sender", FULL, "read; written in surrogate headers"),
-            (
-                7208,
-                "SPF",
-                PARTLY,
-                "not checked yet; nobody submits a Received-SPF field",
-            ),
+            (7208, "SPF", PARTLY, "not checked yet; nobody submits a Received-SPF field"),
             (
                 8601,
                 "Authentication-Results",
