@@ -58,7 +58,8 @@ class Policy(Protocol):
         ...
 
     async def mail(self, client: Client, envelope: Envelope) -> Reply | Transaction:
-        """Answer MAIL, by a refusal or by a transaction; the envelope has no recipients yet."""
+        """Answer MAIL, by a refusal or by a transaction, which the session then ends; the envelope has no recipients
+        yet. A transaction that is made and not returned is for the policy to end."""
         ...
 
 
