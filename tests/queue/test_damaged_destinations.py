@@ -14,7 +14,7 @@ from tests.storage.damage import pages_of, wreck
 from tests.storage.test_sqlite_rebuild import problems
 
 from waypost.message.trace import TraceId, TraceIdMaker
-from waypost.storage import EntryState
+from waypost.storage import EntryState, Expense
 from waypost.storage.sqlite.check import repair
 from waypost.storage.sqlite.migrate import DATABASE
 
@@ -152,11 +152,11 @@ async def test_mail_comes_and_goes_though_a_table_is_damaged_that_holds_little(f
     wreck(folder, pages_of(folder, name)[0])
     world = await make_world(folder)
     world.ids = TraceIdMaker(2, world.clock.now)
-    (spent, _) = await world.storage.directory.spend("alice@example.org", messages=1, recipients=1, now=START)
-    assert spent.messages == 1
     sent: Counter[TraceId] = Counter()
     world.dispatcher(Carrier(world.clock).remember(sent), owner=0)
-    fresh = await world.post("neighbour@fresh.test")
+    fresh = await world.post("neighbour@fresh.test", expense=Expense("alice@example.org", 1, 9, 9, 9, 9))
+    (spent, _) = await world.storage.directory.spent("alice@example.org", START)
+    assert spent.messages == 1
     await empty_the_queue(world, sent, fresh)
     assert max(sent.values()) == 1
     await world.close()

@@ -17,7 +17,18 @@ from waypost.queue.carrier import AttemptResult, Carrier, EntrySource, Fate, Par
 from waypost.queue.dispatcher import Dispatcher
 from waypost.queue.reporter import Reporter
 from waypost.queue.schedule import Schedule
-from waypost.storage import EntryId, Filter, NewEntry, NewMessage, Notice, Queue, QueueEntry, Storage, StorageError
+from waypost.storage import (
+    EntryId,
+    Expense,
+    Filter,
+    NewEntry,
+    NewMessage,
+    Notice,
+    Queue,
+    QueueEntry,
+    Storage,
+    StorageError,
+)
 from waypost.storage.sqlite import SqliteStorage, open_storage
 
 SECOND = 1_000_000
@@ -248,6 +259,7 @@ class World:
         priority: int = 0,
         destination: str | None = None,
         account: str | None = None,
+        expense: Expense | None = None,
     ) -> TraceId:
         """Accept a message with one entry; return its trace id."""
         to = tuple(one if isinstance(one, Recipient) else Recipient(Address.parse(one)) for one in recipients)
@@ -265,6 +277,7 @@ class World:
                 body,
                 account=account,
                 entries=(entry,),
+                expense=expense,
             )
         )
         body.discard()
