@@ -19,6 +19,7 @@ from waypost.intake import Arrived, Client, Outcome, Patience, Transaction, Tran
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope
 from waypost.protocol.reply import Reply
+from waypost.protocol.session import Ending
 from waypost.protocol.smtp import replies
 from waypost.service.eager import begin
 from waypost.storage import Expense, Station
@@ -113,7 +114,7 @@ async def test_a_transaction_ends_exactly_once_and_its_tasks_with_it(
             talk.hang_up()
         case "stopped in DATA":
             await talk.send(b"DATA\r\nA: b")
-            talk.session.shut_down(timed_out=False)
+            talk.session.shut_down(Ending.STOPPING)
             talk.session.closed()
     assert watch.ends == [outcome]
     if ending.startswith(("gone", "stopped")):  # nobody is there to wait for it but the worker
