@@ -263,7 +263,7 @@ async def _space_of_engine(folder: Path, messages: int, size: int) -> list[float
     before = octets_in(folder)
     queue = opened.storage.queue
     entries = [entry async for entry in queue.entries(Filter(), now=0)]
-    await queue.settle([Outcome(entry.id, entry.trace) for entry in entries if entry.id % 10])
+    await queue.settle([Outcome(entry.id, entry.trace, None) for entry in entries if entry.id % 10])
     deleted, began = octets_in(folder), time.monotonic()
     await opened.maintain()
     after = octets_in(folder)

@@ -13,7 +13,7 @@ from tests.storage.damage import pages_of, wreck
 
 from waypost.message.trace import TraceId, TraceIdMaker
 from waypost.queue.carrier import EntrySource, Fate, Parting
-from waypost.storage import Damaged, EntryState, Event, Outcome, Station
+from waypost.storage import Damaged, EntryState, Event, Lease, Outcome, Station
 from waypost.storage.sqlite.check import repair
 
 MESSAGES = 1500
@@ -114,7 +114,7 @@ async def test_a_zeroed_page_doubles_nothing_and_stops_only_what_it_holds(
 
 async def test_what_storage_refuses_to_change_at_all_is_noted_and_held_after_the_repair(folder: Path) -> None:
     world = await make_world(folder)
-    handed_out = await world.storage.queue.due("d1.test", now=START, limit=MESSAGES)
+    handed_out = await world.storage.queue.due(Lease("d1.test", 0), now=START, limit=MESSAGES)
     await world.close()
     damage(folder, "entry_due")
     world = await make_world(folder)
@@ -122,9 +122,11 @@ async def test_what_storage_refuses_to_change_at_all_is_noted_and_held_after_the
     for entry in handed_out:
         told = Event(entry.trace, START, Station.RELAYED, {})
         try:
-            await queue.settle([Outcome(entry.id, entry.trace, events=(told,))])
+            await queue.settle([Outcome(entry.id, entry.trace, entry.lease, events=(told,))])
         except Damaged as error:
-            await queue.set_aside(Outcome(entry.id, entry.trace, events=(told,)), problem=str(error), now=START)
+            await queue.set_aside(
+                Outcome(entry.id, entry.trace, entry.lease, events=(told,)), problem=str(error), now=START
+            )
     noted = [entry for (entry,) in world.opened._reading.rows("SELECT entry FROM set_aside")]
     assert noted
     await world.close()
@@ -134,7 +136,7 @@ async def test_what_storage_refuses_to_change_at_all_is_noted_and_held_after_the
     assert [entry.id for entry in held] == noted
     assert all(entry.last_error is not None and "set aside" in entry.last_error for entry in held)
     assert not {entry.id for entry in held} & {
-        entry.id for entry in await world.storage.queue.due("d1.test", now=START, limit=MESSAGES)
+        entry.id for entry in await world.storage.queue.due(Lease("d1.test", 0), now=START, limit=MESSAGES)
     }
     assert await world.storage.queue.delete(noted, now=START) == len(noted)
     await world.close()

@@ -11,7 +11,7 @@ from waypost.message.envelope import DeliverBy, Envelope
 from waypost.queue.carrier import Fate
 from waypost.queue.settler import Settler
 from waypost.queue.source import DestinationSource
-from waypost.storage import Filter, Queue, QueueEntry, Station
+from waypost.storage import Filter, Lease, Queue, QueueEntry, Station
 
 DEAD = "builder.test"
 WORDS = "no mail server answered"
@@ -23,7 +23,7 @@ def carrier(world: World) -> ScriptedCarrier:
     return made
 
 
-def source_of(world: World) -> DestinationSource:
+def source_of(world: World, lease: Lease) -> DestinationSource:
     settler = Settler(
         queue=cast(Queue, world.queue),
         reporter=world.reporter(),
@@ -33,7 +33,7 @@ def source_of(world: World) -> DestinationSource:
         sleep=world.clock.sleep,
     )
     return DestinationSource(
-        DEAD,
+        lease,
         queue=cast(Queue, world.queue),
         settler=settler,
         now=world.clock.now,
@@ -42,14 +42,20 @@ def source_of(world: World) -> DestinationSource:
     )
 
 
+async def claimed(queue: Queue, now: int) -> Lease:
+    """Claim the destination."""
+    leases = await queue.claim_destinations(1, now=now, lease=MINUTE, limit=9)
+    return next(lease for lease in leases if lease.destination == DEAD)
+
+
 async def a_round(world: World) -> None:
     """Claim the destination, try one entry in vain, and give it back: what a dispatcher does."""
     queue = world.storage.queue
-    assert DEAD in await queue.claim_destinations(1, now=world.clock.now(), lease=MINUTE, limit=9)
-    source = source_of(world)
+    lease = await claimed(queue, world.clock.now())
+    source = source_of(world, lease)
     await carrier(world).carry(DEAD, source)
     await source.spread()
-    await queue.release(1, [DEAD])
+    await queue.release([lease])
 
 
 async def until_due(world: World) -> None:
@@ -173,11 +179,11 @@ async def test_fresh_mail_an_operator_and_a_success_wake_all_at_once(world: Worl
     assert await next_try(world) == world.clock.now()
 
     queue = world.storage.queue
-    await queue.claim_destinations(1, now=world.clock.now(), lease=MINUTE, limit=9)
-    source = source_of(world)
+    lease = await claimed(queue, world.clock.now())
+    source = source_of(world, lease)
     await ScriptedCarrier(world.clock).carry(DEAD, source)
     await source.spread()
-    await queue.release(1, [DEAD])
+    await queue.release([lease])
     assert await waiting_in(world) == [], "it is up again: all went out"
 
 
@@ -188,13 +194,13 @@ async def test_a_destination_that_answers_again_has_nobody_resting(world: World)
         await a_round(world)
         await until_due(world)
     queue = world.storage.queue
-    await queue.claim_destinations(1, now=world.clock.now(), lease=MINUTE, limit=9)
-    source = source_of(world)
+    lease = await claimed(queue, world.clock.now())
+    source = source_of(world, lease)
     entry = await source.take(0)
     assert entry is not None
     await source.report(ScriptedCarrier(world.clock).result(entry))
     await source.spread()
-    await queue.release(1, [DEAD])
+    await queue.release([lease])
     assert await next_try(world) <= world.clock.now()
 
 
@@ -202,14 +208,14 @@ async def test_what_came_after_the_last_word_is_settled_by_itself(world: World) 
     for _ in range(3):
         await world.post(f"bob@{DEAD}")
     queue = world.storage.queue
-    await queue.claim_destinations(1, now=START, lease=MINUTE, limit=9)
-    source = source_of(world)
+    lease = await claimed(queue, START)
+    source = source_of(world, lease)
     first, second = await source.take(0), await source.take(0)
     assert first is not None and second is not None
     await source.report(carrier(world).result(first))
     await source.report(ScriptedCarrier(world.clock).result(second))
     await source.spread()
-    await queue.release(1, [DEAD])
+    await queue.release([lease])
     while len(waiting := await waiting_in(world)) != 2 or waiting[0].attempts != 1:
         await world.queue.done("settle")
     assert [entry.attempts for entry in waiting] == [1, 0]
@@ -245,8 +251,8 @@ async def test_a_permanent_failure_of_the_destination_returns_each(world: World)
     for _ in range(150):
         await world.post(f"bob@{DEAD}")
     queue = world.storage.queue
-    await queue.claim_destinations(1, now=START, lease=MINUTE, limit=9)
-    source, failing = source_of(world), carrier(world)
+    lease = await claimed(queue, START)
+    source, failing = source_of(world, lease), carrier(world)
     failing.fate, failing.status = Fate.FAILED, "5.1.2"
     await failing.carry(DEAD, source)
     await source.spread()

@@ -129,7 +129,8 @@ async def test_who_retires_gives_its_leases_back_though_the_disk_fails_once(worl
     await world.clock.somebody_sleeps(1.0)  # before the second try
     world.clock.advance(1)
     await stopping
-    assert await world.storage.queue.claim_destinations(9, now=world.clock.now(), lease=1, limit=9) == ["builder.test"]
+    (lease,) = await world.storage.queue.claim_destinations(9, now=world.clock.now(), lease=1, limit=9)
+    assert lease.destination == "builder.test"
 
 
 async def test_claims_do_not_wait_until_a_huge_queue_is_pulled_back(world: World) -> None:

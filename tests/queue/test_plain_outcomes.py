@@ -17,7 +17,7 @@ from waypost.queue.outcomes import outcome_of, plain_outcome
 from waypost.queue.reporter import Reporter
 from waypost.queue.settler import Settler
 from waypost.queue.source import DestinationSource
-from waypost.storage import EntryState, Outcome, Queue, QueueEntry, Spool, StorageFull
+from waypost.storage import EntryState, Lease, Outcome, Queue, QueueEntry, Spool, StorageFull
 
 _NOTIFY = st.none() | st.sampled_from([Notify.NEVER, Notify.SUCCESS, Notify.FAILURE, Notify.SUCCESS | Notify.DELAY])
 _RECIPIENTS = st.lists(
@@ -183,7 +183,7 @@ async def test_what_the_disk_does_not_take_before_the_end_is_told(
 
 async def test_a_source_that_is_dry_asks_again_only_when_something_came(world: World, settler: Settler) -> None:
     source = DestinationSource(
-        "builder.test",
+        Lease("builder.test", 0),
         queue=cast(Queue, world.queue),
         settler=settler,
         now=world.clock.now,

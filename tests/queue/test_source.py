@@ -10,7 +10,7 @@ from tests.queue.world import MINUTE, SCHEDULE, START, ScriptedCarrier, World
 from waypost.queue.carrier import Fate
 from waypost.queue.settler import Settler
 from waypost.queue.source import DestinationSource
-from waypost.storage import NotFound, Queue, StorageFull
+from waypost.storage import Lease, NotFound, Queue, StorageFull
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def source(world: World) -> DestinationSource:
         sleep=world.clock.sleep,
     )
     made = DestinationSource(
-        "builder.test",
+        Lease("builder.test", 0),
         queue=queue,
         settler=settler,
         now=world.clock.now,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from waypost.message.address import Address
 from waypost.message.envelope import BodyType, Envelope, Recipient
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
@@ -14,6 +16,7 @@ from waypost.storage import (
     Credentials,
     Deferral,
     Event,
+    Lease,
     MailboxDelivery,
     NewEntry,
     NewMessage,
@@ -148,8 +151,9 @@ class Letters:
         return await self.storage.directory.add_account(address, CREDENTIALS, quota=quota, now=self.clock())
 
     async def due(self, destination: str, limit: int = 100) -> list[QueueEntry]:
-        """Return what is due for a destination now."""
-        return await self.storage.queue.due(destination, now=self.clock(), limit=limit)
+        """Return what is due for a destination now, as an operator sees it: under no lease."""
+        found = await self.storage.queue.due(Lease(destination, 0), now=self.clock(), limit=limit)
+        return [replace(entry, lease=None) for entry in found]
 
 
 async def octets_of(message: StoredMessage) -> bytes:
@@ -164,7 +168,7 @@ async def stored(spool: Spool, trace: TraceId) -> bytes:
 
 def finished(entry: QueueEntry, **more: Any) -> Outcome:
     """Return the outcome that takes an entry away."""
-    return Outcome(entry.id, entry.trace, **more)
+    return Outcome(entry.id, entry.trace, entry.lease, **more)
 
 
 def deferral(entry: QueueEntry, next_attempt: Micros, error: str = "451 4.3.0 Later") -> Deferral:
@@ -178,5 +182,13 @@ def files_in(data: Path) -> list[str]:
 
 
 async def claim(queue: Queue, owner: int, now: int = START, limit: int = 100, wanted: tuple[str, ...] = ()) -> set[str]:
-    """Claim what is due, and return it as a set."""
-    return set(await queue.claim_destinations(owner, now=now, lease=LEASE, limit=limit, wanted=wanted))
+    """Claim what is due; return the names."""
+    return {lease.destination for lease in await leases(queue, owner, now, limit, wanted)}
+
+
+async def leases(
+    queue: Queue, owner: int, now: int = START, limit: int = 100, wanted: tuple[str, ...] = ()
+) -> list[Lease]:
+    """Claim what is due; return the leases, by name."""
+    claimed = await queue.claim_destinations(owner, now=now, lease=LEASE, limit=limit, wanted=wanted)
+    return sorted(claimed, key=lambda lease: lease.destination)

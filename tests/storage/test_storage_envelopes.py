@@ -46,7 +46,9 @@ def queue(storage: Storage) -> Queue:
     return storage.queue
 
 
-async def entry_of(letters: Letters, envelope: Envelope, *recipients: Recipient) -> tuple[Envelope, tuple[Recipient, ...]]:
+async def entry_of(
+    letters: Letters, envelope: Envelope, *recipients: Recipient
+) -> tuple[Envelope, tuple[Recipient, ...]]:
     """Accept a message; return what its queue entry says, which a worker and an operator read alike."""
     message = await letters.letter(to=["bob@builder.test"])
     entry = replace(message.entries[0], recipients=recipients)

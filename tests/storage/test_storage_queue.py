@@ -1,11 +1,12 @@
 """The queue: destinations are owned by one worker at a time, and what an attempt changes is one commit."""
 
+import asyncio
 import errno
 
 import pytest
 from msgspec.structs import replace
 from tests.storage.faults import failing
-from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, claim, deferral, finished, octets_of
+from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, claim, deferral, finished, leases, octets_of
 
 from waypost.message.address import Address
 from waypost.message.envelope import (
@@ -20,11 +21,14 @@ from waypost.message.envelope import (
 from waypost.storage import (
     EntryState,
     Event,
+    FailedRound,
     Filter,
+    Lease,
     MailboxDelivery,
     NotFound,
     Notice,
     Queue,
+    QueueEntry,
     Station,
     Storage,
     StorageError,
@@ -107,15 +111,12 @@ class TestClaims:
 
     async def test_an_expired_lease_is_taken_over_and_its_owner_told(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB, CAROL])
-        await claim(queue, 1)
-        assert await queue.renew(1, ["builder.test", "carpenter.test"], until=START + 2 * LEASE) == [
-            "builder.test",
-            "carpenter.test",
-        ]
+        mine = await leases(queue, 1)
+        assert await queue.renew(mine, until=START + 2 * LEASE) == mine
         assert await claim(queue, 2, now=START + LEASE + 1) == set()
         assert await claim(queue, 2, now=START + 2 * LEASE + 1) == {"builder.test", "carpenter.test"}
-        assert await queue.renew(1, ["builder.test"], until=START + 9 * LEASE) == []
-        await queue.release(1, ["builder.test"])  # too late: it is no longer its own
+        assert await queue.renew(mine, until=START + 9 * LEASE) == []
+        await queue.release(mine)  # too late: it is no longer its own
         assert await claim(queue, 3, now=START + 2 * LEASE + 2) == set()
 
     async def test_the_lease_of_a_process_that_lives_outlasts_trouble_with_the_disk(
@@ -146,8 +147,7 @@ class TestClaims:
 
     async def test_a_released_destination_rests_as_long_as_was_asked(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB])
-        await claim(queue, 1)
-        await queue.release(1, ["builder.test"], not_before=START + 5)
+        await queue.release(await leases(queue, 1), not_before=START + 5)
         await letters.post(to=[BOB])  # more mail does not wake it earlier
         assert await claim(queue, 2, now=START + 4) == set()
         assert await queue.next_due(now=START) == START + 5
@@ -165,10 +165,10 @@ class TestClaims:
         self, queue: Queue, letters: Letters
     ) -> None:
         await letters.post(to=[BOB])
-        await claim(queue, 1)
+        mine = await leases(queue, 1)
         (entry,) = await letters.due("builder.test")
         await queue.settle([finished(entry)])
-        await queue.release(1, ["builder.test"])
+        await queue.release(mine)
         assert await queue.next_due(now=START) is None
         assert (await queue.stats(now=START)).destinations == 0
 
@@ -176,12 +176,12 @@ class TestClaims:
         self, queue: Queue, letters: Letters
     ) -> None:
         await letters.post(to=[BOB])
-        await claim(queue, 1)
+        mine = await leases(queue, 1)
         (entry,) = await letters.due("builder.test")
         await queue.delete([entry.id], now=START)
         await letters.post(to=[BOB])
         assert await claim(queue, 2) == set()
-        await queue.release(1, ["builder.test"])
+        await queue.release(mine)
         assert await claim(queue, 2) == {"builder.test"}
 
     async def test_two_processes_never_own_the_same_destination(self, engine: Engine, letters: Letters) -> None:
@@ -193,6 +193,165 @@ class TestClaims:
             mine |= await claim(letters.storage.queue, 0, limit=3)
             theirs |= await claim(other, 1, limit=3)
         assert not mine & theirs
+
+
+class TestEpochs:
+    """A lease is proof: whoever was thought dead writes nothing over what the next owner does."""
+
+    async def two_owners(self, queue: Queue, letters: Letters, heir: int = 2) -> tuple[Lease, Lease, QueueEntry]:
+        """Let a lease run out and somebody else claim the destination; return both leases, and what the first has in
+        flight."""
+        await letters.post(to=[BOB])
+        (old,) = await leases(queue, 1)
+        (entry,) = await queue.due(old, now=START, limit=9)
+        (new,) = await leases(queue, heir, now=START + LEASE + 1)
+        return old, new, entry
+
+    async def test_no_two_claims_have_the_same_epoch_and_later_ones_have_larger_ones(
+        self, engine: Engine, queue: Queue, letters: Letters
+    ) -> None:
+        other = (await engine.open(worker=1)).storage.queue
+        epochs = []
+        for turn in range(6):
+            await letters.post(to=[BOB])  # it is empty, and forgotten, between two turns
+            (lease,) = await leases((queue, other)[turn % 2], turn % 2)
+            epochs.append(lease.epoch)
+            await queue.settle([finished(entry) for entry in await queue.due(lease, now=START, limit=9)])
+            await queue.release([lease])
+        await engine.close()
+        again = (await engine.open()).storage
+        await Letters(again, engine.clock, maker=3).post(to=[BOB])
+        (lease,) = await leases(again.queue, 0)
+        epochs.append(lease.epoch)
+        assert epochs == sorted(set(epochs))
+
+    async def test_what_is_handed_out_carries_the_lease_and_what_is_listed_does_not(
+        self, queue: Queue, letters: Letters
+    ) -> None:
+        await letters.post(to=[BOB])
+        (lease,) = await leases(queue, 1)
+        (entry,) = await queue.due(lease, now=START, limit=9)
+        assert entry.lease == lease
+        assert (await queue.get(entry.id)).lease is None
+        assert [one.lease async for one in queue.entries(Filter(), now=START)] == [None]
+
+    @pytest.mark.parametrize("heir", [2, 1])
+    async def test_a_lost_lease_renews_and_releases_nothing(self, queue: Queue, letters: Letters, heir: int) -> None:
+        """Though the heir has the same number: a worker that started again, while the one before hangs."""
+        old, new, _ = await self.two_owners(queue, letters, heir)
+        assert old.destination == new.destination and old.epoch < new.epoch
+        later = START + LEASE + 2
+        assert await queue.renew([old], until=later + 9 * LEASE) == []
+        await queue.release([old], not_before=later + 9 * LEASE)
+        assert await claim(queue, 3, now=later) == set()
+        assert await queue.renew([new, old], until=later + LEASE) == [new]
+        await queue.release([new])
+        assert await claim(queue, 3, now=later) == {"builder.test"}, "the late release let it rest for nobody"
+
+    @pytest.mark.parametrize("heir", [2, 1])
+    async def test_a_deferral_under_a_lost_lease_changes_nothing_and_is_told(
+        self, queue: Queue, letters: Letters, heir: int
+    ) -> None:
+        _, new, entry = await self.two_owners(queue, letters, heir)
+        attempt = Event(entry.trace, START, Station.ATTEMPT, {"reply": "451 4.3.0 Later"})
+        queued = Event(entry.trace, START, Station.DELAYED, {"dsn": "x"})
+        late = deferral(entry, START + 500 * SECOND)
+        await queue.settle([finished(entry, deferral=late, events=(attempt, queued))])
+        (again,) = await queue.due(new, now=START + LEASE + 1, limit=9)
+        assert replace(again, lease=entry.lease) == entry
+        told = [event.station for event in await letters.storage.journal.of(entry.trace)]
+        assert told == [Station.SUBMITTED, Station.ATTEMPT]
+
+    async def test_a_failure_under_a_lost_lease_returns_delivers_and_forwards_nothing(
+        self, engine: Engine, queue: Queue, letters: Letters
+    ) -> None:
+        bob = await letters.account()
+        _, new, entry = await self.two_owners(queue, letters)
+        engine.notices.clear()
+        report = await letters.letter(b"returned", to=["alice@wonderland.test"], sender=None)
+        await queue.settle([finished(entry, reports=(report,))])
+        await queue.settle([finished(entry, deliveries=(MailboxDelivery(bob.inbox, b""),))])
+        await queue.settle([finished(entry, forwards=letters.entries(CAROL))])
+        await queue.settle([finished(entry)])
+        assert await queue.count(Filter(), now=START) == 1 and engine.notices == []
+        assert await letters.storage.mailboxes.messages(bob.inbox) == []
+        (again,) = await queue.due(new, now=START + LEASE + 1, limit=9)
+        await queue.settle([finished(again)])
+        assert await queue.count(Filter(), now=START) == 0
+
+    async def test_what_the_next_hop_took_goes_under_a_lost_lease_too(self, queue: Queue, letters: Letters) -> None:
+        """What was sent must not be sent again."""
+        _, new, entry = await self.two_owners(queue, letters)
+        relayed = Event(entry.trace, START, Station.RELAYED, {"host": "mx.builder.test"})
+        await queue.settle([finished(entry, relayed=True, events=(relayed,))])
+        assert await queue.due(new, now=START + LEASE + 1, limit=9) == []
+        assert (await letters.storage.journal.of(entry.trace))[-1] == relayed
+
+    async def test_a_round_under_a_lost_lease_is_not_counted_and_told(self, queue: Queue, letters: Letters) -> None:
+        old, new, entry = await self.two_owners(queue, letters)
+        attempt = Event(entry.trace, START, Station.ATTEMPT, {"problem": "no answer", "next_attempt": None})
+        failed = FailedRound(old, START + LEASE, "no answer", LEASE, (LEASE,), events=(attempt,))
+        assert await queue.fail(failed) is None
+        (again,) = await queue.due(new, now=START + LEASE + 1, limit=9)
+        assert (again.attempts, again.last_error) == (0, None)
+        assert (await letters.storage.journal.of(entry.trace))[-1].station is Station.ATTEMPT
+        assert await queue.fail(replace(failed, lease=new)) is not None
+        assert (await queue.get(entry.id)).attempts == 1
+
+    async def test_a_lease_that_ran_out_and_that_nobody_claimed_still_holds(
+        self, queue: Queue, letters: Letters
+    ) -> None:
+        await letters.post(to=[BOB])
+        (lease,) = await leases(queue, 1)
+        (entry,) = await queue.due(lease, now=START, limit=9)
+        late = START + 5 * LEASE
+        await queue.settle([finished(entry, deferral=deferral(entry, late))])
+        assert (await queue.get(entry.id)).next_attempt == late
+        assert await queue.renew([lease], until=late + LEASE) == [lease]
+        assert await claim(queue, 2, now=late) == set()
+
+    async def test_what_is_settled_after_the_release_holds_until_the_next_claim(
+        self, queue: Queue, letters: Letters
+    ) -> None:
+        for _ in range(2):
+            await letters.post(to=[BOB])
+        (lease,) = await leases(queue, 1)
+        first, second = await queue.due(lease, now=START, limit=9)
+        await queue.release([lease])
+        assert await queue.renew([lease], until=START + LEASE) == [], "it was given back"
+        await queue.settle([finished(first)])
+        await leases(queue, 2)
+        await queue.settle([finished(second)])
+        assert [one.id async for one in queue.entries(Filter(), now=START)] == [second.id]
+
+    async def test_a_lease_is_looked_at_anew_behind_a_claim_of_the_same_commit(
+        self, queue: Queue, letters: Letters
+    ) -> None:
+        await letters.post(to=[BOB])
+        (old,) = await leases(queue, 1)
+        (entry,) = await queue.due(old, now=START, limit=9)
+        first, second = (finished(entry, deferral=deferral(entry, START + time)) for time in (1, 2))
+        _, new, _ = await asyncio.gather(
+            queue.settle([first]), leases(queue, 2, now=START + LEASE + 1), queue.settle([second])
+        )
+        assert len(new) == 1 and (await queue.get(entry.id)).next_attempt == START + 1
+
+    async def test_an_operators_word_holds_whoever_owns_the_destination(self, queue: Queue, letters: Letters) -> None:
+        await letters.post(to=[BOB])
+        await leases(queue, 1)
+        (entry,) = await letters.due("builder.test")
+        returned = Event(entry.trace, START, Station.RETURNED, {})
+        await queue.settle([finished(entry, events=(returned,))])
+        assert await queue.count(Filter(), now=START) == 0
+
+    async def test_a_destination_that_rests_is_woken_and_an_owned_one_stays_owned(
+        self, queue: Queue, letters: Letters
+    ) -> None:
+        await letters.post(to=[BOB, CAROL])
+        bob, carol = await leases(queue, 1)
+        await queue.release([bob], not_before=START + 500 * SECOND)
+        await queue.wake([bob.destination, carol.destination, "no.test"])
+        assert await claim(queue, 2) == {bob.destination}
 
 
 class TestDue:
@@ -213,7 +372,7 @@ class TestDue:
         for _ in range(4):
             await letters.post(to=[BOB])
         first = await letters.due("builder.test", limit=2)
-        rest = await queue.due("builder.test", now=START, limit=9, exclude=[entry.id for entry in first])
+        rest = await queue.due(Lease("builder.test", 0), now=START, limit=9, exclude=[entry.id for entry in first])
         assert len(rest) == 2 and not {entry.id for entry in rest} & {entry.id for entry in first}
 
     async def test_what_waits_or_is_held_is_not_due(self, queue: Queue, letters: Letters) -> None:

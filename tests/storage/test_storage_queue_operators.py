@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from msgspec.structs import replace
-from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, claim, deferral, finished
+from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, claim, deferral, finished, leases
 
 from waypost.storage import EntryState, Filter, NotFound, Notice, Queue, Station, Storage
 
@@ -111,8 +111,7 @@ class TestOperators:
         self, engine: Engine, queue: Queue, letters: Letters, waiting: list[int]
     ) -> None:
         await queue.delete(waiting[1:], now=START)
-        await claim(queue, 1, now=START + 100 * SECOND)
-        await queue.release(1, ["builder.test"], not_before=START + 500 * SECOND)
+        await queue.release(await leases(queue, 1, now=START + 100 * SECOND), not_before=START + 500 * SECOND)
         engine.notices.clear()
         assert await queue.retry([waiting[0]], now=START) == 1
         assert engine.notices == [Notice("destination", "builder.test")]
@@ -166,7 +165,7 @@ class TestClockSteps:
         if attempts:
             planned = replace(deferral(entry, START + 3600 * SECOND), attempts=attempts)
             await queue.settle([finished(entry, deferral=planned)])
-        await queue.release(1, ["builder.test"])
+        await queue.wake(["builder.test"])
         now = START - 7200 * SECOND
         steps = [await queue.clock_stepped(now=now, waits=[0, 5 * SECOND, 60 * SECOND], longest_lease=LEASE)]
         steps.append(await queue.clock_stepped(now=now, waits=[0, 5 * SECOND, 60 * SECOND], longest_lease=LEASE))
@@ -175,8 +174,7 @@ class TestClockSteps:
 
     async def test_a_destination_that_rests_by_a_wrong_clock_is_woken(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB])
-        await claim(queue, 1)
-        await queue.release(1, ["builder.test"], not_before=START + 30 * self.DAY)
+        await queue.release(await leases(queue, 1), not_before=START + 30 * self.DAY)
         assert await queue.clock_stepped(now=START, waits=[self.DAY], longest_lease=LEASE) == 0
         assert await claim(queue, 1, now=START) == {"builder.test"}
 

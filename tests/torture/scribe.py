@@ -159,14 +159,14 @@ class Hand:
         await queue.release_all(self._number)
         while self._ledger.deeds < end:
             claimed = await queue.claim_destinations(self._number, now=now(), lease=LEASE, limit=3)
-            for name in claimed:
-                if name not in self._destinations:
+            for lease in claimed:
+                if lease.destination not in self._destinations:
                     continue
-                due = await queue.due(name, now=now(), limit=self._chance.choice((1, 3, 10)))
-                known = [entry for entry in due if Place(entry.trace, name) in self._ledger.facts]
+                due = await queue.due(lease, now=now(), limit=self._chance.choice((1, 3, 10)))
+                known = [entry for entry in due if Place(entry.trace, lease.destination) in self._ledger.facts]
                 if known:
                     await self._settle(known)
-            await queue.release(self._number, claimed)
+            await queue.release(claimed)
             await asyncio.sleep(0)
 
     async def _settle(self, entries: list[QueueEntry]) -> None:
@@ -194,21 +194,27 @@ class Hand:
         if how == "deferred":
             fact.tried.append(deed)
             deferral = Deferral(entry.recipients, now(), 0, entry.attempts + 1, now(), "451 4.3.0 Later", False)
-            return Outcome(entry.id, entry.trace, deferral, self._events(deed, entry.trace, Station.ATTEMPT))
+            return Outcome(
+                entry.id,
+                entry.trace,
+                entry.lease,
+                deferral=deferral,
+                events=self._events(deed, entry.trace, Station.ATTEMPT),
+            )
         fact.gone = deed
         if how == "relayed":
-            return Outcome(entry.id, entry.trace, events=self._events(deed, entry.trace, Station.RELAYED))
+            return Outcome(entry.id, entry.trace, entry.lease, events=self._events(deed, entry.trace, Station.RELAYED))
         box = self._chance.choice(self._scribe.boxes())
         if how == "returned":
             report = await self._letter(deed, [], [box])
             events = self._events(deed, entry.trace, Station.RETURNED)
-            return Outcome(entry.id, entry.trace, events=events, reports=(report,))
+            return Outcome(entry.id, entry.trace, entry.lease, events=events, reports=(report,))
         delivery = Place(entry.trace, box)
         if delivery in self._ledger.facts:  # one copy of a message for each mailbox keeps the ledger simple
-            return Outcome(entry.id, entry.trace, events=self._events(deed, entry.trace, Station.RELAYED))
+            return Outcome(entry.id, entry.trace, entry.lease, events=self._events(deed, entry.trace, Station.RELAYED))
         self._ledger.facts[delivery] = Fact(_BOX_HEAD + fact.octets, deed)
         events = self._events(deed, entry.trace, Station.DELIVERED)
-        return Outcome(entry.id, entry.trace, events=events, deliveries=(MailboxDelivery(box, _BOX_HEAD),))
+        return Outcome(entry.id, entry.trace, entry.lease, events=events, deliveries=(MailboxDelivery(box, _BOX_HEAD),))
 
     def _events(self, deed: Deed, trace: TraceId, station: Station) -> tuple[Event, ...]:
         self._ledger.events.append((deed, trace, station))

@@ -19,7 +19,7 @@ from waypost.queue.schedule import Schedule
 from waypost.queue.settler import Settler
 from waypost.queue.source import DestinationSource
 from waypost.queue.waiting import Patience, Sleep, all_or_time, event_or_time, insist
-from waypost.storage import Bus, Notice, Queue, StorageError
+from waypost.storage import Bus, Lease, Notice, Queue, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Dispatcher:
         self._settler = Settler(queue=queue, reporter=reporter, schedule=schedule, now=now, random=random, sleep=sleep)
         self._watch = ClockWatch(now, monotonic)
         self._claims_from = float("-inf")
+        self._leased_until: Micros = 0  # when the first of our leases ends
         self._wanted: dict[str, None] = {}
         self._in_vain: dict[str, float] = {}  # until when, by the monotonic clock
         self._later: asyncio.Task[None] | None = None  # wakes us when such a time is over
@@ -156,6 +157,8 @@ class Dispatcher:
     async def _claim(self) -> float:
         """Claim what is due, as far as there are places; return for how many seconds there is nothing more to do."""
         await self._mind_the_clock()
+        if self._sources and self._now() > self._leased_until:  # or a claim would find our own to be nobody's
+            await self._renew()
         rest = self._claims_from - self._monotonic()
         if rest > 0:
             return rest
@@ -168,8 +171,8 @@ class Dispatcher:
             return self._nap()  # a place that becomes free wakes us
         now = self._now()
         if resting := self._admission.resting(wanted):
-            await self._queue.release(self._owner, resting)
-        names = await self._queue.claim_destinations(
+            await self._queue.wake(resting)
+        leases = await self._queue.claim_destinations(
             self._owner,
             now=now,
             lease=_LEASE * _SECOND,
@@ -178,8 +181,12 @@ class Dispatcher:
             only_wanted=limit <= 0,
         )
         fresh = frozenset(wanted)
-        for number, name in enumerate(names, 1):
-            self._begin(name, fresh=name in fresh)
+        names = [lease.destination for lease in leases]
+        # Another worker had it meanwhile: what is still in flight here ends first.
+        if ending := [lease for lease in leases if lease.destination in self._sources]:
+            await self._queue.release(ending, not_before=now + int(_AFTER_NOTHING * _SECOND))
+        for number, lease in enumerate((one for one in leases if one not in ending), 1):
+            self._begin(lease, now, fresh=lease.destination in fresh)
             if not number % _BEGIN_AT_ONCE:
                 await asyncio.sleep(0)  # let others work
         missed = [name for name in wanted if name not in self._sources]
@@ -201,11 +208,12 @@ class Dispatcher:
         self._in_vain = {name: until for name, until in self._in_vain.items() if until > now}
         self._in_vain.update((name, now + _IN_VAIN) for name in names)
 
-    def _begin(self, name: str, *, fresh: bool) -> None:
-        if name in self._sources:  # its lease had run out, and is ours again
-            return
+    def _begin(self, lease: Lease, now: Micros, *, fresh: bool) -> None:
+        if not self._sources:
+            self._leased_until = now + _LEASE * _SECOND
+        name = lease.destination
         source = DestinationSource(
-            name,
+            lease,
             queue=self._queue,
             settler=self._settler,
             now=self._now,
@@ -224,7 +232,7 @@ class Dispatcher:
             if not source.lost:
                 await insist(
                     "a release",
-                    lambda: self._queue.release(self._owner, [name], not_before=not_before),
+                    lambda: self._queue.release([source.lease], not_before=not_before),
                     self._sleep,
                 )
         finally:
@@ -271,9 +279,11 @@ class Dispatcher:
         sources = dict(self._sources)
         if not sources:
             return
-        kept = await self._queue.renew(self._owner, list(sources), until=self._now() + _LEASE * _SECOND)
-        for name in sources.keys() - set(kept):
-            if self._sources.get(name) is sources[name]:
+        until = self._now() + _LEASE * _SECOND
+        kept = await self._queue.renew([source.lease for source in sources.values() if not source.lost], until=until)
+        self._leased_until = until
+        for name in sources.keys() - {lease.destination for lease in kept}:
+            if self._sources.get(name) is sources[name] and not sources[name].lost:
                 log.warning("a lease was lost", extra={"fields": {"destination": name}})
                 sources[name].lost = True
                 sources[name].close()

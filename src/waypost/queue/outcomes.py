@@ -17,7 +17,7 @@ from waypost.message.trace import Micros, format_trace_id
 from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
 from waypost.queue.reporter import About, Attempted, Reporter, asked_for
 from waypost.queue.schedule import Again, Schedule, after_failure, age
-from waypost.storage import Deferral, Event, FailedRound, NewMessage, Outcome, QueueEntry, Station
+from waypost.storage import Deferral, Event, FailedRound, Lease, NewMessage, Outcome, QueueEntry, Station
 
 TIME_IS_UP = "5.4.7"
 """RFC 3463 X.4.7: delivery time expired."""
@@ -78,7 +78,8 @@ def plain_outcome(result: AttemptResult, now: Micros) -> Outcome | None:  # hot:
         if not relayed or asked_for(Action.RELAYED, recipient, entry.envelope, attempted):
             return None
     result = _without_control_characters(result)
-    return Outcome(entry.id, entry.trace, events=tuple(_successes(result, result.results, now)))
+    told = tuple(_successes(result, result.results, now))
+    return Outcome(entry.id, entry.trace, entry.lease, relayed=True, events=told)
 
 
 async def outcome_of(
@@ -105,6 +106,7 @@ async def outcome_of(
     return Outcome(
         entry=result.entry.id,
         trace=result.entry.trace,
+        lease=result.entry.lease,
         deferral=None if again is None else _deferral(judgement.deferred, again, result.ended),
         events=tuple(events),
         reports=tuple(reports.made),
@@ -132,6 +134,7 @@ def bare_outcome(result: AttemptResult, schedule: Schedule) -> Outcome:
     return Outcome(
         entry=entry.id,
         trace=entry.trace,
+        lease=entry.lease,
         deferral=replace(_deferral(rest, later, result.ended), last_error="a fault of this server") if rest else None,
         deliveries=result.deliveries,
         forwards=result.forwards,
@@ -146,14 +149,14 @@ def destination_failed(result: AttemptResult) -> bool:
 
 
 def failed_round(
-    result: AttemptResult, schedule: Schedule, luck: float, *, look: Micros | None, told: bool
+    result: AttemptResult, lease: Lease, schedule: Schedule, luck: float, *, look: Micros | None, told: bool
 ) -> FailedRound:
     """Return the failure of a whole destination; `told`: the journal has it of the tried entry already."""
     result = _without_control_characters(result)
     first = result.results[0]
     events = () if told else tuple(_attempts(result, Judgement((), (), result.results, None), result.ended))
     return FailedRound(
-        destination=result.entry.destination,
+        lease=lease,
         at=result.ended,
         error=first.reply or first.problem or first.status,
         longest_wait=schedule.longest_wait,
@@ -190,7 +193,7 @@ async def return_entry(entry: QueueEntry, *, reporter: Reporter, words: str, now
     failed = [RecipientResult(one, Fate.FAILED, _RETURNED, problem=problem) for one in entry.recipients]
     report = await reporter.report(Action.FAILED, About.entry(entry), [_concerned(one) for one in failed], Attempted())
     events = _returned(entry, failed, report, now)
-    return Outcome(entry.id, entry.trace, events=tuple(events), reports=(report,) if report else ())
+    return Outcome(entry.id, entry.trace, None, events=tuple(events), reports=(report,) if report else ())
 
 
 def discard(reports: Iterable[NewMessage]) -> None:

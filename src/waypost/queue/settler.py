@@ -27,7 +27,7 @@ from waypost.queue.outcomes import (
 from waypost.queue.reporter import Reporter
 from waypost.queue.schedule import Schedule
 from waypost.queue.waiting import Sleep, all_or_time, insist
-from waypost.storage import Damaged, NotFound, Outcome, Queue, Station, StorageError
+from waypost.storage import Damaged, Lease, NotFound, Outcome, Queue, Station, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -159,15 +159,15 @@ class Settler:
             self._sleep,
         )
 
-    async def fail(self, result: AttemptResult, *, look: Micros | None, told: bool) -> None:
+    async def fail(self, result: AttemptResult, lease: Lease, *, look: Micros | None, told: bool) -> None:
         """Count the failure of a whole destination for all that waited: one row, one event. Raises `StorageError`."""
-        failed = failed_round(result, self.schedule, self._random.random(), look=look, told=told)
+        failed = failed_round(result, lease, self.schedule, self._random.random(), look=look, told=told)
         again_at = await self._queue.fail(failed)
         fields = {
-            "destination": failed.destination,
+            "destination": lease.destination,
             "host": result.host,
             "problem": failed.error,
-            "next_attempt": iso_time(again_at),
+            "next_attempt": None if again_at is None else iso_time(again_at),
         }
         log.info("destination failed", extra={"fields": fields})
 

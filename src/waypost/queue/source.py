@@ -15,7 +15,7 @@ from waypost.queue.places import Holder, submitter
 from waypost.queue.schedule import Again, after_failure, too_late
 from waypost.queue.settler import Settler
 from waypost.queue.waiting import Sleep, event_or_time
-from waypost.storage import EntryId, Queue, QueueEntry, StorageError
+from waypost.storage import EntryId, Lease, Queue, QueueEntry, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class DestinationSource:
 
     def __init__(
         self,
-        destination: str,
+        lease: Lease,
         *,
         queue: Queue,
         settler: Settler,
@@ -38,7 +38,7 @@ class DestinationSource:
         monotonic: Callable[[], float],
         sleep: Sleep,
     ) -> None:
-        self.destination = destination
+        self.lease = lease
         self._queue = queue
         self._settler = settler
         self._now = now
@@ -130,13 +130,13 @@ class DestinationSource:
             return
         if destination_failed(failure):
             told = await self._look_after(failure)
-            await self._settler.fail(failure, look=told.look, told=told.tried)
+            await self._settler.fail(failure, self.lease, look=told.look, told=told.tried)
             self._in_flight.discard(failure.entry.id)
             return
         first = failure.results[0]
         while not self._closed:
             entries = await self._queue.due(
-                self.destination, now=failure.ended, limit=_SPREAD_PAGE, exclude=list(self._in_flight)
+                self.lease, now=failure.ended, limit=_SPREAD_PAGE, exclude=list(self._in_flight)
             )
             if not entries:
                 return
@@ -151,10 +151,11 @@ class DestinationSource:
         after: object = None
         while True:
             page = await self._queue.overdue(
-                self.destination, now=now, notice=schedule.delayed_notice, expire=schedule.expire, after=after
+                self.lease.destination, now=now, notice=schedule.delayed_notice, expire=schedule.expire, after=after
             )
             settling = []
-            for entry in page.entries:
+            for found in page.entries:
+                entry = replace(found, lease=self.lease)
                 later = after_failure(entry, now, schedule, 0.0)
                 if isinstance(later, Again) and not later.notice:
                     looks.append(later.next_attempt)
@@ -204,13 +205,11 @@ class DestinationSource:
         self._page_read = self._monotonic()
         self._dry = True  # unless a notice comes while it is read
         try:
-            entries = await self._queue.due(
-                self.destination, now=self._now(), limit=_PAGE, exclude=list(self._in_flight)
-            )
+            entries = await self._queue.due(self.lease, now=self._now(), limit=_PAGE, exclude=list(self._in_flight))
         except StorageError as error:
             self.unreadable = True
             self._dry = False
-            fields = {"destination": self.destination, "error": str(error)}
+            fields = {"destination": self.lease.destination, "error": str(error)}
             log.warning("the queue can't be read", extra={"fields": fields})
             return
         self.unreadable = False

@@ -15,10 +15,12 @@ import msgspec
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
-from waypost.storage.journal import Event
+from waypost.storage.journal import Event, Station
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
 
 EntryId = int
+
+_PEERS_DEEDS = frozenset({Station.ATTEMPT, Station.RELAYED})
 
 
 class EntryState(StrEnum):
@@ -26,6 +28,15 @@ class EntryState(StrEnum):
 
     READY = "ready"
     HELD = "held"
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A worker's hold on a destination, from one claim on. No two claims have the same `epoch`, and later ones have
+    larger ones: whoever was thought dead and writes under an old lease is told from the owner.
+    """
+
+    destination: str
+    epoch: int
 
 
 class QueueEntry(msgspec.Struct, frozen=True):
@@ -54,6 +65,8 @@ class QueueEntry(msgspec.Struct, frozen=True):
     account: str | None
     damage: str | None = None
     """What of its row can't be read; the rest of this is empty then, and the entry is for a person to decide on."""
+    lease: Lease | None = None
+    """The lease under which it was handed out; None for who only looks."""
     place: object = None
     """Where its message was when this was read, in the engine's own words: it saves `Spool.open` a look."""
 
@@ -75,15 +88,26 @@ class Outcome(msgspec.Struct, frozen=True):
     and, for recipients of a hosted domain, the mailboxes and further destinations that the message goes to.
 
     `deferral` None: the entry is finished and goes, and its message with it when nothing else needs it.
+    `lease` is that of the attempt; None is an operator's word, which holds whoever owns the destination. `relayed`: the
+    next hop took the message for everybody, and nobody is told: such an entry goes under a lost lease, too, since what
+    was sent must not be sent again.
     """
 
     entry: EntryId
     trace: TraceId
+    lease: Lease | None
+    relayed: bool = False
     deferral: Deferral | None = None
     events: tuple[Event, ...] = ()
     reports: tuple[NewMessage, ...] = ()
     deliveries: tuple[MailboxDelivery, ...] = ()
     forwards: tuple[NewEntry, ...] = ()
+
+    @property
+    def late_events(self) -> list[Event]:
+        """What is told all the same when the outcome comes too late, because the entry or the lease is gone: what a
+        peer did."""
+        return [event for event in self.events if event.station in _PEERS_DEEDS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +155,7 @@ class FailedRound(msgspec.Struct, frozen=True):
     is sooner. `events` are told of the entry that was tried; their `next_attempt` is filled in.
     """
 
-    destination: str
+    lease: Lease
     at: Micros
     error: str
     longest_wait: Micros
@@ -163,28 +187,32 @@ class Queue(Protocol):
         limit: int,
         wanted: Sequence[str] = (),
         only_wanted: bool = False,
-    ) -> list[str]:
+    ) -> list[Lease]:
         """Lease up to `limit` destinations that have due entries and no live owner, `wanted` ones first, or only those.
 
         The lease ends at now + lease unless `renew`ed.
         """
         ...
 
-    async def renew(self, owner: int, destinations: Sequence[str], *, until: Micros) -> list[str]:
-        """Extend leases; returns those still owned."""
+    async def renew(self, leases: Sequence[Lease], *, until: Micros) -> list[Lease]:
+        """Extend leases, those that have run out, too, if nobody has claimed the destination since; returns those that
+        still hold."""
         ...
 
-    async def release(self, owner: int, destinations: Sequence[str], *, not_before: Micros = 0) -> None:
-        """Give destinations back; nobody claims them before `not_before` (a destination that backs off)."""
+    async def release(self, leases: Sequence[Lease], *, not_before: Micros = 0) -> None:
+        """Give destinations back; nobody claims them before `not_before` (a destination that backs off). Does nothing
+        for a lease that was lost."""
+        ...
+
+    async def wake(self, destinations: Sequence[str]) -> None:
+        """Let destinations be claimed when their entries are due, whatever `not_before` they were released with."""
         ...
 
     async def release_all(self, owner: int) -> None:
         """Forget every lease of a worker that died or starts afresh."""
         ...
 
-    async def due(
-        self, destination: str, *, now: Micros, limit: int, exclude: Sequence[EntryId] = ()
-    ) -> list[QueueEntry]:
+    async def due(self, lease: Lease, *, now: Micros, limit: int, exclude: Sequence[EntryId] = ()) -> list[QueueEntry]:
         """Return due entries of an owned destination: highest priority first, then longest due."""
         ...
 
@@ -193,13 +221,14 @@ class Queue(Protocol):
         ...
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Write outcomes in one group commit. An entry that is gone already is no error: then what a peer did is told
-        in the journal, and nothing is delivered, forwarded or reported.
+        """Write outcomes in one group commit. An entry that is gone already, or a lease that was lost, is no error:
+        then what a peer did is told in the journal, and nothing is changed, delivered, forwarded or reported.
         """
         ...
 
-    async def fail(self, failed: FailedRound) -> Micros:
-        """Count a failed round for all that waited, in one row; return when they are tried again.
+    async def fail(self, failed: FailedRound) -> Micros | None:
+        """Count a failed round for all that waited, in one row; return when they are tried again, None when the lease
+        was lost: then it is not counted, and what a peer did is told.
 
         Entries are read from then on as if it had been written into each of them.
         """

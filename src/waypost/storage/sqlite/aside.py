@@ -41,7 +41,7 @@ async def set_aside(writer: Writer, outcome: Outcome, problem: str, now: Micros)
 
 async def set_unreadable_aside(writer: Writer, entry: EntryId, problem: str, now: Micros) -> None:
     """Let an entry leave the road whose rows can't be read at all. Raises `StorageError`."""
-    ways = _holding(Outcome(entry, TraceId(0)), problem, now)
+    ways = _holding(Outcome(entry, TraceId(0), None), problem, now)
     await _first_that_works(writer, ways, entry, None, problem)
 
 

@@ -1,10 +1,12 @@
 """A batch: the rows of one group commit, written with one statement a table.  # hot: bench/accept
 
-Operations add rows; `flush` writes them. Order inside a flush is fixed, so that every row finds what it refers to.
+Operations add rows; `flush` writes them in a fixed order, in which two engines that lock rows could not deadlock
+(docs/decisions/NNNN): the tables one after the other as `FIXED_ORDER` names them, the rows of each by their key.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -14,13 +16,33 @@ from waypost.message.trace import Micros, TraceId
 from waypost.storage.directory import AccountVersion
 from waypost.storage.errors import AccountChanged, Damaged, NotFound
 from waypost.storage.journal import Event
-from waypost.storage.queue import reverse_path_text
+from waypost.storage.queue import Lease, reverse_path_text
 from waypost.storage.spending import Expense
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
 from waypost.storage.sqlite.bodies import body_of
 from waypost.storage.sqlite.rows import encode, envelope_text, events_text, latin, recipients_text, text
 from waypost.storage.sqlite.segments import Location
 from waypost.storage.sqlite.spending import Count
+
+FIXED_ORDER = (
+    "counter",
+    "entry",
+    "destination",
+    "mailbox",
+    "mailbox_message",
+    "expunged",
+    "alias",
+    "account",
+    "spending",
+    "known_network",
+    "message",
+    "segment",
+    "journal",
+    "message_name",
+    "set_aside",
+)
+"""In which order one transaction changes or removes rows of these tables. New rows, which nobody else knows, may come
+at any time."""
 
 _INSERT_MESSAGES = """
 INSERT INTO message (id, segment, offset, length, crc, head, refs, received_at, reverse_path, envelope, account,
@@ -91,6 +113,9 @@ _ADD_REFS = """
 UPDATE message SET refs = message.refs + new.refs
 FROM (SELECT value->>0 AS id, value->>1 AS refs FROM json_each(?)) AS new WHERE message.id = new.id"""
 
+_KEY = itemgetter(0)
+_LEASE_HOLDS = "SELECT 1 FROM destination WHERE name = ? AND epoch = ?"
+
 
 @dataclass(slots=True)
 class _Growth:
@@ -119,6 +144,7 @@ class Batch:
         self._refs: dict[int, int] = {}
         self._segments: dict[int, _Growth] = {}
         self._spending: Count | None = None
+        self._leases: dict[Lease, bool] = {}
 
     def octets_of(self, messages: Sequence[NewMessage]) -> None:
         """Count the octets of these messages to their segments, where they are by now, needed or not."""
@@ -133,6 +159,14 @@ class Batch:
         if entry in self._deletes:
             return False
         return self.connection.execute("SELECT 1 FROM entry WHERE id = ?", (entry,)).get is not None
+
+    def holds(self, lease: Lease) -> bool:
+        """True when nobody has claimed the destination since this lease was given."""
+        known = self._leases.get(lease)
+        if known is None:
+            found = self.connection.execute(_LEASE_HOLDS, (lease.destination, lease.epoch)).get
+            known = self._leases[lease] = found is not None
+        return known
 
     def grow(self, segment: int, *, size: int = 0, live: int = 0, sealed: bool = False) -> None:
         """Note that a segment is at least `size` octets, of which `live` more are needed; sealed: it grows no more."""
@@ -245,26 +279,26 @@ class Batch:
         run = self.connection.execute
         if self._messages:
             run(_INSERT_MESSAGES, (_json(self._messages),))
-        if self._segments:
-            self._flush_segments()
+        if self._updates:
+            run(_UPDATE_ENTRIES, (_json(sorted(self._updates, key=_KEY)),))
+        if self._deletes:
+            for (message,) in run(_DELETE_ENTRIES, (_json(sorted(self._deletes)),)):
+                self.add_refs(message, -1)
         if self._entries:
             run(_INSERT_ENTRIES, (_json(self._entries),))
-            run(_WAKE_DESTINATIONS, (_json([[k, v] for k, v in self._wakes.items()]),))
+            run(_WAKE_DESTINATIONS, (_json(sorted(self._wakes.items())),))
         if self._deliveries:
             self._flush_deliveries()
-        if self._updates:
-            run(_UPDATE_ENTRIES, (_json(self._updates),))
-        if self._deletes:
-            for (message,) in run(_DELETE_ENTRIES, (_json(self._deletes),)):
-                self.add_refs(message, -1)
+        if self._spending is not None:
+            self._spending.flush()
         if self._refs:
             self._flush_refs()
+        if self._segments:
+            self._flush_segments()
         if self._journal:
             run(_INSERT_JOURNAL, (_json(self._journal),))
         if self._names:
-            run(_INSERT_NAMES, (_json(self._names),))
-        if self._spending is not None:
-            self._spending.flush()
+            run(_INSERT_NAMES, (_json(sorted(self._names)),))
         self._clear()
 
     def _clear(self) -> None:
@@ -274,9 +308,10 @@ class Batch:
             more.clear()
         self._wakes.clear()
         self._refs.clear()
+        self._leases.clear()  # what runs next on the connection may claim or release
 
     def _flush_deliveries(self) -> None:
-        rows = _json(self._deliveries)
+        rows = _json(sorted(self._deliveries, key=_KEY))  # those of one mailbox stay in the order of their arrival
         self.connection.execute(_INSERT_DELIVERIES, (rows,))
         if self.connection.changes() != len(self._deliveries):
             raise NotFound("a mailbox was removed while its message arrived")
@@ -284,8 +319,8 @@ class Batch:
         self.connection.execute(_GROW_USAGE, (rows,))
 
     def _flush_segments(self) -> None:
-        rows = [[segment, grown.size, grown.live] for segment, grown in self._segments.items()]
-        sealed = [segment for segment, grown in self._segments.items() if grown.sealed]
+        rows = [[segment, grown.size, grown.live] for segment, grown in sorted(self._segments.items(), key=_KEY)]
+        sealed = sorted(segment for segment, grown in self._segments.items() if grown.sealed)
         self._segments.clear()
         self.connection.execute(_GROW_SEGMENTS, (_json(rows),))
         if self.connection.changes() != len(rows):  # its octets would be swept away
@@ -294,14 +329,12 @@ class Batch:
             self.connection.execute(_SEAL_SEGMENTS, (_json(sealed),))
 
     def _flush_refs(self) -> None:
-        rows = _json([[k, v] for k, v in self._refs.items()])
+        rows = _json(sorted(self._refs.items()))
         for message, segment, length in self.connection.execute(_DELETE_MESSAGES, (rows,)).fetchall():
             self.grow(segment, live=-length)
             del self._refs[message]
         if self._refs:
-            self.connection.execute(_ADD_REFS, (_json([[k, v] for k, v in self._refs.items()]),))
-        if self._segments:
-            self._flush_segments()
+            self.connection.execute(_ADD_REFS, (_json(sorted(self._refs.items())),))
 
 
 def must_be_as_it_was(connection: apsw.Connection, login: AccountVersion) -> None:

@@ -87,23 +87,23 @@ def _notices(done: Sequence[_Done]) -> list[Notice]:
 def _change(
     connection: apsw.Connection, sql: str, ids: Sequence[EntryId], now: Micros, action: str | None = None
 ) -> list[_Done]:
-    rows: list[_Done] = connection.execute(sql, {"ids": text(list(ids)), "now": now}).fetchall()
+    rows: list[_Done] = connection.execute(sql, {"ids": text(sorted(ids)), "now": now}).fetchall()
+    set_wakes(connection, (name for _, name in rows))
     if action:
         batch = Batch(connection)
         batch.events([Event(TraceId(message), now, Station.HELD, {"action": action}) for message, _ in rows])
         batch.flush()
-    set_wakes(connection, dict.fromkeys(name for _, name in rows))
     return rows
 
 
 def _delete(connection: apsw.Connection, ids: Sequence[EntryId], now: Micros) -> list[_Done]:
-    chosen = {"ids": text(list(ids))}
+    chosen = {"ids": text(sorted(ids))}
     rows: list[_Done] = connection.execute(_DELETE, chosen).fetchall()
+    set_wakes(connection, (name for _, name in rows))
     batch = Batch(connection)
     for message, name in rows:
         batch.add_refs(message, -1)
         batch.events([Event(TraceId(message), now, Station.DELETED, {"destination": name})])
     batch.flush()
-    set_wakes(connection, dict.fromkeys(name for _, name in rows))
     connection.execute(_FORGET_NOTES, chosen).fetchall()
     return rows

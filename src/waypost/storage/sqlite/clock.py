@@ -100,7 +100,7 @@ class ClockRepair:
         began = time.monotonic()
 
         def pull(connection: apsw.Connection, ids: Sequence[EntryId]) -> tuple[int, list[str]]:
-            names = [name for (name,) in connection.execute(_PULL, {**values, "ids": text(list(ids))}).fetchall()]
+            names = [name for (name,) in connection.execute(_PULL, {**values, "ids": text(sorted(ids))}).fetchall()]
             return len(names), _wake(connection, names)
 
         done, _ = await in_halves(self._writer, entries, pull, _notices, patient=True)
@@ -127,7 +127,7 @@ class ClockRepair:
 
     async def _wake_some(self, names: Sequence[bytes]) -> None:
         def wake(connection: apsw.Connection, some: Sequence[bytes]) -> tuple[int, list[str]]:
-            for name in readable(connection, some):
+            for name in sorted(readable(connection, some)):
                 connection.execute("UPDATE destination SET again_at = 0 WHERE name = ?", (name,)).fetchall()
             return len(some), _wake(connection, some)
 

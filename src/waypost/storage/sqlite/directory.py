@@ -29,6 +29,8 @@ FROM alias WHERE address = ?1"""
 _FORGET_EXPUNGED = """
 DELETE FROM expunged WHERE (mailbox, modseq, uid) IN
     (SELECT mailbox, modseq, uid FROM expunged WHERE mailbox = ? LIMIT ?) RETURNING uid"""
+_HAS_MAIL = """
+SELECT 1 FROM mailbox CROSS JOIN mailbox_message ON mailbox_message.mailbox = mailbox.id WHERE account = ? LIMIT 1"""
 
 
 def _account(row: tuple[Any, ...]) -> Account:
@@ -127,21 +129,25 @@ class SqliteDirectory:
         account = await self.account(address)
         if account is None:
             raise NotFound(f"there is no account {address}")
-        await self._empty(account.id)
 
-        def remove(connection: apsw.Connection) -> None:
-            found = connection.execute("DELETE FROM account WHERE id = ? RETURNING id", (account.id,)).get
-            if found is None:
+        def remove(connection: apsw.Connection) -> bool:
+            """Remove an account whose mailboxes are empty; False when something came since they were emptied."""
+            if connection.execute("SELECT 1 FROM account WHERE id = ?", (account.id,)).get is None:
                 raise NotFound(f"there is no account {address}")
-            boxes = connection.execute("SELECT id FROM mailbox WHERE account = ?", (account.id,)).fetchall()
-            for (box,) in boxes:
-                remove_messages(connection, box, None, 0)  # what came since
+            if connection.execute(_HAS_MAIL, (account.id,)).get is not None:
+                return False
+            boxes = connection.execute("DELETE FROM mailbox WHERE account = ? RETURNING id", (account.id,)).fetchall()
+            for (box,) in sorted(boxes):
                 connection.execute("DELETE FROM expunged WHERE mailbox = ?", (box,)).fetchall()
-            connection.execute("DELETE FROM mailbox WHERE account = ?", (account.id,)).fetchall()
+            connection.execute("DELETE FROM account WHERE id = ?", (account.id,)).fetchall()
             connection.execute("DELETE FROM spending WHERE account = ?", (address,)).fetchall()
             forget_networks(connection, address)
+            return True
 
-        await self._writer.call(remove, lambda _: [Notice("directory", address)])
+        removed = False
+        while not removed:
+            await self._empty(account.id)
+            removed = await self._writer.call(remove, lambda done: [Notice("directory", address)] if done else [])
 
     async def _empty(self, account: int) -> None:
         """Remove the mail of an account in steps, so that a large one holds nobody up."""

@@ -7,7 +7,7 @@ from typing import Any
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.errors import Damaged
-from waypost.storage.queue import DestinationStats, EntryState, Filter, QueueEntry, QueueStats
+from waypost.storage.queue import DestinationStats, EntryState, Filter, Lease, QueueEntry, QueueStats
 from waypost.storage.sqlite.outage import Outage, points_from, with_outage
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import envelope_from, recipients_from, text
@@ -53,12 +53,12 @@ SELECT queued_at, CAST({_ERROR} AS BLOB) FROM entry LEFT JOIN destination AS d O
 WHERE entry.id = ?"""
 
 
-def entry_from(row: tuple[Any, ...]) -> QueueEntry:
+def entry_from(row: tuple[Any, ...], lease: Lease | None = None) -> QueueEntry:
     """Return the entry of a row of `COLUMNS`; where it can't be read, one without recipients that says so."""
     try:
-        entry = _entry(row, recipients_from(row[3]), envelope_from(row[13]), None)
+        entry = _entry(row, recipients_from(row[3]), envelope_from(row[13]), None, lease)
     except Damaged as error:
-        return _entry(row, (), Envelope(None), str(error))
+        return _entry(row, (), Envelope(None), str(error), lease)
     if len(row) > _OUTAGE_FROM and row[_OUTAGE_FROM]:
         return with_outage(entry, outage_from(row[_OUTAGE_FROM:]), row[COUNTS_FROM])
     return entry
@@ -71,7 +71,11 @@ def outage_from(row: tuple[Any, ...]) -> Outage:
 
 
 def _entry(
-    row: tuple[Any, ...], recipients: tuple[Recipient, ...], envelope: Envelope, damage: str | None
+    row: tuple[Any, ...],
+    recipients: tuple[Recipient, ...],
+    envelope: Envelope,
+    damage: str | None,
+    lease: Lease | None,
 ) -> QueueEntry:
     return QueueEntry(
         id=row[0],
@@ -91,6 +95,7 @@ def _entry(
         size=row[14],
         account=row[15],
         damage=damage,
+        lease=lease,
         place=row[_PLACE],
     )
 

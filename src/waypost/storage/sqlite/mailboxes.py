@@ -41,10 +41,10 @@ FROM mailbox_message CROSS JOIN message AS form INDEXED BY message_form
 WHERE mailbox_message.mailbox = :mailbox AND form.id = mailbox_message.message
   AND (form.growth IS NOT NULL OR form.eight_bit_header)"""
 
+_OLD_EXPUNGED = "SELECT mailbox, modseq, uid FROM expunged INDEXED BY expunged_time WHERE time < ? LIMIT ?"
 _FORGET_EXPUNGED = """
 DELETE FROM expunged WHERE (mailbox, modseq, uid) IN
-    (SELECT mailbox, modseq, uid FROM expunged INDEXED BY expunged_time WHERE time < ? LIMIT ?)
-RETURNING mailbox, modseq"""
+    (SELECT value->>0, value->>1, value->>2 FROM json_each(?))"""
 _NOTE_FORGOTTEN = "UPDATE mailbox SET forgotten = max(forgotten, ?) WHERE id = ?"
 
 
@@ -68,18 +68,19 @@ def remove_messages(
 ) -> int:
     """Delete rows of a mailbox (None: any, up to `limit`), with what only they needed; return how many there were."""
     chosen = "" if uids is None else "AND uid IN (SELECT value FROM json_each(:uids))"
-    rows = connection.execute(
-        f"DELETE FROM mailbox_message WHERE mailbox = :mailbox AND uid IN "
-        f"(SELECT uid FROM mailbox_message WHERE mailbox = :mailbox {chosen} LIMIT :limit) "
-        "RETURNING uid, message, size",
-        {"mailbox": mailbox, "limit": limit, "uids": _json(uids or ())},
-    ).fetchall()
-    if not rows:
+    some = f"FROM mailbox_message WHERE mailbox = :mailbox {chosen}"
+    values = {"mailbox": mailbox, "limit": limit, "uids": _json(sorted(uids or ()))}
+    if connection.execute(f"SELECT 1 {some} LIMIT 1", values).get is None:
         return 0
     account, modseq = connection.execute(
         "UPDATE mailbox SET highest_modseq = highest_modseq + 1 WHERE id = ? RETURNING account, highest_modseq",
         (mailbox,),
     ).fetchone() or (0, 0)
+    rows = connection.execute(
+        f"DELETE FROM mailbox_message WHERE mailbox = :mailbox AND uid IN (SELECT uid {some} LIMIT :limit) "
+        "RETURNING uid, message, size",
+        values,
+    ).fetchall()
     connection.execute(
         "INSERT INTO expunged (mailbox, modseq, uid, time) SELECT ?, ?, value, ? FROM json_each(?)",
         (mailbox, modseq, now, _json([uid for uid, _, _ in rows])),
@@ -95,14 +96,13 @@ def remove_messages(
 
 def forget_expunged(connection: apsw.Connection, before: Micros, limit: int) -> int:
     """Forget which UIDs went before a time, up to `limit` of them; return how many. Mailboxes note up to where."""
-    rows = connection.execute(_FORGET_EXPUNGED, (before, limit)).fetchall()
+    rows = connection.execute(_OLD_EXPUNGED, (before, limit)).fetchall()
     forgotten: dict[int, int] = {}
-    for mailbox, modseq in rows:
+    for mailbox, modseq, _ in rows:
         forgotten[mailbox] = max(modseq, forgotten.get(mailbox, 0))
-    for mailbox, modseq in forgotten.items():
-        connection.execute(
-            "UPDATE mailbox SET forgotten = max(forgotten, ?) WHERE id = ?", (modseq, mailbox)
-        ).fetchall()
+    for mailbox, modseq in sorted(forgotten.items()):
+        connection.execute(_NOTE_FORGOTTEN, (modseq, mailbox)).fetchall()
+    connection.execute(_FORGET_EXPUNGED, (_json(sorted(rows)),)).fetchall()
     return len(rows)
 
 
@@ -185,7 +185,7 @@ class SqliteMailboxes:
         notice = Notice("mailbox", str(mailbox))
 
         def change(connection: apsw.Connection, some: Sequence[int]) -> None:
-            values = {"mailbox": mailbox, "uids": _json(some), "flags": wanted}
+            values = {"mailbox": mailbox, "uids": _json(sorted(some)), "flags": wanted}
             connection.execute("UPDATE mailbox SET highest_modseq = highest_modseq + 1 WHERE id = :mailbox", values)
             connection.execute(
                 "UPDATE mailbox_message SET flags = :flags, "

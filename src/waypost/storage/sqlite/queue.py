@@ -13,6 +13,7 @@ from waypost.storage.queue import (
     EntryId,
     FailedRound,
     Filter,
+    Lease,
     Outcome,
     Overdue,
     QueueEntry,
@@ -31,7 +32,7 @@ from waypost.storage.sqlite.remaking import require_destinations
 from waypost.storage.sqlite.rounds import Rounds
 from waypost.storage.sqlite.rows import encode
 from waypost.storage.sqlite.settle import settlings
-from waypost.storage.sqlite.waking import GIVE_BACK, USED_PRIORITIES, readable, set_wake, set_wakes
+from waypost.storage.sqlite.waking import USED_PRIORITIES, give_back, readable, set_wakes
 from waypost.storage.sqlite.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -46,19 +47,25 @@ WHERE owner >= 0 AND lease_until < :now AND wake <= :now"""
 _WANTED = """
 SELECT CAST(name AS BLOB), owner, lease_until FROM destination
 WHERE name IN (SELECT value FROM json_each(:names)) AND wake <= :now AND (owner = -1 OR lease_until < :now)"""
+_NEXT_EPOCH = """
+INSERT INTO counter (name, value) VALUES ('lease', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1
+RETURNING value"""
 _LEASE = """
-UPDATE destination SET owner = :owner, lease_until = :until, again_at = 0
+UPDATE destination SET owner = :owner, lease_until = :until, again_at = 0, epoch = :epoch
 WHERE name IN (SELECT value FROM json_each(:names))"""
 _LEASE_FREE = f"{_LEASE} AND wake <= :now AND (owner IN (-1, :owner) OR lease_until < :now) RETURNING name"
 _RENEW = """
 UPDATE destination SET lease_until = :until
-WHERE owner = :owner AND name IN (SELECT value FROM json_each(:names)) RETURNING name"""
+FROM (SELECT value->>0 AS name, value->>1 AS epoch FROM json_each(:leases)) AS held
+WHERE destination.name = held.name AND destination.epoch = held.epoch AND owner >= 0
+RETURNING destination.name, destination.epoch"""
 
 # What is due, one priority after the other, the highest first, and each in the order of the index: a sort would have to
 # read all that is due for the few that are wanted.
 _SET_ASIDE = "UPDATE entry SET state = 1, last_error = ? WHERE id = ?"
 _GIVE_ALL_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE owner = ?"
-_REST = "UPDATE destination SET owner = -1, lease_until = 0, wake = ? WHERE name = ? AND owner = ?"
+_REST = "UPDATE destination SET owner = -1, lease_until = 0, wake = ? WHERE name = ? AND epoch = ? AND owner >= 0"
+_GIVE_ONE_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?"
 _OWNED = "SELECT CAST(name AS BLOB) FROM destination WHERE owner = :owner"
 _NEXT_DUE = "SELECT min(wake) FROM destination WHERE owner = -1 AND wake IS NOT NULL"
 _LOOK_AGAIN = 5_000_000  # microseconds, where that can't be read
@@ -99,7 +106,7 @@ class SqliteQueue:
         limit: int,
         wanted: Sequence[str] = (),
         only_wanted: bool = False,
-    ) -> list[str]:
+    ) -> list[Lease]:
         """Lease due destinations without a live owner, wanted ones first or only those.
 
         What is damaged holds up no other.
@@ -118,10 +125,12 @@ class SqliteQueue:
                 self._tell_once("claims", error)
                 return []
 
-        def claim(connection: apsw.Connection) -> list[str]:
+        def claim(connection: apsw.Connection) -> list[Lease]:
             names = readable(connection, self._claimable(Reading(connection), owner, now, limit, wanted, statements))
-            connection.execute(_LEASE, {"owner": owner, "until": now + lease, "names": _json(names)}).fetchall()
-            return names
+            epoch = _next_epoch(connection)
+            values = {"owner": owner, "until": now + lease, "epoch": epoch, "names": _json(sorted(names))}
+            connection.execute(_LEASE, values).fetchall()
+            return [Lease(name, epoch) for name in names]
 
         try:
             return await self._writer.call(claim)
@@ -130,16 +139,20 @@ class SqliteQueue:
         found = self._claimable(self._reading, owner, now, limit, wanted, statements)
         return await self._claim_in_halves(found, owner, now=now, lease=lease)
 
-    async def _claim_in_halves(self, found: Sequence[bytes], owner: int, *, now: Micros, lease: Micros) -> list[str]:
-        """Lease what can be, though the row of another destination is damaged."""
+    async def _claim_in_halves(self, found: Sequence[bytes], owner: int, *, now: Micros, lease: Micros) -> list[Lease]:
+        """Lease what can be, though the row of another destination is damaged, or the one that counts claims."""
+        try:
+            epoch = await self._writer.call(_next_epoch)
+        except Damaged:
+            epoch = now  # larger than any count
 
-        def claim(connection: apsw.Connection, names: Sequence[bytes]) -> list[str]:
-            chosen = readable(connection, names)
-            values = {"owner": owner, "until": now + lease, "names": _json(chosen), "now": now}
-            return [name for (name,) in connection.execute(_LEASE_FREE, values).fetchall()]
+        def claim(connection: apsw.Connection, names: Sequence[bytes]) -> list[Lease]:
+            chosen = sorted(readable(connection, names))
+            values = {"owner": owner, "until": now + lease, "epoch": epoch, "names": _json(chosen), "now": now}
+            return [Lease(name, epoch) for (name,) in connection.execute(_LEASE_FREE, values).fetchall()]
 
         parts, _ = await in_halves(self._writer, found, claim)
-        return [name for part in parts for name in part]
+        return [claimed for part in parts for claimed in part]
 
     def _claimable(
         self,
@@ -189,23 +202,29 @@ class SqliteQueue:
             known[holder] = not self._numbers.lives(holder)
         return known[holder]
 
-    async def renew(self, owner: int, destinations: Sequence[str], *, until: Micros) -> list[str]:
-        """Extend leases; returns those still owned."""
-        values = {"owner": owner, "until": until, "names": _json(destinations)}
-        return await self._writer.call(lambda connection: [name for (name,) in connection.execute(_RENEW, values)])
+    async def renew(self, leases: Sequence[Lease], *, until: Micros) -> list[Lease]:
+        """Extend leases; returns those that still hold."""
+        held = [[lease.destination, lease.epoch] for lease in _in_order(leases)]
+        values = {"until": until, "leases": _json(held)}
+        return await self._writer.call(lambda connection: [Lease(*row) for row in connection.execute(_RENEW, values)])
 
-    async def release(self, owner: int, destinations: Sequence[str], *, not_before: Micros = 0) -> None:
+    async def release(self, leases: Sequence[Lease], *, not_before: Micros = 0) -> None:
         """Give destinations back, with the time at which they are due next."""
 
-        def release(connection: apsw.Connection, names: Sequence[str]) -> None:
-            set_wakes(connection, names, not_before, owner)
+        def release(connection: apsw.Connection, some: Sequence[Lease]) -> None:
+            for lease in some:
+                give_back(connection, lease, not_before)
 
-        def rest(connection: apsw.Connection, names: Sequence[str]) -> None:
-            for name in names:
-                connection.execute(_REST, (not_before, name, owner)).fetchall()
+        def rest(connection: apsw.Connection, some: Sequence[Lease]) -> None:
+            for lease in some:
+                connection.execute(_REST, (not_before, lease.destination, lease.epoch)).fetchall()
 
-        _, refused = await in_halves(self._writer, destinations, release)
+        _, refused = await in_halves(self._writer, _in_order(leases), release)
         await in_halves(self._writer, refused, rest)  # its entries can't be read: nobody may own it for ever
+
+    async def wake(self, destinations: Sequence[str]) -> None:
+        """Let destinations be claimed when their entries are due."""
+        await in_halves(self._writer, sorted(destinations), set_wakes)
 
     async def release_all(self, owner: int) -> None:
         """Forget every lease of a worker, but for those that can't be written: they end by themselves."""
@@ -215,24 +234,24 @@ class SqliteQueue:
 
         def release_some(connection: apsw.Connection, names: Sequence[bytes]) -> None:
             for name in readable(connection, names):
-                connection.execute(GIVE_BACK, (name, owner)).fetchall()
+                connection.execute(_GIVE_ONE_BACK, (name, owner)).fetchall()
 
         _, refused = await in_halves(self._writer, [owner], release)
         if refused:
-            names = [name for (name,) in self._of(self._reading, _OWNED, {"owner": owner})]
+            names = sorted(name for (name,) in self._of(self._reading, _OWNED, {"owner": owner}))
             await in_halves(self._writer, names, release_some)
 
-    async def due(
-        self, destination: str, *, now: Micros, limit: int, exclude: Sequence[EntryId] = ()
+    async def due(  # hot: bench/relay
+        self, lease: Lease, *, now: Micros, limit: int, exclude: Sequence[EntryId] = ()
     ) -> list[QueueEntry]:
         """Return due entries, highest priority first, then longest due."""
-        values = {"name": destination, "now": now, "exclude": _json(exclude), "limit": limit}
+        values = {"name": lease.destination, "now": now, "exclude": _json(exclude), "limit": limit}
         try:
             rows = self._reading.rows(_DUE, values)
         except Damaged as error:
             rows = await self._due_one_by_one(values, str(error))
-        found = [entry_from(row) for row in rows]
-        if found and (outage := self._outage_of(destination)) is not None:
+        found = [entry_from(row, lease) for row in rows]
+        if found and (outage := self._outage_of(lease.destination)) is not None:
             found = [with_outage(entry, outage, row[COUNTS_FROM]) for entry, row in zip(found, rows, strict=True)]
         damaged = [entry for entry in found if entry.damage is not None]
         if damaged:
@@ -258,13 +277,12 @@ class SqliteQueue:
 
         def hold(connection: apsw.Connection) -> None:
             batch = Batch(connection)
-            for entry in damaged:
+            for entry in sorted(damaged, key=lambda entry: entry.id):
                 told = {"action": "set aside", "problem": entry.damage}
                 connection.execute(_SET_ASIDE, (f"this entry is damaged: {entry.damage}", entry.id)).fetchall()
                 batch.events([Event(entry.trace, now, Station.HELD, told)])
+            set_wakes(connection, (entry.destination for entry in damaged))
             batch.flush()
-            for name in dict.fromkeys(entry.destination for entry in damaged):
-                set_wake(connection, name, 0, None)
 
         for entry in damaged:
             fields = {"trace": format_trace_id(entry.trace), "entry": entry.id, "destination": entry.destination}
@@ -291,7 +309,7 @@ class SqliteQueue:
         elif operations:
             await self._writer.write_all(operations)
 
-    async def fail(self, failed: FailedRound) -> Micros:
+    async def fail(self, failed: FailedRound) -> Micros | None:
         """Count a failed round for all that waited, in one row; return when they are tried again."""
         return await self._rounds.count(failed)
 
@@ -343,6 +361,14 @@ class SqliteQueue:
     async def clock_stepped(self, *, now: Micros, waits: Sequence[Micros], longest_lease: Micros) -> int:
         """Pull back attempts that are planned later than the schedule explains; in steps, so that nobody waits long."""
         return await self._clock.pull_back(now=now, waits=waits, longest_lease=longest_lease)
+
+
+def _next_epoch(connection: apsw.Connection) -> int:
+    return int(connection.execute(_NEXT_EPOCH).get)
+
+
+def _in_order(leases: Sequence[Lease]) -> list[Lease]:
+    return sorted(leases, key=lambda lease: lease.destination)
 
 
 def _json(values: Sequence[Any]) -> str:

@@ -52,11 +52,19 @@ class Rounds:
         self._writer = writer
         self._reading = reading
 
-    async def count(self, failed: FailedRound) -> Micros:
-        """Write a round; return when those that waited are tried again. Raises `StorageError`."""
+    async def count(self, failed: FailedRound) -> Micros | None:
+        """Write a round; return when those that waited are tried again, None when the lease was lost.
 
-        def count(connection: apsw.Connection) -> Micros:
-            name = failed.destination
+        Raises `StorageError`.
+        """
+
+        def count(connection: apsw.Connection) -> Micros | None:
+            name = failed.lease.destination
+            batch = Batch(connection)
+            if not batch.holds(failed.lease):
+                batch.events([*failed.events])
+                batch.flush()
+                return None
             points = with_round(points_from(connection.execute(_POINTS, (name,)).get), failed.at, failed.longest_wait)
             youngest = connection.execute(_YOUNGEST, {"name": name, "at": failed.at}).get
             rounds = max(1, share_of(points, failed.at if youngest is None else youngest, at_once=True).rounds)
@@ -65,7 +73,6 @@ class Rounds:
                 again_at = min(again_at, max(failed.look, failed.at))
             values = (failed.at, again_at, failed.error, points_text(points), name)
             connection.execute(_NOTE, values).fetchall()
-            batch = Batch(connection)
             batch.events([replace(e, details={**e.details, "next_attempt": again_at}) for e in failed.events])
             batch.flush()
             return again_at

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 
 from waypost.message.trace import TraceId
 from waypost.storage.bus import Notice
-from waypost.storage.journal import Station
 from waypost.storage.queue import Outcome
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.rows import recipients_text
 from waypost.storage.sqlite.spool import notices_of
-
-_PEERS_DEEDS = frozenset({Station.ATTEMPT, Station.RELAYED})
 
 
 def settlings(outcomes: Sequence[Outcome]) -> list[Operation]:  # hot: bench/relay
@@ -43,11 +40,9 @@ def settling(outcome: Outcome) -> Operation:
 
 
 def settle_rows(batch: Batch, outcome: Outcome) -> bool:
-    """Add the rows: first what keeps the message alive, then what lets it go. False when the entry was gone."""
-    if (outcome.reports or outcome.deliveries or outcome.forwards) and not batch.has_entry(outcome.entry):
-        # It was deleted, or settled by another owner, while this attempt was on its way. What the peer did is
-        # told; but nothing may be delivered or reported a second time, or against the operator's word.
-        batch.events([event for event in outcome.events if event.station in _PEERS_DEEDS])
+    """Add the rows: first what keeps the message alive, then what lets it go. False when the outcome came too late."""
+    if _too_late(batch, outcome):
+        batch.events(outcome.late_events)
         return False
     for report in outcome.reports:
         batch.message(report)
@@ -71,6 +66,16 @@ def settle_rows(batch: Batch, outcome: Outcome) -> bool:
         )
     batch.events(list(outcome.events))
     return True
+
+
+def _too_late(batch: Batch, outcome: Outcome) -> bool:
+    """True when the entry was deleted or settled by somebody else while this attempt was on its way, or another owner
+    attempts it now: nothing may be delivered or reported a second time, or against the operator's word."""
+    if outcome.relayed:
+        return False
+    if outcome.lease is not None and not batch.holds(outcome.lease):
+        return True
+    return bool(outcome.reports or outcome.deliveries or outcome.forwards) and not batch.has_entry(outcome.entry)
 
 
 def _pass_on(batch: Batch, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import apsw
 
 from waypost.message.trace import Micros
+from waypost.storage.queue import Lease
 from waypost.storage.sqlite.aside import NOT_ASIDE
 
 log = logging.getLogger(__name__)
@@ -32,16 +33,21 @@ SELECT min((SELECT next_attempt FROM entry
             WHERE destination = :name AND state = 0 AND priority = used.priority AND next_attempt > :failed_at
               AND {NOT_ASIDE} ORDER BY next_attempt LIMIT 1)) FROM used"""
 _FAILED = "SELECT failed_at, again_at FROM destination WHERE name = ?"
-GIVE_BACK = "UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND owner = ?"
+GIVE_BACK = """
+UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND epoch = ? AND owner >= 0 RETURNING 1"""
 
 
-def set_wake(connection: apsw.Connection, name: str, not_before: Micros, owner: int | None) -> None:
-    """Compute when a destination is due next; forget it when nothing waits. `owner` gives its lease back.
+def give_back(connection: apsw.Connection, lease: Lease, not_before: Micros) -> None:
+    """End a lease, and compute when its destination is due next; nothing happens when it was lost."""
+    if connection.execute(GIVE_BACK, (lease.destination, lease.epoch)).get is not None:
+        set_wake(connection, lease.destination, not_before)
+
+
+def set_wake(connection: apsw.Connection, name: str, not_before: Micros = 0) -> None:
+    """Compute when a destination is due next; forget it when nothing waits.
 
     A destination that somebody owns stays, even with nothing waiting: else another could come to own it, too.
     """
-    if owner is not None:
-        connection.execute(GIVE_BACK, (name, owner)).fetchall()
     earliest = connection.execute(EARLIEST, {"name": name}).get
     if earliest is None and connection.execute("SELECT 1 FROM entry WHERE destination = ?", (name,)).get is None:
         connection.execute("DELETE FROM destination WHERE name = ? AND owner = -1", (name,)).fetchall()
@@ -60,12 +66,10 @@ def _not_resting(connection: apsw.Connection, name: str, earliest: Micros) -> Mi
     return int(again_at if fresh is None else min(again_at, fresh))
 
 
-def set_wakes(
-    connection: apsw.Connection, names: Iterable[str], not_before: Micros = 0, owner: int | None = None
-) -> None:
-    """Compute when destinations are due next, as `set_wake` does."""
-    for name in names:
-        set_wake(connection, name, not_before, owner)
+def set_wakes(connection: apsw.Connection, names: Iterable[str]) -> None:
+    """Compute when destinations are due next, as `set_wake` does: each once, in the order of their names."""
+    for name in sorted(set(names)):
+        set_wake(connection, name)
 
 
 def readable(connection: apsw.Connection, names: Sequence[bytes]) -> list[str]:
