@@ -395,12 +395,13 @@ async def test_a_second_session_is_told_that_the_mailbox_is_in_use(post: Post) -
 
 
 async def test_a_mailbox_that_can_not_be_opened_is_not_left_locked(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(mailbox: int) -> list[MailboxMessage]:
+    async def broken(mailbox: int) -> AsyncIterator[list[MailboxMessage]]:
+        yield []
         raise StorageError("the disk is gone")
 
     client = await post.client()
     with monkeypatch.context() as patch:
-        patch.setattr(post.storage.mailboxes, "messages", broken)
+        patch.setattr(post.storage.mailboxes, "pages", broken)
         assert (await client.send(LOGIN)).endswith(replies.INTERNAL.line)
     assert (await client.send(LOGIN)).endswith(b"octets)\r\n")
 

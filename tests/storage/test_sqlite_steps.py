@@ -16,6 +16,7 @@ from waypost.storage.sqlite import SqliteStorage, maintenance, shrinking
 from waypost.storage.sqlite import mailboxes as mailboxes_module
 from waypost.storage.sqlite.changes import AT_ONCE
 from waypost.storage.sqlite.migrate import DATABASE, migrate, migrations
+from waypost.storage.sqlite.reading import Reading
 
 ENTRIES = 1000
 BOB = "bob@builder.test"
@@ -82,11 +83,10 @@ async def test_the_clock_is_repaired_by_reading_where_nothing_is_wrong(
 
 
 async def test_the_figures_are_of_one_moment(engine: Engine, letters: Letters, ids: list[int]) -> None:
-    reading = engine.opened[0]._reading
     database = apsw.Connection(str(engine.data / DATABASE))
-    ask, asked = type(reading)._ask, 0
+    ask, asked = Reading._ask, 0
 
-    class Meddling(type(reading)):  # type: ignore[misc]
+    class Meddling(Reading):
         """Deletes an entry after each question."""
 
         def _ask(self, sql: str, *arguments: object) -> object:
@@ -96,8 +96,8 @@ async def test_the_figures_are_of_one_moment(engine: Engine, letters: Letters, i
             database.execute("DELETE FROM entry WHERE id <= ?", (asked * 200,)).fetchall()
             return answer
 
-    listing = letters.storage.queue._listing  # type: ignore[attr-defined]
-    listing._reading = Meddling(reading._connection)
+    beside = engine.opened[0]._beside
+    beside._reading = Meddling(await beside.run(lambda reading: reading._connection))
     stats = await letters.storage.queue.stats(now=START)
     database.close()
     (largest,) = stats.largest

@@ -51,20 +51,18 @@ class OpenMailbox:
         lock = await mailboxes.lock(account.inbox)
         try:
             inbox = await mailboxes.get(account.id)
-            messages = await mailboxes.messages(inbox.id)
-            special = {
-                index: await forms.of(message, utf8=utf8)
-                for index, message in enumerate(messages)
-                if message.form is not PLAIN or message.head
-            }
+            maildrop = Maildrop(inbox.uidvalidity)
+            special: dict[int, SentForm] = {}
+            async for page in mailboxes.pages(inbox.id):
+                for message in page:
+                    size = message.size
+                    if message.form is not PLAIN or message.head:
+                        form = special[maildrop.total] = await forms.of(message, utf8=utf8)
+                        size = form.size
+                    maildrop.add(message.uid, size)
         except BaseException:
             lock.release()
             raise
-        sizes = [message.size for message in messages]
-        for index, form in special.items():
-            sizes[index] = form.size
-        uids = (message.uid for message in messages)
-        maildrop = Maildrop(inbox.uidvalidity, zip(uids, sizes, strict=True))
         return OpenMailbox(mailboxes, account, lock, maildrop, special, now)
 
     async def pieces(self, index: int, *, top: bool) -> AsyncIterator[bytes]:

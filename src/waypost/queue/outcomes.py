@@ -107,12 +107,19 @@ async def outcome_of(
         entry=result.entry.id,
         trace=result.entry.trace,
         lease=result.entry.lease,
+        relayed=_only_relayed(result, judgement) and not reports.made,
         deferral=None if again is None else _deferral(judgement.deferred, again, result.ended),
         events=tuple(events),
         reports=tuple(reports.made),
         deliveries=result.deliveries,
         forwards=result.forwards,
     )
+
+
+def _only_relayed(result: AttemptResult, judgement: Judgement) -> bool:
+    """True when the next hop took the message for everybody, and nothing of it stays here."""
+    rest = judgement.failed or judgement.deferred or result.deliveries or result.forwards
+    return not rest and all(one.fate is Fate.RELAYED for one in judgement.done)
 
 
 def bare_outcome(result: AttemptResult, schedule: Schedule) -> Outcome:

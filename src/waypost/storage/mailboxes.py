@@ -4,9 +4,11 @@ A mailbox has a UIDVALIDITY; each message in it a UID that only grows, a MODSEQ,
 internal date. The bytes of a message are its `head` (Return-Path, Delivered-To) and then the shared bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from waypost.message.trace import Micros, TraceId
 from waypost.protocol.canonical import PLAIN, ContentForm
@@ -26,8 +28,7 @@ class Mailbox:
     highest_modseq: int
 
 
-@dataclass(frozen=True, slots=True)
-class MailboxMessage:
+class MailboxMessage(msgspec.Struct, frozen=True):
     """One message in a mailbox, without its bytes. `size` counts the octets that are stored, head included.
 
     `form` says what of them not every reader can take. `head` is the head where it holds octets outside ASCII, and
@@ -68,8 +69,15 @@ class Mailboxes(Protocol):
         """Make a mailbox, with a UIDVALIDITY never used before under its name. Raises `Conflict`."""
         ...
 
+    def pages(self, mailbox: int, *, after: int = 0) -> AsyncIterator[Sequence[MailboxMessage]]:
+        """Yield the messages behind a UID, by UID, in pages; between two of them everybody else has a turn.
+
+        What is delivered meanwhile may be among the last ones, and what is removed may be missing.
+        """
+        ...
+
     async def messages(self, mailbox: int) -> list[MailboxMessage]:
-        """Return all messages, by UID."""
+        """Return all messages, by UID, read in pages."""
         ...
 
     async def open(self, mailbox: int, uid: int) -> StoredMessage:

@@ -16,16 +16,21 @@ class Maildrop:
 
     __slots__ = ("_deleted", "_sizes", "_uids", "_uidvalidity", "octets")
 
-    def __init__(self, uidvalidity: int, messages: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, uidvalidity: int, messages: Iterable[tuple[int, int]] = ()) -> None:
         self._uidvalidity = uidvalidity
         self._uids = array("Q")
         self._sizes = array("Q")
-        for uid, size in messages:
-            self._uids.append(uid)
-            self._sizes.append(size)
         self._deleted: set[int] = set()
-        self.octets = sum(self._sizes)
+        self.octets = 0
         """Octets of the messages that are not marked."""
+        for uid, size in messages:
+            self.add(uid, size)
+
+    def add(self, uid: int, size: int) -> None:
+        """Add a message behind the others, while the snapshot is taken."""
+        self._uids.append(uid)
+        self._sizes.append(size)
+        self.octets += size
 
     @property
     def count(self) -> int:

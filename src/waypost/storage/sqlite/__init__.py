@@ -12,6 +12,7 @@ from waypost.storage import Storage
 from waypost.storage.bus import Notice
 from waypost.storage.errors import StorageError
 from waypost.storage.folders import sync_folder
+from waypost.storage.sqlite.beside import Beside
 from waypost.storage.sqlite.connection import connect_reading, translate
 from waypost.storage.sqlite.directory import SqliteDirectory
 from waypost.storage.sqlite.journal import SqliteJournal
@@ -59,14 +60,15 @@ class SqliteStorage:
         self._writer = writer
         self._reading = reading
         self._spool = SqliteSpool(writer, reading, data, threshold, space)
-        self._journal = SqliteJournal(writer, reading)
+        self._beside = Beside(data / DATABASE)
+        self._journal = SqliteJournal(writer, reading, self._beside)
         self._housekeeping = Housekeeping(writer, reading, data, now)
         self._mark = Mark(writer, reading, data)
         self.storage = Storage(
             spool=self._spool,
-            queue=SqliteQueue(writer, reading, Numbers(data / "locks")),
+            queue=SqliteQueue(writer, reading, self._beside, Numbers(data / "locks")),
             mailboxes=SqliteMailboxes(writer, reading, self._spool, data / "locks", now),
-            directory=SqliteDirectory(writer, reading),
+            directory=SqliteDirectory(writer, reading, self._beside),
             networks=SqliteNetworks(writer, reading),
             journal=self._journal,
         )
@@ -123,6 +125,7 @@ class SqliteStorage:
         self._spool.close()
         await self._mark.leave()
         await self._writer.close()
+        await self._beside.close()
         self._reading.close()
         os.close(self._number)
         os.close(self._in_use)

@@ -8,6 +8,7 @@ from waypost.message.trace import Micros
 from waypost.storage.bus import Notice
 from waypost.storage.directory import Account, Alias, Credentials, Spending
 from waypost.storage.errors import Conflict, NotFound
+from waypost.storage.sqlite.beside import Beside
 from waypost.storage.sqlite.mailboxes import AT_ONCE, new_mailbox, remove_messages
 from waypost.storage.sqlite.networks import forget_networks
 from waypost.storage.sqlite.reading import Reading
@@ -43,9 +44,10 @@ def _account(row: tuple[Any, ...]) -> Account:
 class SqliteDirectory:
     """Looks up and changes accounts and aliases."""
 
-    def __init__(self, writer: Writer, reading: Reading) -> None:
+    def __init__(self, writer: Writer, reading: Reading, beside: Beside) -> None:
         self._writer = writer
         self._reading = reading
+        self._beside = beside
 
     async def find(self, address: str) -> Account | Alias | None:  # hot: bench/accept
         """Return the account or alias with this address key; None when there is neither."""
@@ -66,12 +68,17 @@ class SqliteDirectory:
 
     async def accounts(self) -> list[Account]:
         """Return all accounts, by address."""
-        return [_account(row) for row in self._reading.rows(_ACCOUNT + "ORDER BY address")]
+        return await self._beside.run(
+            lambda reading: [_account(row) for row in reading.rows(_ACCOUNT + "ORDER BY address")]
+        )
 
     async def aliases(self) -> list[Alias]:
         """Return all aliases, by address."""
-        rows = self._reading.rows("SELECT address, targets FROM alias ORDER BY address")
-        return [_alias(address, targets) for address, targets in rows]
+
+        def aliases(reading: Reading) -> list[Alias]:
+            return [_alias(*row) for row in reading.rows("SELECT address, targets FROM alias ORDER BY address")]
+
+        return await self._beside.run(aliases)
 
     async def add_account(self, address: str, credentials: Credentials, *, quota: int, now: Micros) -> Account:
         """Make an account with its INBOX. Raises `Conflict`."""

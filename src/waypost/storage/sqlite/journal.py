@@ -7,6 +7,7 @@ import apsw
 from waypost.message.trace import Micros, TraceId, earliest_id, format_trace_id
 from waypost.storage.errors import Damaged
 from waypost.storage.journal import Event
+from waypost.storage.sqlite.beside import Beside
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import events_from
 from waypost.storage.sqlite.writer import Writer
@@ -32,13 +33,16 @@ DELETE FROM message_name WHERE (message_id, message) IN (
 class SqliteJournal:
     """Reads what happened to each message, and forgets it in time."""
 
-    def __init__(self, writer: Writer, reading: Reading) -> None:
+    def __init__(self, writer: Writer, reading: Reading, beside: Beside) -> None:
         self._writer = writer
         self._reading = reading
+        self._beside = beside
 
     async def of(self, trace: TraceId) -> list[Event]:
         """Return the events of one message, oldest first."""
-        rows = self._reading.rows("SELECT CAST(events AS BLOB) FROM journal WHERE message = ? ORDER BY id", (trace,))
+        rows = await self._beside.rows(
+            "SELECT CAST(events AS BLOB) FROM journal WHERE message = ? ORDER BY id", (trace,)
+        )
         found: list[Event] = []
         for (events,) in rows:
             try:
@@ -50,7 +54,7 @@ class SqliteJournal:
 
     async def find_message_id(self, message_id: str) -> list[TraceId]:
         """Return the messages with this Message-ID header field, oldest first."""
-        rows = self._reading.rows(
+        rows = await self._beside.rows(
             "SELECT message FROM message_name WHERE message_id = ? ORDER BY message", (message_id,)
         )
         return [TraceId(trace) for (trace,) in rows]

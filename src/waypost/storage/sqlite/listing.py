@@ -8,6 +8,7 @@ from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.errors import Damaged
 from waypost.storage.queue import DestinationStats, EntryState, Filter, Lease, QueueEntry, QueueStats
+from waypost.storage.sqlite.beside import Beside
 from waypost.storage.sqlite.outage import Outage, points_from, with_outage
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import envelope_from, recipients_from, text
@@ -135,10 +136,10 @@ def _words(octets: bytes | None) -> str | None:
 
 
 class Listing:
-    """Reads the queue. Nothing here costs more than one pass over an index or the table."""
+    """Reads the queue, beside the event loop. Nothing here costs more than one pass over an index or the table."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, beside: Beside) -> None:
+        self._beside = beside
 
     async def entries(self, which: Filter, now: Micros) -> AsyncIterator[QueueEntry]:
         """Yield matching entries by id."""
@@ -153,36 +154,43 @@ class Listing:
     async def _pages_of_all(self, where: str, values: dict[str, Any]) -> AsyncIterator[list[tuple[Any, ...]]]:
         sql = _PAGE_OF_ALL.format(where=where)
         last = 0
-        while page := self._reading.rows(sql, {**values, "last": last, "page": _PAGE}):
+        while page := await self._beside.rows(sql, {**values, "last": last, "page": _PAGE}):
             yield page
             last = page[-1][0]
 
     async def _pages_of_ids(self, key: str, where: str, values: dict[str, Any]) -> AsyncIterator[list[tuple[Any, ...]]]:
-        ids = array("q", (row[0] for row in self._reading.rows(_IDS.format(key=key), values)))
+        ids = await self._beside.run(
+            lambda reading: array("q", (row[0] for row in reading.rows(_IDS.format(key=key), values)))
+        )
         sql = _PAGE_OF_IDS.format(where=where)
         for start in range(0, len(ids), _PAGE):
-            yield self._reading.rows(sql, {**values, "ids": text(list(ids[start : start + _PAGE]))})
+            yield await self._beside.rows(sql, {**values, "ids": text(list(ids[start : start + _PAGE]))})
 
-    def count(self, which: Filter, now: Micros) -> int:
+    async def count(self, which: Filter, now: Micros) -> int:
         """Return how many entries match."""
         where, values = where_of(which, now)
         tables = "FROM entry" if which.sender is None and which.error is None else _TABLES
-        return int(self._reading.value(f"SELECT count(*) {tables} WHERE {where}", values))
+        return await self._beside.run(
+            lambda reading: int(reading.value(f"SELECT count(*) {tables} WHERE {where}", values))
+        )
 
-    def stats(self, now: Micros, largest: int) -> QueueStats:
+    async def stats(self, now: Micros, largest: int) -> QueueStats:
         """Return the queue in figures of one moment, from indexes and a row of each of the largest destinations."""
-        with self._reading.moment():
-            entries, held, due = self._reading.row(_FIGURES, (now,)) or (0, 0, 0)
-            oldest = self._reading.value("SELECT queued_at FROM entry ORDER BY id LIMIT 1")
-            destinations = int(self._reading.value("SELECT count(DISTINCT destination) FROM entry"))
-            rows = self._reading.rows(_LARGEST, (largest,))
-            found = [self._destination(*row) for row in rows]
-            due -= int(self._reading.value(_RESTING, {"now": now}))
-        return QueueStats(entries, held, due, destinations, oldest, found)
+        return await self._beside.run(lambda reading: _stats(reading, now, largest))
 
-    def _destination(self, name: str, entries: int, held: int, oldest_id: int) -> DestinationStats:
-        """Ids grow with time, so the smallest one is of the entry that waits longest."""
-        found = self._reading.row(_OLDEST, (oldest_id,))
-        oldest, error = found or (0, None)
-        wake = self._reading.value("SELECT wake FROM destination WHERE name = ?", (name,))
-        return DestinationStats(name, entries, held, oldest, wake, _words(error) or None)
+
+def _stats(reading: Reading, now: Micros, largest: int) -> QueueStats:
+    with reading.moment():
+        entries, held, due = reading.row(_FIGURES, (now,)) or (0, 0, 0)
+        oldest = reading.value("SELECT queued_at FROM entry ORDER BY id LIMIT 1")
+        destinations = int(reading.value("SELECT count(DISTINCT destination) FROM entry"))
+        found = [_destination(reading, *row) for row in reading.rows(_LARGEST, (largest,))]
+        due -= int(reading.value(_RESTING, {"now": now}))
+    return QueueStats(entries, held, due, destinations, oldest, found)
+
+
+def _destination(reading: Reading, name: str, entries: int, held: int, oldest_id: int) -> DestinationStats:
+    """Ids grow with time, so the smallest one is of the entry that waits longest."""
+    oldest, error = reading.row(_OLDEST, (oldest_id,)) or (0, None)
+    wake = reading.value("SELECT wake FROM destination WHERE name = ?", (name,))
+    return DestinationStats(name, entries, held, oldest, wake, _words(error) or None)

@@ -21,6 +21,7 @@ from waypost.storage.queue import (
 )
 from waypost.storage.sqlite.aside import NOT_ASIDE, set_aside, set_unreadable_aside
 from waypost.storage.sqlite.batch import Batch
+from waypost.storage.sqlite.beside import Beside
 from waypost.storage.sqlite.changes import Changes
 from waypost.storage.sqlite.clock import ClockRepair
 from waypost.storage.sqlite.halving import in_halves
@@ -86,11 +87,11 @@ _HUNG = 3600 * 1_000_000  # so long after its lease has run out a process that l
 class SqliteQueue:
     """Store and forward, on disk."""
 
-    def __init__(self, writer: Writer, reading: Reading, numbers: Numbers) -> None:
+    def __init__(self, writer: Writer, reading: Reading, beside: Beside, numbers: Numbers) -> None:
         self._writer = writer
         self._reading = reading
         self._numbers = numbers
-        self._listing = Listing(reading)
+        self._listing = Listing(beside)
         self._changes = Changes(writer)
         self._rounds = Rounds(writer, reading)
         self._clock = ClockRepair(writer, reading)
@@ -336,11 +337,11 @@ class SqliteQueue:
 
     async def count(self, which: Filter, *, now: Micros) -> int:
         """Return how many entries match."""
-        return self._listing.count(which, now)
+        return await self._listing.count(which, now)
 
     async def stats(self, *, now: Micros, largest: int = 20) -> QueueStats:
         """Return the queue in figures."""
-        return self._listing.stats(now, largest)
+        return await self._listing.stats(now, largest)
 
     async def retry(self, entries: Sequence[EntryId], *, now: Micros) -> int:
         """Make ready entries due now."""
