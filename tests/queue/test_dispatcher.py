@@ -298,6 +298,28 @@ async def test_a_lease_that_was_lost_ends_the_taking_and_is_not_given_back(world
     assert released == [Lease("builder.test", 2)], "claimed again while the carrier of the lost lease still ends"
 
 
+async def test_a_carrier_whose_lease_was_lost_takes_nothing_more_when_an_outcome_is_refused(world: World) -> None:
+    """Else it would try the same message again and again until the leases are renewed."""
+    carrier = ScriptedCarrier(world.clock, gate=asyncio.Event())
+    carrier.defer()
+    world.dispatcher(carrier, owner=3)  # of which no process lives
+    await world.submit("bob@builder.test")
+    await carrier.carried.get()
+    queue = world.storage.queue
+    heir = await queue.claim_destinations(2, now=START + 2 * MINUTE, lease=MINUTE, limit=9)
+    assert [lease.destination for lease in heir] == ["builder.test"]
+    assert carrier.gate is not None
+    carrier.gate.set()
+    await carrier.attempts.get()
+    await world.queue.done("settle")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert carrier.attempts.empty()
+    [entry] = await queue.due(heir[0], now=START + 2 * MINUTE, limit=9)
+    assert entry.attempts == 0, "it is the heir's to try"
+    assert await queue.renew(heir, until=START + 3 * MINUTE) == heir
+
+
 async def test_stop_lets_what_is_in_flight_end_and_gives_the_leases_back(world: World) -> None:
     carrier = ScriptedCarrier(world.clock, gate=asyncio.Event())
     dispatcher = world.dispatcher(carrier)

@@ -256,7 +256,7 @@ class TestEpochs:
         attempt = Event(entry.trace, START, Station.ATTEMPT, {"reply": "451 4.3.0 Later"})
         queued = Event(entry.trace, START, Station.DELAYED, {"dsn": "x"})
         late = deferral(entry, START + 500 * SECOND)
-        await queue.settle([finished(entry, deferral=late, events=(attempt, queued))])
+        assert await queue.settle([finished(entry, deferral=late, events=(attempt, queued))]) == [entry.lease]
         (again,) = await queue.due(new, now=START + LEASE + 1, limit=9)
         assert replace(again, lease=entry.lease) == entry
         told = [event.station for event in await letters.storage.journal.of(entry.trace)]
@@ -276,7 +276,7 @@ class TestEpochs:
         assert await queue.count(Filter(), now=START) == 1 and engine.notices == []
         assert await letters.storage.mailboxes.messages(bob.inbox) == []
         (again,) = await queue.due(new, now=START + LEASE + 1, limit=9)
-        await queue.settle([finished(again)])
+        assert await queue.settle([finished(again), finished(entry)]) == [entry.lease]
         assert await queue.count(Filter(), now=START) == 0
 
     async def test_what_the_next_hop_took_goes_under_a_lost_lease_too(self, queue: Queue, letters: Letters) -> None:

@@ -71,7 +71,15 @@ class Dispatcher:
         self._admission = Admission(most_destinations, apart=apart, answered=answered, now=now, monotonic=monotonic)
         self._monotonic = monotonic
         self._sleep = sleep
-        self._settler = Settler(queue=queue, reporter=reporter, schedule=schedule, now=now, random=random, sleep=sleep)
+        self._settler = Settler(
+            queue=queue,
+            reporter=reporter,
+            schedule=schedule,
+            now=now,
+            random=random,
+            sleep=sleep,
+            lost=self._lost,
+        )
         self._watch = ClockWatch(now, monotonic)
         self._claims_from = float("-inf")
         self._leased_until: Micros = 0  # when the first of our leases ends
@@ -182,13 +190,16 @@ class Dispatcher:
         )
         fresh = frozenset(wanted)
         names = [lease.destination for lease in leases]
-        # Another worker had it meanwhile: what is still in flight here ends first.
-        if ending := [lease for lease in leases if lease.destination in self._sources]:
-            await self._queue.release(ending, not_before=now + int(_AFTER_NOTHING * _SECOND))
+        ending = [lease for lease in leases if lease.destination in self._sources]
         for number, lease in enumerate((one for one in leases if one not in ending), 1):
             self._begin(lease, now, fresh=lease.destination in fresh)
             if not number % _BEGIN_AT_ONCE:
                 await asyncio.sleep(0)  # let others work
+        if ending:  # what is in flight under the lease that was lost ends first
+            for lease in ending:
+                if (source := self._sources.get(lease.destination)) is not None:
+                    self._lost(source.lease)
+            await self._queue.release(ending, not_before=now + int(_AFTER_NOTHING * _SECOND))
         missed = [name for name in wanted if name not in self._sources]
         if limit <= 0:
             return self._nap()
@@ -283,10 +294,15 @@ class Dispatcher:
         kept = await self._queue.renew([source.lease for source in sources.values() if not source.lost], until=until)
         self._leased_until = until
         for name in sources.keys() - {lease.destination for lease in kept}:
-            if self._sources.get(name) is sources[name] and not sources[name].lost:
-                log.warning("a lease was lost", extra={"fields": {"destination": name}})
-                sources[name].lost = True
-                sources[name].close()
+            self._lost(sources[name].lease)
+
+    def _lost(self, lease: Lease) -> None:
+        """Take nothing more under a lease that was lost. What is in flight ends; storage tells it from the owner's."""
+        source = self._sources.get(lease.destination)
+        if source is not None and source.lease == lease and not source.lost:
+            log.warning("a lease was lost", extra={"fields": {"destination": lease.destination}})
+            source.lost = True
+            source.close()
 
     async def _mind_the_clock(self) -> None:
         step = self._watch.step()

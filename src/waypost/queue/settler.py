@@ -66,7 +66,7 @@ class _Plain(msgspec.Struct, frozen=True):
 
 
 class Settler:
-    """Settles results in group commits: many at once share one."""
+    """Settles results in group commits: many at once share one. `lost` is told of leases that turn out to be lost."""
 
     def __init__(
         self,
@@ -77,8 +77,10 @@ class Settler:
         now: Callable[[], Micros],
         random: random.Random,
         sleep: Sleep,
+        lost: Callable[[Lease], None] = lambda lease: None,
     ) -> None:
         self._queue = queue
+        self._lost = lost
         self._reporter = reporter
         self.schedule = schedule
         self._now = now
@@ -163,11 +165,14 @@ class Settler:
         """Count the failure of a whole destination for all that waited: one row, one event. Raises `StorageError`."""
         failed = failed_round(result, lease, self.schedule, self._random.random(), look=look, told=told)
         again_at = await self._queue.fail(failed)
+        if again_at is None:
+            self._lost(lease)
+            return
         fields = {
             "destination": lease.destination,
             "host": result.host,
             "problem": failed.error,
-            "next_attempt": None if again_at is None else iso_time(again_at),
+            "next_attempt": iso_time(again_at),
         }
         log.info("destination failed", extra={"fields": fields})
 
@@ -230,9 +235,11 @@ class Settler:
 
     async def _settle_one(self, outcome: Outcome) -> None:
         try:
-            await self._queue.settle([outcome])
+            lost = await self._queue.settle([outcome])
         finally:
             discard(outcome.reports)
+        for lease in lost:
+            self._lost(lease)
         _tell(outcome)
 
 

@@ -220,9 +220,10 @@ class Queue(Protocol):
         """Return when the next unowned destination is due; None when nothing waits."""
         ...
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[Lease]:
         """Write outcomes in one group commit. An entry that is gone already, or a lease that was lost, is no error:
-        then what a peer did is told in the journal, and nothing is changed, delivered, forwarded or reported.
+        then what a peer did is told in the journal, and nothing is changed, delivered, forwarded or reported. Returns
+        the leases that were lost, as far as they mattered.
         """
         ...
 

@@ -302,13 +302,14 @@ class SqliteQueue:
             return now + _LOOK_AGAIN
         return None if found is None else int(found)
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Write outcomes; they share a commit with whatever else waits."""
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[Lease]:
+        """Write outcomes; they share a commit with whatever else waits. Returns the leases that were lost."""
         operations = settlings(outcomes)
         if len(operations) == 1:
-            await self._writer.write(operations[0])
-        elif operations:
-            await self._writer.write_all(operations)
+            late = [await self._writer.write(operations[0])]
+        else:
+            late = await self._writer.write_all(operations)
+        return list(dict.fromkeys(lease for lost in late for lease in lost or ()))
 
     async def fail(self, failed: FailedRound) -> Micros | None:
         """Count a failed round for all that waited, in one row; return when they are tried again."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from waypost.message.trace import TraceId
 from waypost.storage.bus import Notice
-from waypost.storage.queue import Outcome
+from waypost.storage.queue import Lease, Outcome
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.rows import recipients_text
@@ -20,15 +20,22 @@ def settlings(outcomes: Sequence[Outcome]) -> list[Operation]:  # hot: bench/rel
     plain = [outcome for outcome in outcomes if not (outcome.reports or outcome.deliveries or outcome.forwards)]
     operations = [settling(outcome) for outcome in alone]
     if plain:
-        operations.append(Operation(lambda batch: [settle_rows(batch, outcome) for outcome in plain], patient=True))
+        operations.append(Operation(lambda batch: _settle_all(batch, plain), patient=True))
     return operations
 
 
-def settling(outcome: Outcome) -> Operation:
-    """Return the operation that writes an outcome; its result tells whether the entry was still there."""
+def _settle_all(batch: Batch, outcomes: Sequence[Outcome]) -> list[Lease]:
+    lost: list[Lease] = []
+    for outcome in outcomes:
+        lost += settle_rows(batch, outcome) or ()
+    return lost
 
-    def notices(settled: bool) -> Sequence[Notice]:
-        if not settled:
+
+def settling(outcome: Outcome) -> Operation:
+    """Return the operation that writes an outcome; its result is that of `settle_rows`."""
+
+    def notices(late: list[Lease] | None) -> Sequence[Notice]:
+        if late is not None:
             return ()
         return [
             *(notice for report in outcome.reports for notice in notices_of(report)),
@@ -39,11 +46,15 @@ def settling(outcome: Outcome) -> Operation:
     return Operation(lambda batch: settle_rows(batch, outcome), notices, messages=outcome.reports)
 
 
-def settle_rows(batch: Batch, outcome: Outcome) -> bool:
-    """Add the rows: first what keeps the message alive, then what lets it go. False when the outcome came too late."""
-    if _too_late(batch, outcome):
+def settle_rows(batch: Batch, outcome: Outcome) -> list[Lease] | None:
+    """Add the rows: first what keeps the message alive, then what lets it go.
+
+    Returns None, or for an outcome that came too late its lease, if that was lost.
+    """
+    late = _too_late(batch, outcome)
+    if late is not None:
         batch.events(outcome.late_events)
-        return False
+        return late
     for report in outcome.reports:
         batch.message(report)
     if outcome.deliveries or outcome.forwards:
@@ -65,17 +76,18 @@ def settle_rows(batch: Batch, outcome: Outcome) -> bool:
             ]
         )
     batch.events(list(outcome.events))
-    return True
+    return None
 
 
-def _too_late(batch: Batch, outcome: Outcome) -> bool:
-    """True when the entry was deleted or settled by somebody else while this attempt was on its way, or another owner
-    attempts it now: nothing may be delivered or reported a second time, or against the operator's word."""
+def _too_late(batch: Batch, outcome: Outcome) -> list[Lease] | None:
+    """Not None when the entry was deleted or settled by somebody else while this attempt was on its way, or another
+    owner attempts it now: nothing may be delivered or reported a second time, or against the operator's word."""
     if outcome.relayed:
-        return False
+        return None
     if outcome.lease is not None and not batch.holds(outcome.lease):
-        return True
-    return bool(outcome.reports or outcome.deliveries or outcome.forwards) and not batch.has_entry(outcome.entry)
+        return [outcome.lease]
+    passes_on = outcome.reports or outcome.deliveries or outcome.forwards
+    return [] if passes_on and not batch.has_entry(outcome.entry) else None
 
 
 def _pass_on(batch: Batch, outcome: Outcome) -> None:

@@ -133,12 +133,17 @@ class Writer:
         """Commit an operation; returns its result when it is durable. Raises `StorageError` and its kinds."""
         return await self.submit(operation)
 
-    async def write_all(self, operations: Sequence[Operation]) -> None:
-        """Commit several operations, in one group where they fit; raises the first error, when all are done."""
+    async def write_all(self, operations: Sequence[Operation]) -> list[Any]:
+        """Commit several operations, in one group where they fit; returns their results when all are done.
+
+        Raises the first error.
+        """
         futures = [self.submit(operation) for operation in operations]
-        for outcome in await asyncio.gather(*futures, return_exceptions=True):
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        for outcome in results:
             if isinstance(outcome, BaseException):
                 raise outcome
+        return results
 
     async def call(
         self,
