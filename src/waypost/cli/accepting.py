@@ -26,13 +26,11 @@ def accept(settings: Settings, yes: bool) -> None:
     """
     import time
 
-    import apsw
-
     from waypost.storage import StorageError
-    from waypost.storage.sqlite.accepting import accept as go_on
-    from waypost.storage.sqlite.migrate import migrations
+    from waypost.storage.engine.opening import load
+    from waypost.storage.engine.upkeep import accept as go_on
 
-    migrations()  # the owner of the data directory may be unable to read the program
+    load()  # the owner of the data directory may be unable to read the program
     confirm(
         f"Go on with {settings.data} as it is? Put the right database or a backup back instead, if there is one.", yes
     )
@@ -40,6 +38,6 @@ def accept(settings: Settings, yes: bool) -> None:
     become_owner(settings.data)
     try:
         done = go_on(settings.data, time.time_ns() // 1000)
-    except (StorageError, OSError, apsw.Error) as error:
+    except (StorageError, OSError) as error:
         fail(f"{settings.data}: {error}")
     echo("Accepted: the service can start. Nothing was removed; see lost/." if done else "It fits: nothing to do.")

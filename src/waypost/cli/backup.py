@@ -19,9 +19,7 @@ from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
-    from waypost.storage.sqlite.backup.folder import Backup
-    from waypost.storage.sqlite.backup.octets import DamagedMessage, Progress
-    from waypost.storage.sqlite.backup.verifying import Verified
+    from waypost.storage.engine.upkeep import Backup, DamagedMessage, Progress, Verified
 
 directory = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
@@ -87,7 +85,7 @@ def take(settings: Settings, directory: Path, keep: int, quick: bool, as_json: b
     backups stay.
     """
     from waypost.storage import StorageError
-    from waypost.storage.sqlite.backup.taking import take_backup
+    from waypost.storage.engine.upkeep import take_backup
 
     show_log_lines()
     try:
@@ -119,15 +117,13 @@ def take(settings: Settings, directory: Path, keep: int, quick: bool, as_json: b
 @json_option
 def verify(directory: Path, as_json: bool) -> None:
     """Read every backup in DIR: the database, and every octet that it needs. Exits with 1 when one is not whole."""
-    import apsw
-
     from waypost.storage import StorageError
-    from waypost.storage.sqlite.backup.folder import BackupFolder
-    from waypost.storage.sqlite.backup.verifying import verify as verify_all
+    from waypost.storage.engine.upkeep import BackupFolder
+    from waypost.storage.engine.upkeep import verify as verify_all
 
     try:
         found = verify_all(BackupFolder(directory), show)
-    except (StorageError, apsw.Error) as error:
+    except StorageError as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or directory}: {error.strerror}")
@@ -153,7 +149,7 @@ def verify(directory: Path, as_json: bool) -> None:
 def list_backups(directory: Path, as_json: bool) -> None:
     """List the backups in DIR, the oldest first."""
     from waypost.storage import StorageError
-    from waypost.storage.sqlite.backup.folder import BackupFolder
+    from waypost.storage.engine.upkeep import BackupFolder
 
     try:
         backups = BackupFolder(directory).backups()

@@ -164,9 +164,9 @@ def _load_program() -> None:
 
     import waypost.service.bus  # noqa: F401
     from waypost.message.charset import load_charsets
-    from waypost.storage.sqlite.migrate import migrations
+    from waypost.storage.engine.opening import load
 
-    migrations()
+    load()
     if os.geteuid() == 0:  # nobody else becomes another user
         load_charsets()
 
@@ -175,17 +175,11 @@ async def _with_storage(settings: Settings, work: Callable[[Storage, Bus], Await
     import time
 
     from waypost.service.bus import UnixBus
-    from waypost.storage.sqlite import open_storage
+    from waypost.storage.engine.opening import open_storage
 
     bus = UnixBus(settings.data / "bus", f"command-{os.getpid()}")
     try:
-        opened = await open_storage(
-            settings.data,
-            now=lambda: time.time_ns() // 1000,
-            worker=WORKER,
-            publish=bus.publish,
-            memory_per_message=settings.limits.memory_per_message,
-        )
+        opened = await open_storage(settings, now=lambda: time.time_ns() // 1000, worker=WORKER, publish=bus.publish)
     except OSError as error:
         fail(f"{error.filename or settings.data}: {error.strerror}")
     try:

@@ -16,7 +16,7 @@ from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
-    from waypost.storage.sqlite.salvage.recovering import Recovered
+    from waypost.storage.engine.upkeep import Recovered
 
 
 @click.command()
@@ -31,7 +31,7 @@ def recover(settings: Settings, directory: Path, as_json: bool) -> None:
     to: all of them, when the database is gone. Deleted mail may be among those. Stop the service first.
     """
     from waypost.storage import StorageError
-    from waypost.storage.sqlite.salvage.recovering import recover as bring_out
+    from waypost.storage.engine.upkeep import recover as bring_out
 
     show_log_lines()
     try:

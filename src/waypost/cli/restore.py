@@ -19,7 +19,7 @@ from waypost.counting import counted
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
     from waypost.service.privileges import Identity
-    from waypost.storage.sqlite.backup.restoring import Restored, Source
+    from waypost.storage.engine.upkeep import Restored, Source
 
 
 @click.command()
@@ -42,12 +42,12 @@ def restore(
     """
     from waypost.service.problems import SetupProblem
     from waypost.storage import StorageError
-    from waypost.storage.sqlite.backup import restoring
+    from waypost.storage.engine.upkeep import find_source, is_used
 
     show_log_lines()
     try:
-        source = restoring.find_source(directory, name)
-        if restoring.is_used(settings.data):
+        source = find_source(directory, name)
+        if is_used(settings.data):
             confirm(f"Put {source.name} in the place of the storage in {settings.data}? That one goes to lost/.", yes)
         done = _restore(settings, source, despite_damage)
     except SetupProblem as problem:
@@ -85,7 +85,7 @@ def restore(
 def _restore(settings: Settings, source: Source, despite_damage: bool) -> Restored:
     from waypost.service.privileges import own_data, service_identity
     from waypost.service.run_folder import RunFolder
-    from waypost.storage.sqlite.backup.restoring import restore as bring_back
+    from waypost.storage.engine.upkeep import restore as bring_back
 
     identity = service_identity(settings.service.user, settings.data)
     own_data(settings.data, None)

@@ -75,7 +75,7 @@ def _look(settings: Settings) -> tuple[dict[str, Any], str]:
     """Return what there is to see, and the queue in words."""
     when = now()
 
-    from waypost.storage.sqlite.presence import missing_segments, sizes_of
+    from waypost.storage.engine.upkeep import missing_segments, sizes_of
 
     async def work(storage: Storage, bus: Bus) -> tuple[QueueStats, list[Account], dict[str, int], list[str]]:
         stats, accounts = await storage.queue.stats(now=when), await storage.directory.accounts()

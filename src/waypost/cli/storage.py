@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.accepting import accept
-from waypost.cli.frame import config_option, confirm, fail, json_option, print_json, run_with_storage
+from waypost.cli.frame import config_option, confirm, json_option, print_json, run_with_storage
 from waypost.cli.groups import CommandGroup
 from waypost.cli.progress import progress
 from waypost.cli.recovering import recover
@@ -18,7 +18,7 @@ from waypost.counting import counted
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
     from waypost.storage import Bus, Storage
-    from waypost.storage.sqlite.check import Checker, Problem
+    from waypost.storage.engine.upkeep import Problem
 
 
 @click.group(cls=CommandGroup)
@@ -38,9 +38,7 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
 
     Says what is wrong by message, and what to do. Exits with 1 when something is wrong.
     """
-    import apsw
-
-    from waypost.storage.sqlite.check import RESTORE, Checker, repair
+    from waypost.storage.engine.upkeep import problems_of
 
     if wanted:
         confirm("Mend the database? A copy of the data directory, made now, can undo it.", yes)
@@ -48,26 +46,17 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
     when = now()
     with progress("Reading messages", 0) as bar:
 
-        async def work(_: Storage, bus: Bus) -> tuple[list[Problem], Checker]:
-            if wanted:
-                repair(settings.data, when)
-            checker = Checker(settings.data, repaired=wanted)
-            try:
-                return list(checker.problems(bar.reach)), checker
-            finally:
-                checker.close()
+        async def work(_: Storage, bus: Bus) -> tuple[list[Problem], int, int]:
+            return problems_of(settings.data, bar.reach, repair=wanted, now=when)
 
-        try:
-            problems, checker = run_with_storage(settings, work)
-        except apsw.Error as error:
-            fail(f"{settings.data}: the database can't be read: {error}; {RESTORE}")
+        problems, messages, octets = run_with_storage(settings, work)
     wrong = [problem for problem in problems if not problem.harmless]
     if as_json:
-        print_json(_json_of(checker, problems))
+        print_json(_json_of(messages, octets, problems))
     else:
         _print(problems)
         found = counted(len(wrong), "problem") if wrong else "no problems"
-        echo(f"{counted(checker.messages, 'message')}, {counted(checker.octets, 'octet')} read: {found}.")
+        echo(f"{counted(messages, 'message')}, {counted(octets, 'octet')} read: {found}.")
     if wrong:
         raise SystemExit(1)
 
@@ -87,12 +76,12 @@ storage.add_command(accept)
 storage.add_command(recover)
 
 
-def _json_of(checker: Checker, problems: list[Problem]) -> dict[str, Any]:
+def _json_of(messages: int, octets: int, problems: list[Problem]) -> dict[str, Any]:
     from waypost.message.trace import format_trace_id
 
     return {
-        "messages": checker.messages,
-        "octets": checker.octets,
+        "messages": messages,
+        "octets": octets,
         "problems": [
             {
                 "what": problem.what,

@@ -39,7 +39,7 @@ from waypost.service.session_control import SessionControl
 from waypost.service.timing import Timing
 from waypost.service.ways_in import Make, WaysIn
 from waypost.storage import Storage, StorageError, Watchers
-from waypost.storage.sqlite import SqliteStorage, open_storage
+from waypost.storage.engine.opening import OpenStorage, open_storage
 from waypost.transport.public import is_public
 from waypost.transport.relay import Relay
 from waypost.transport.router import Router
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class Assembly:
     """A worker's parts. `sessions` makes one for a connection on a listener of that protocol; `closing` ends all."""
 
-    storage: SqliteStorage
+    storage: OpenStorage
     dispatcher: Dispatcher
     sessions: Mapping[ListenerProtocol, Make]
     house: House
@@ -92,13 +92,7 @@ async def assemble(
         bus = UnixBus(settings.data / "bus", f"worker-{number}-{os.getpid()}")
         await bus.start()
         closing.callback(bus.close)
-        opened = await open_storage(
-            settings.data,
-            now=now,
-            worker=number,
-            publish=bus.publish,
-            memory_per_message=settings.limits.memory_per_message,
-        )
+        opened = await open_storage(settings, now=now, worker=number, publish=bus.publish)
         closing.push_async_callback(opened.close)
         storage = opened.storage
         ids = TraceIdMaker(number, now, after=await _newest(storage))

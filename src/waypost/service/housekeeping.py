@@ -13,7 +13,7 @@ from waypost.config.settings import DAY, MINUTE, SECOND
 from waypost.message.trace import Micros
 from waypost.service.run_folder import RunFolder
 from waypost.storage import StorageError
-from waypost.storage.sqlite import SqliteStorage
+from waypost.storage.engine.opening import OpenStorage
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Housekeeper:
     """Does the housekeeping when this is the process that does; what goes wrong is tried again a minute later."""
 
     def __init__(
-        self, storage: SqliteStorage, folder: RunFolder, *, journal_age: Micros, now: Callable[[], Micros]
+        self, storage: OpenStorage, folder: RunFolder, *, journal_age: Micros, now: Callable[[], Micros]
     ) -> None:
         self._storage = storage
         self._folder = folder

@@ -9,7 +9,7 @@ import contextlib
 import importlib
 
 from waypost.message.charset import load_charsets
-from waypost.storage.sqlite.migrate import migrations
+from waypost.storage.engine.opening import load
 
 MODULES = (
     "_strptime",
@@ -31,4 +31,4 @@ def preload() -> None:
         with contextlib.suppress(ImportError):  # uvloop is no must, and not every Python has each
             importlib.import_module(name)
     load_charsets()
-    migrations()
+    load()

@@ -11,9 +11,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from waypost.disk.folders import make_folder
+from waypost.disk.ownership import whose
 from waypost.service.problems import SetupProblem, machine_words
-from waypost.storage.folders import make_folder
-from waypost.storage.ownership import whose
 
 _SERVICE_USER = "waypost"
 _NOBODY = "nobody"

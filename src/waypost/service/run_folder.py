@@ -14,9 +14,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from waypost.disk.ownership import forbidden, whose
 from waypost.service.privileges import Identity
 from waypost.service.problems import SetupProblem, machine_words
-from waypost.storage.ownership import forbidden, whose
 
 log = logging.getLogger(__name__)
 

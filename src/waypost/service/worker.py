@@ -17,6 +17,7 @@ from typing import Any
 
 from waypost import processors
 from waypost.config.settings import DAY, SECOND
+from waypost.disk.ownership import user_name
 from waypost.login.memory import LoginMemory
 from waypost.service.assembly import Assembly, assemble, wall_clock
 from waypost.service.confinement import Unconfined, confine, reach_of
@@ -30,7 +31,6 @@ from waypost.service.problems import SetupProblem
 from waypost.service.run_folder import RunFolder
 from waypost.service.tls import TlsProblem
 from waypost.storage import StorageError, Unfit
-from waypost.storage.ownership import user_name
 
 log = logging.getLogger("waypost.service.worker")  # run by -m, its name is another
 

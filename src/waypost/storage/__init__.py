@@ -1,6 +1,6 @@
 """Storage: the interfaces behind which messages, queue, mailboxes and accounts live.
 
-Engines: `storage/sqlite` (embedded, the default). One test suite runs over each engine.
+`storage/engine` opens the engine that the settings choose; one test suite runs over each.
 """
 
 from dataclasses import dataclass

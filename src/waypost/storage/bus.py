@@ -1,7 +1,7 @@
-"""The bus: workers and the command line tell each other what changed; nobody polls the disk.
+"""The bus: workers and the command line tell each other what changed; nobody polls.
 
 Storage publishes after each commit that somebody may wait for. A notice may be lost; a slow sweep by its
-receiver repairs that. On one machine it is Unix datagrams (`service/bus.py`).
+receiver repairs that. `service/bus.py` carries them.
 """
 
 import logging

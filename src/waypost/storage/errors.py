@@ -6,22 +6,22 @@ class StorageError(Exception):
 
 
 class StorageFull(StorageError):
-    """No space (ENOSPC, EDQUOT, SQLITE_FULL) or a read-only disk: answered 452 4.3.1; recovers alone."""
+    """There is no space, or nothing may be written: answered 452 4.3.1; recovers alone."""
 
 
 class Damaged(StorageError):
-    """A row or a page does not hold what was written: what needs it fails each time, until it is mended.
+    """What is stored is not what was written: what needs it fails each time, until it is mended.
 
     `waypost storage check` names it.
     """
 
 
 class Unfit(StorageError):
-    """The data directory can't be used as it is: the message says what its operator can do. Nothing was changed."""
+    """What is stored can't be used as it is: the message says what its operator can do. Nothing was changed."""
 
 
 class Conflict(StorageError):
-    """The row exists already, or is in use (an address that is taken, a mailbox that is locked)."""
+    """It exists already, or is in use (an address that is taken, a mailbox that is locked)."""
 
 
 class AccountChanged(StorageError):
@@ -29,4 +29,4 @@ class AccountChanged(StorageError):
 
 
 class NotFound(StorageError):
-    """No such row: an account, an alias, a message that is gone."""
+    """There is no such thing: an account, an alias, a message that is gone."""

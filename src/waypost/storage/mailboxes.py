@@ -47,7 +47,7 @@ class MailboxMessage(msgspec.Struct, frozen=True):
 
 
 class MailboxLock(Protocol):
-    """An exclusive session's hold on a mailbox (RFC 1939 section 4). It ends with its process at the latest."""
+    """An exclusive session's hold on a mailbox (RFC 1939 section 4). It ends with its holder at the latest."""
 
     def release(self) -> None:
         """Give it back; may be called twice."""
@@ -96,7 +96,7 @@ class Mailboxes(Protocol):
         ...
 
     async def lock(self, mailbox: int) -> MailboxLock:
-        """Hold a mailbox against other exclusive sessions, of every process. Deliveries go on. Raises `Conflict`."""
+        """Hold a mailbox against other exclusive sessions, wherever they are. Deliveries go on. Raises `Conflict`."""
         ...
 
     async def usage(self, account: int) -> int:

@@ -1,4 +1,4 @@
-"""Queue: an index on disk of what is still to be relayed. Memory follows what is in flight, not what waits.
+"""Queue: a durable index of what is still to be relayed. Memory follows what is in flight, not what waits.
 
 One entry is one message for one destination. A *destination* is owned by one worker at a time: it alone
 attempts that destination's entries, so its limits hold exactly and its connections are reused. Entries
@@ -64,11 +64,11 @@ class QueueEntry(msgspec.Struct, frozen=True):
     size: int  # octets of the message
     account: str | None
     damage: str | None = None
-    """What of its row can't be read; the rest of this is empty then, and the entry is for a person to decide on."""
+    """What of it can't be read; the rest of this is empty then, and the entry is for a person to decide on."""
     lease: Lease | None = None
     """The lease under which it was handed out; None for who only looks."""
-    place: object = None
-    """Where its message was when this was read, in the engine's own words: it saves `Spool.open` a look."""
+    hint: object = None
+    """Opaque: what this read has seen of the message, which saves `Spool.open` a look."""
 
 
 class Deferral(msgspec.Struct, frozen=True):
@@ -176,7 +176,7 @@ class Overdue(msgspec.Struct, frozen=True):
 
 
 class Queue(Protocol):
-    """Store and forward, on disk. `owner` is a worker's number."""
+    """Store and forward, durably. `owner` is a worker's number."""
 
     async def claim_destinations(
         self,
@@ -228,7 +228,7 @@ class Queue(Protocol):
         ...
 
     async def fail(self, failed: FailedRound) -> Micros | None:
-        """Count a failed round for all that waited, in one row; return when they are tried again, None when the lease
+        """Count a failed round for all that waited, at once; return when they are tried again, None when the lease
         was lost: then it is not counted, and what a peer did is told.
 
         Entries are read from then on as if it had been written into each of them.

@@ -16,7 +16,7 @@ from waypost.storage.spending import Expense
 
 
 class Body(Protocol):
-    """Message bytes while they arrive: in memory up to a threshold, on disk past it."""
+    """Message bytes while they arrive: with us up to a threshold, past it on their way to where they will be kept."""
 
     @property
     def size(self) -> int:
@@ -28,11 +28,11 @@ class Body(Protocol):
         ...
 
     async def spill(self) -> None:
-        """Write what is in memory to disk now, below the threshold, too. Raises `StorageFull`, `StorageError`."""
+        """Send what is with us on its way now, below the threshold, too. Raises `StorageFull`, `StorageError`."""
         ...
 
     def discard(self) -> None:
-        """Forget the bytes and free their place; may be called twice, after `Spool.accept`, and while it is on its way
+        """Forget the bytes and what they take up; may be called twice, after `Spool.accept`, and while it is on its way
         (what it commits stays whole).
         """
         ...
@@ -112,7 +112,7 @@ class Spool(Protocol):
         ...
 
     async def accept(self, message: NewMessage, reports: Sequence[NewMessage] = ()) -> None:
-        """Store bytes, envelope, entries, mailbox rows and events in one group commit, with the `reports` (success
+        """Store bytes, envelope, entries, deliveries and events in one group commit, with the `reports` (success
         DSNs of RFC 3461) that its delivery causes.
 
         Returns when all is durable. Raises `LimitReached` when the account may not spend the `expense`, `StorageFull`
@@ -121,6 +121,6 @@ class Spool(Protocol):
         """
         ...
 
-    async def open(self, trace: TraceId, place: object = None) -> StoredMessage:
-        """Open a stored message, without any mailbox head. `place` is that of its `QueueEntry`. Raises `NotFound`."""
+    async def open(self, trace: TraceId, hint: object = None) -> StoredMessage:
+        """Open a stored message, without any mailbox head. `hint` is that of its `QueueEntry`. Raises `NotFound`."""
         ...

@@ -103,7 +103,7 @@ class Sender:
 
     async def _load(self, entry: QueueEntry) -> Content:
         """Read a message, or of a large one its facts. Raises `StorageError`, before anything is sent."""
-        message = await self._spool.open(entry.trace, entry.place)
+        message = await self._spool.open(entry.trace, entry.hint)
         if message.size <= self._stream_above:
             pieces = [piece async for piece in message.chunks(self._stream_above)]
             return Content(pieces[0] if len(pieces) == 1 else b"".join(pieces), message.chunks)

@@ -35,7 +35,7 @@ class Written:
 def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> Written:
     """Write everything of a new host under a directory; certificates that are there stay unless they are our own, for
     another name, and the configuration that is replaced is kept beside it. Raises `OSError`."""
-    from waypost.storage.folders import make_folder
+    from waypost.disk.folders import make_folder
 
     kept_data = (directory / "data").is_dir()
     make_folder(directory / "data")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import apsw
 
+from waypost.disk.folders import sync_folder
 from waypost.message.trace import Micros
 from waypost.storage import Storage
 from waypost.storage.bus import Notice
 from waypost.storage.errors import StorageError
-from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.beside import Beside
 from waypost.storage.sqlite.connection import connect_reading, translate
 from waypost.storage.sqlite.directory import SqliteDirectory

@@ -14,8 +14,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from waypost.disk.files import close_quietly, still_named
 from waypost.storage.errors import StorageError
-from waypost.storage.files import close_quietly, still_named
 from waypost.storage.sqlite.segments import segment_path, storage_error
 
 T = TypeVar("T")

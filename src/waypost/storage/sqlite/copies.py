@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 
-from waypost.storage.folders import sync_folder
+from waypost.disk.folders import sync_folder
 from waypost.storage.sqlite.rows import text
 from waypost.storage.sqlite.segments import Appended, segment_path, storage_error
 

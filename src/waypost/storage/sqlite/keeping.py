@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from waypost.storage.files import try_lock
+from waypost.disk.files import try_lock
 
 _NAME = "backup.lock"
 

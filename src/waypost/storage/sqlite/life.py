@@ -14,8 +14,8 @@ import apsw
 import msgspec
 
 from waypost.counting import counted
+from waypost.disk.folders import sync_folder
 from waypost.storage.errors import StorageError
-from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.rows import text
 from waypost.storage.sqlite.segments import storage_error
 

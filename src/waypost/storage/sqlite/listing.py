@@ -97,7 +97,7 @@ def _entry(
         account=row[15],
         damage=damage,
         lease=lease,
-        place=row[_PLACE],
+        hint=row[_PLACE],
     )
 
 

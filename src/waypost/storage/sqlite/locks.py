@@ -10,8 +10,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from waypost.disk.files import still_named, try_lock
 from waypost.storage.errors import Conflict
-from waypost.storage.files import still_named, try_lock
 from waypost.storage.sqlite.segments import storage_error
 
 

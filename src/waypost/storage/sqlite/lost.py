@@ -11,8 +11,8 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros
-from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite.segments import segment_number
 
 LOST = "lost"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import apsw
 
+from waypost.disk.folders import sync_folder
 from waypost.message.trace import Micros, TraceId, format_trace_id
-from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.arriving import ARRIVING, ArrivingFile
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.copies import restore

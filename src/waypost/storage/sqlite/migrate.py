@@ -11,9 +11,9 @@ from pathlib import Path
 
 import apsw
 
+from waypost.disk.files import make_file
+from waypost.disk.folders import sync_folder
 from waypost.storage.errors import StorageError
-from waypost.storage.files import make_file
-from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
 from waypost.storage.sqlite.shrinkable import allow_shrinking
 

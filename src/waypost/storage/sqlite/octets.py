@@ -8,8 +8,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from waypost.disk.folders import sync_folder
 from waypost.storage.errors import StorageError, StorageFull
-from waypost.storage.folders import sync_folder
 from waypost.storage.spool import NewMessage
 from waypost.storage.sqlite.arriving import ArrivingFile
 from waypost.storage.sqlite.bodies import body_of

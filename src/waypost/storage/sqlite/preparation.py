@@ -12,10 +12,10 @@ from pathlib import Path
 
 import apsw
 
+from waypost.disk.files import try_lock
+from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros
 from waypost.storage.errors import StorageError, Unfit
-from waypost.storage.files import try_lock
-from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite.connection import connect
 from waypost.storage.sqlite.copies import restore
 from waypost.storage.sqlite.migrate import DATABASE, migrate, pending

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from waypost.disk.files import close_quietly, try_lock
+from waypost.disk.folders import sync_folder
 from waypost.message.trace import TraceId
 from waypost.storage.errors import StorageError, StorageFull
-from waypost.storage.files import close_quietly, try_lock
-from waypost.storage.folders import sync_folder
 
 HEADER = struct.Struct("<4sQQI")
 MAGIC = b"WPS1"

@@ -176,9 +176,9 @@ class SqliteSpool:
         if self._reader.open_files:
             self._letting_go = asyncio.get_running_loop().call_later(_LET_GO_EVERY, self._let_go)
 
-    async def open(self, trace: TraceId, place: object = None) -> StoredMessage:  # hot: bench/relay
+    async def open(self, trace: TraceId, hint: object = None) -> StoredMessage:  # hot: bench/relay
         """Open a stored message. Raises `NotFound`."""
-        return SqliteMessage(self, trace, b"", place if isinstance(place, tuple) else self.place(trace))
+        return SqliteMessage(self, trace, b"", hint if isinstance(hint, tuple) else self.place(trace))
 
     def message(self, trace: TraceId, head: bytes) -> SqliteMessage:
         """Return a stored message behind a head of its own. Raises `NotFound`."""

@@ -13,10 +13,10 @@ from pathlib import Path
 import apsw
 
 from waypost.counting import counted
+from waypost.disk.folders import sync_folder
+from waypost.disk.ownership import forbidden, whose
 from waypost.message.trace import Micros
 from waypost.storage.errors import StorageError, Unfit
-from waypost.storage.folders import sync_folder
-from waypost.storage.ownership import forbidden, whose
 from waypost.storage.sqlite import life as lives
 from waypost.storage.sqlite.life import Life, Verdict
 from waypost.storage.sqlite.lost import LOST, keep_all, lost_folder, put_aside

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import apsw
 
+from waypost.disk.files import make_file
 from waypost.storage.errors import StorageError
-from waypost.storage.files import make_file
 from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
 from waypost.storage.sqlite.life import Life, read_row
 

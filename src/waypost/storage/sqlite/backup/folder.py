@@ -18,10 +18,10 @@ from pathlib import Path
 
 import msgspec
 
+from waypost.disk.files import try_lock
+from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros
 from waypost.storage.errors import StorageError
-from waypost.storage.files import try_lock
-from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite.life import Life
 
 _ABOUT = "waypost-backup.json"

@@ -15,10 +15,10 @@ from pathlib import Path
 import apsw
 
 from waypost.counting import counted
+from waypost.disk.files import make_file, try_lock
+from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros, format_trace_id
 from waypost.storage.errors import Conflict, StorageError
-from waypost.storage.files import make_file, try_lock
-from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite import life as lives
 from waypost.storage.sqlite.backup.database import count_of, life_of, require_whole, sync_file
 from waypost.storage.sqlite.backup.folder import BackupFolder

@@ -11,9 +11,9 @@ from pathlib import Path
 import apsw
 
 from waypost import __version__
+from waypost.disk.folders import sync_folder
 from waypost.message.trace import Micros, format_trace_id
 from waypost.storage.errors import StorageError
-from waypost.storage.folders import sync_folder
 from waypost.storage.sqlite.backup.database import (
     count_of,
     life_of,

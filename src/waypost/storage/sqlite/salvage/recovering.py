@@ -11,10 +11,10 @@ from typing import Any
 
 import apsw
 
+from waypost.disk.files import make_file
+from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros, TraceId, format_trace_id
 from waypost.storage.errors import StorageError
-from waypost.storage.files import make_file
-from waypost.storage.folders import make_folder, sync_folder
 from waypost.storage.sqlite.backup.database import open_of_data, sync_file
 from waypost.storage.sqlite.backup.octets import copy_segment, damaged_messages, needed_segments, write_copies
 from waypost.storage.sqlite.backup.taking import Show

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from waypost.storage import ownership
-from waypost.storage.ownership import whose
+from waypost.disk import ownership
+from waypost.disk.ownership import whose
 
 
 def test_in_our_own_directory_what_a_stranger_owns_is_to_be_given_to_us(tmp_path: Path) -> None:
