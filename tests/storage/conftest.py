@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.storage.engines import ENGINES
 from tests.storage.letters import Engine, Letters
 
 from waypost.storage import Storage
-from waypost.storage.sqlite import SqliteStorage
+from waypost.storage.engine.opening import OpenStorage
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=ENGINES)
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """An engine with nothing in it."""
     engine = Engine(request.param, tmp_path / "data")
@@ -19,13 +20,14 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 @pytest.fixture
-async def opened(engine: Engine) -> SqliteStorage:
+async def opened(engine: Engine) -> OpenStorage:
     """The engine's storage, as worker 0 opens it."""
-    return await engine.open()
+    opened: OpenStorage = await engine.open()
+    return opened
 
 
 @pytest.fixture
-def storage(opened: SqliteStorage) -> Storage:
+def storage(opened: OpenStorage) -> Storage:
     """The parts of the storage."""
     return opened.storage
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
+from tests.storage.engines import ENGINES
 
 from waypost.message.address import Address
 from waypost.message.envelope import BodyType, Envelope, Recipient
@@ -30,7 +31,6 @@ from waypost.storage import (
     StorageError,
     StoredMessage,
 )
-from waypost.storage.sqlite import SqliteStorage, open_storage
 
 SECOND = 1_000_000
 START = 1_800_000_000 * SECOND
@@ -57,28 +57,25 @@ class Engine:
     data: Path
     clock: Clock = field(default_factory=Clock)
     notices: list[Notice] = field(default_factory=list)
-    opened: list[SqliteStorage] = field(default_factory=list)
+    opened: list[Any] = field(default_factory=list)  # of what the engine's own `open_storage` returns
 
-    async def open(
-        self,
-        worker: int = 0,
-        *,
-        threshold: int = 64 * 1024,
-        segment_size: int = 1 << 20,
-        reserve: int | None = None,
-    ) -> SqliteStorage:
-        """Open the storage, as a further process would."""
-        opened = await open_storage(
+    async def open(self, worker: int = 0, *, threshold: int = 64 * 1024, **more: Any) -> Any:
+        """Open the storage, as a further process would; `more` is what only this engine knows."""
+        opened = await ENGINES[self.name](
             self.data,
             now=self.clock,
             worker=worker,
             publish=self.notices.append,
             memory_per_message=threshold,
-            segment_size=segment_size,
-            reserve=reserve,
+            **more,
         )
         self.opened.append(opened)
         return opened
+
+    async def end(self, opened: Any) -> None:
+        """Close one storage, as its process would that ends."""
+        self.opened.remove(opened)
+        await opened.close()
 
     async def close(self) -> None:
         """Close whatever was opened."""

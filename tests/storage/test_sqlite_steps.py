@@ -11,8 +11,9 @@ import apsw
 import pytest
 from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, files_in, finished, stored
 
-from waypost.storage import Account, Damaged, Filter, Queue
+from waypost.storage import Account, Damaged, Filter, NotFound, Queue
 from waypost.storage.sqlite import SqliteStorage, maintenance, shrinking
+from waypost.storage.sqlite import directory as directory_module
 from waypost.storage.sqlite import mailboxes as mailboxes_module
 from waypost.storage.sqlite.changes import AT_ONCE
 from waypost.storage.sqlite.migrate import DATABASE, migrate, migrations
@@ -291,3 +292,32 @@ async def test_which_uids_went_is_forgotten_after_a_month_and_the_mailbox_knows_
     highest = (await letters.storage.mailboxes.get(bob.id)).highest_modseq
     assert rows == [(3, highest)]
     assert opened._reading.value("SELECT forgotten FROM mailbox") == highest - 1
+
+
+async def test_a_large_account_is_removed_in_steps(
+    letters: Letters, bob: Account, opened: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_module, "AT_ONCE", 300)
+    watch = Watch(opened)
+    await letters.storage.directory.remove_account(bob.address)
+    assert max(watch.commits) <= 2 * 300 + 20
+    assert await letters.storage.directory.account(bob.address) is None
+
+
+async def test_mail_that_comes_while_an_account_is_removed_goes_with_it(
+    letters: Letters, bob: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = letters.storage.directory
+    empty, late = directory._empty, []  # type: ignore[attr-defined]
+
+    async def emptied(account: int) -> None:
+        await empty(account)
+        if not late:
+            late.append(await letters.post(mailboxes=[bob.inbox]))
+
+    monkeypatch.setattr(directory, "_empty", emptied)
+    await directory.remove_account(bob.address)
+    with pytest.raises(NotFound):
+        await letters.storage.spool.open(late[0])
+    with pytest.raises(NotFound):
+        await letters.post(mailboxes=[bob.inbox])

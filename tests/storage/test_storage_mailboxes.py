@@ -1,17 +1,11 @@
 """Mailboxes: the data model of RFC 9051 and RFC 7162, and exclusive sessions (RFC 1939 section 4)."""
 
 import asyncio
-import multiprocessing
-import os
-import signal
-from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pytest
 from tests.storage.letters import START, Engine, Letters, finished, octets_of
 
 from waypost.storage import Account, Conflict, Mailboxes, NotFound, Notice, Storage
-from waypost.storage.sqlite.locks import lock_mailbox
 
 
 @pytest.fixture
@@ -156,28 +150,3 @@ class TestLocks:
         assert other is not lock
         other.release()
         lock.release()
-
-    async def test_no_files_are_left_behind(self, engine: Engine, mailboxes: Mailboxes, bob: Account) -> None:
-        (await mailboxes.lock(bob.inbox)).release()
-        assert list((engine.data / "locks").glob("mailbox-*")) == []
-
-    def test_a_lock_ends_with_its_process(self, tmp_path: Path) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_hold, args=(tmp_path, theirs))
-        process.start()
-        assert ours.recv() == "locked"
-        with pytest.raises(Conflict):
-            lock_mailbox(tmp_path, 1)
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        lock_mailbox(tmp_path, 1).release()
-        ours.close()
-        theirs.close()
-
-
-def _hold(folder: Path, pipe: Connection) -> None:
-    lock_mailbox(folder, 1)
-    pipe.send("locked")
-    signal.pause()

@@ -1,11 +1,9 @@
 """From which networks an account has logged in: durable, for all workers, and bounded."""
 
-from pathlib import Path
-
 from tests.storage.letters import Engine
 
 from waypost.login.passwords import make_credentials
-from waypost.storage.sqlite.networks import MOST_NETWORKS
+from waypost.storage.networks import MOST_NETWORKS
 
 BOB, ALICE = "bob@builder.test", "alice@builder.test"
 CREDENTIALS = make_credentials("can we fix it?")
@@ -13,8 +11,7 @@ NOW = 1_795_500_000_000_000
 DAY = 24 * 3600 * 1_000_000
 
 
-async def test_a_network_is_known_after_a_login_and_after_a_restart(tmp_path: Path) -> None:
-    engine = Engine("sqlite", tmp_path / "data")
+async def test_a_network_is_known_after_a_login_and_after_a_restart(engine: Engine) -> None:
     storage = (await engine.open()).storage
     await storage.directory.add_account(BOB, CREDENTIALS, quota=0, now=NOW)
     assert not await storage.networks.knows(BOB, "192.0.2.1")
@@ -27,8 +24,7 @@ async def test_a_network_is_known_after_a_login_and_after_a_restart(tmp_path: Pa
     await engine.close()
 
 
-async def test_a_network_is_written_down_once_a_day(tmp_path: Path) -> None:
-    engine = Engine("sqlite", tmp_path / "data")
+async def test_a_network_is_written_down_once_a_day(engine: Engine) -> None:
     opened = await engine.open()
     networks = opened.storage.networks
     await opened.storage.directory.add_account(BOB, CREDENTIALS, quota=0, now=NOW)
@@ -46,8 +42,7 @@ async def test_a_network_is_written_down_once_a_day(tmp_path: Path) -> None:
     await engine.close()
 
 
-async def test_an_account_keeps_the_networks_of_its_last_logins(tmp_path: Path) -> None:
-    engine = Engine("sqlite", tmp_path / "data")
+async def test_an_account_keeps_the_networks_of_its_last_logins(engine: Engine) -> None:
     storage = (await engine.open()).storage
     for account in (ALICE, BOB):
         await storage.directory.add_account(account, CREDENTIALS, quota=0, now=NOW)
@@ -60,8 +55,7 @@ async def test_an_account_keeps_the_networks_of_its_last_logins(tmp_path: Path) 
     await engine.close()
 
 
-async def test_nothing_stays_of_an_account_that_is_removed(tmp_path: Path) -> None:
-    engine = Engine("sqlite", tmp_path / "data")
+async def test_nothing_stays_of_an_account_that_is_removed(engine: Engine) -> None:
     storage = (await engine.open()).storage
     await storage.directory.add_account(BOB, CREDENTIALS, quota=0, now=NOW)
     await storage.networks.remember(BOB, "192.0.2.1", NOW)
@@ -73,8 +67,7 @@ async def test_nothing_stays_of_an_account_that_is_removed(tmp_path: Path) -> No
     await engine.close()
 
 
-async def test_housekeeping_forgets_a_network_after_half_a_year(tmp_path: Path) -> None:
-    engine = Engine("sqlite", tmp_path / "data")
+async def test_housekeeping_forgets_a_network_after_half_a_year(engine: Engine) -> None:
     opened = await engine.open()
     await opened.storage.directory.add_account(BOB, CREDENTIALS, quota=0, now=NOW)
     await opened.storage.networks.remember(BOB, "192.0.2.1", NOW)

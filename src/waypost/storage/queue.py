@@ -1,4 +1,4 @@
-"""Queue: a durable index of what is still to be relayed. Memory follows what is in flight, not what waits.
+"""Queue: a durable index of what is still to be relayed. A worker holds what is in flight, not what waits.
 
 One entry is one message for one destination. A *destination* is owned by one worker at a time: it alone
 attempts that destination's entries, so its limits hold exactly and its connections are reused. Entries

@@ -21,6 +21,11 @@ class OpenStorage(Protocol):
         """The parts."""
         ...
 
+    @property
+    def commits(self) -> int:
+        """Group commits so far."""
+        ...
+
     async def failed(self) -> None:
         """Return when nothing can be written any more, by a fault that only another process mends."""
         ...

@@ -3,15 +3,12 @@
 import apsw
 
 from waypost.message.trace import Micros
+from waypost.storage.networks import MOST_NETWORKS, NOTED_AGAIN
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.writer import Writer
 
-MOST_NETWORKS = 100
-"""Networks that are kept for an account: those that logged in last. Phones change theirs every day."""
-
-_DAY = 24 * 3600 * 1_000_000
 _SEEN = "SELECT seen FROM known_network WHERE account = ? AND network = ?"
 _NOTE = """
 INSERT INTO known_network (account, network, seen) SELECT ?1, ?2, ?3 WHERE EXISTS
@@ -39,9 +36,9 @@ class SqliteNetworks:
         return self._reading.value(_SEEN, (account, network)) is not None
 
     async def remember(self, account: str, network: str, now: Micros) -> None:
-        """Note a login, unless it was noted in the last day. Raises `StorageError` and its kinds."""
+        """Note a login, unless it was noted lately. Raises `StorageError` and its kinds."""
         seen = self._reading.value(_SEEN, (account, network))
-        if seen is not None and 0 <= now - seen < _DAY:
+        if seen is not None and 0 <= now - seen < NOTED_AGAIN:
             return
 
         def note(batch: Batch) -> None:
