@@ -53,7 +53,9 @@ def held_back(config: Path, entries: list[QueueEntry]) -> TraceId:
     async def post(letters: Letters) -> TraceId:
         until = letters.clock() + 60 * MINUTE
         letter = await letters.letter(to=["rabbit@burrow.test"], next_attempt=until)
-        await letters.storage.spool.accept(replace(letter, envelope=replace(letter.envelope, hold_until=until)))
+        held = tuple(replace(entry, not_before=until) for entry in letter.entries)
+        envelope = replace(letter.envelope, hold_until=until)
+        await letters.storage.spool.accept(replace(letter, envelope=envelope, entries=held))
         letter.body.discard()
         return letter.trace
 

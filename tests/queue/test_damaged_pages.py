@@ -13,6 +13,7 @@ from tests.storage.damage import pages_of, wreck
 
 from waypost.message.trace import TraceId, TraceIdMaker
 from waypost.queue.carrier import EntrySource, Fate, Parting
+from waypost.queue.clock_repair import pull_back
 from waypost.storage import Damaged, EntryState, Event, Lease, Outcome, Station
 from waypost.storage.sqlite.check import repair
 
@@ -153,7 +154,7 @@ async def test_an_operator_changes_all_but_the_damaged_entries(folder: Path) -> 
         lambda: queue.retry(ids, now=START),
         lambda: queue.hold(ids, now=START),
         lambda: queue.unhold(ids, now=START),
-        lambda: queue.clock_stepped(now=START - 1, waits=[0], longest_lease=1),
+        lambda: pull_back(queue, now=START - 1, waits=[0], longest_lease=1),
         lambda: queue.delete(ids, now=START),
     ]
     for change in changes:

@@ -9,6 +9,7 @@ from tests.queue.world import DAY, HOUR, MINUTE, SCHEDULE, START, ScriptedCarrie
 
 from waypost.message.envelope import DeliverBy, Envelope
 from waypost.queue.carrier import Fate
+from waypost.queue.clock_repair import pull_back
 from waypost.queue.settler import Settler
 from waypost.queue.source import DestinationSource
 from waypost.storage import Filter, Lease, Queue, QueueEntry, Station
@@ -158,7 +159,7 @@ async def test_a_clock_that_is_set_back_wakes_the_destination(world: World) -> N
     await a_round(world)
     world.clock.set_by(-30 * 24 * 3600)
     now = world.clock.now()
-    await world.storage.queue.clock_stepped(now=now, waits=SCHEDULE.longest_waits, longest_lease=MINUTE)
+    await pull_back(world.storage.queue, now=now, waits=SCHEDULE.longest_waits, longest_lease=MINUTE)
     assert await next_try(world) <= now + SCHEDULE.longest_wait
     await a_round(world)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.queue.world import DAY, MINUTE, SCHEDULE, SECOND, START, ScriptedCarrier, World
 
-from waypost.storage import StorageError, StorageFull
+from waypost.storage import PlannedPage, StorageError, StorageFull
 
 
 async def test_a_full_disk_loses_no_result_and_the_outcome_is_written_when_there_is_space(world: World) -> None:
@@ -80,7 +80,7 @@ async def test_a_clock_set_ahead_expires_nothing_and_frees_no_lease_of_the_livin
     await world.clock.somebody_sleeps(30.0)
     world.clock.set_by(30 * 24 * 3600)
     world.clock.advance(30)
-    await world.queue.done("clock_stepped")
+    await world.queue.done("shorten_leases")
     assert carrier.attempts.empty(), "for a while nobody claims: living workers renew their leases first"
     await world.clock.somebody_sleeps(20.0, people=2)  # the claims, and the renewal
     world.clock.advance(20)
@@ -100,7 +100,7 @@ async def test_a_clock_set_back_pulls_planned_attempts_back(world: World) -> Non
     await world.clock.somebody_sleeps(30.0)
     world.clock.set_by(-30 * 24 * 3600)
     world.clock.advance(30)
-    await world.queue.done("clock_stepped")
+    await world.queue.done("shorten_leases")
     [entry] = await world.waiting()
     assert entry.next_attempt == world.clock.now() + MINUTE, "as long as after any first attempt"
     for _ in range(2):
@@ -135,13 +135,13 @@ async def test_who_retires_gives_its_leases_back_though_the_disk_fails_once(worl
 
 async def test_claims_do_not_wait_until_a_huge_queue_is_pulled_back(world: World) -> None:
     gate = asyncio.Event()
-    real = world.storage.queue.clock_stepped
+    real = world.storage.queue.planned
 
-    async def slow(**arguments: Any) -> int:
+    async def slow(**arguments: Any) -> PlannedPage:
         await gate.wait()
         return await real(**arguments)
 
-    world.queue.clock_stepped = slow  # type: ignore[attr-defined]
+    world.queue.planned = slow  # type: ignore[attr-defined]
     carrier = ScriptedCarrier(world.clock)
     world.dispatcher(carrier, owner=0)
     await world.submit("bob@builder.test")
@@ -150,7 +150,7 @@ async def test_claims_do_not_wait_until_a_huge_queue_is_pulled_back(world: World
 
 
 async def test_a_queue_that_cannot_be_pulled_back_keeps_no_claim(world: World) -> None:
-    world.queue.faults["clock_stepped"].extend(StorageError("damaged") for _ in range(3))
+    world.queue.faults["planned"].extend(StorageError("damaged") for _ in range(3))
     carrier = ScriptedCarrier(world.clock)
     world.dispatcher(carrier, owner=0)
     await world.submit("bob@builder.test")

@@ -13,11 +13,10 @@ from tests.storage.faults import failing, faulty_system, watched
 from tests.storage.letters import HEAD, Engine, Letters, files_in, stored
 
 from waypost.message.trace import TraceId
-from waypost.storage import NewMessage, NotFound, Notice, StorageError, StorageFull
+from waypost.storage import NewMessage, NotFound, Notice, StorageError, StorageFull, notices
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite import octets as octets_module
 from waypost.storage.sqlite import segments as segments_module
-from waypost.storage.sqlite import spool as spool_module
 from waypost.storage.sqlite.segments import OpenSegment
 
 LARGE = bytes(range(256)) * 1024
@@ -349,14 +348,14 @@ async def test_a_fault_in_one_operations_notices_leaves_nobody_waiting(
     letters: Letters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     messages = [await letters.letter(b"%d" % number, to=[BOB]) for number in range(3)]
-    real = spool_module.notices_of
+    real = notices.of_message
 
-    def notices_of(message: NewMessage) -> list[Notice]:
+    def of_message(message: NewMessage) -> list[Notice]:
         if message is messages[0]:
             raise RuntimeError("a fault of ours")
         return real(message)
 
-    monkeypatch.setattr(spool_module, "notices_of", notices_of)
+    monkeypatch.setattr(notices, "of_message", of_message)
     assert await accept_all(letters, messages) == [message.trace for message in messages]
     assert "could not be told to all" in caplog.text
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.storage.letters import CREDENTIALS, START, Letters, deferral, finished, leases
 
+from waypost.queue.clock_repair import pull_back
 from waypost.storage import Alias, Event, FailedRound, MailboxDelivery, Station
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite.batch import FIXED_ORDER
@@ -111,7 +112,7 @@ async def test_every_deed_changes_rows_in_the_fixed_order(
         held = list(range(200, 0, -1))
         await queue.unhold(held, now=START)
         await queue.retry(held, now=START)
-        await queue.clock_stepped(now=START - 10**9, waits=[0], longest_lease=1)
+        await pull_back(queue, now=START - 10**9, waits=[0], longest_lease=1)
 
     async def expunge() -> None:
         for box in boxes:

@@ -99,10 +99,10 @@ async def test_an_entry_that_is_due_knows_where_its_message_is_until_that_moves(
     entries = await letters.due("builder.test")
     spool, queue = opened.storage.spool, opened.storage.queue
     for entry in entries:
-        assert await octets_of(await spool.open(entry.trace, entry.place)) == await stored(spool, entry.trace)
+        assert await octets_of(await spool.open(entry.trace, entry.hint)) == await stored(spool, entry.trace)
         assert await queue.get(entry.id) == entry
     await queue.settle([finished(entry) for entry in entries if entry.trace != traces[4]])
     assert await opened._housekeeping.compact(smallest=0) > 0
     opened.storage.spool._let_go()  # type: ignore[attr-defined]
-    moved = await spool.open(traces[4], entries[4].place)
+    moved = await spool.open(traces[4], entries[4].hint)
     assert await octets_of(moved) == HEAD + b"04" * 300

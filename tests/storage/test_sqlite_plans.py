@@ -49,7 +49,7 @@ NAMED = {
     "due, from the index": queue._DUE_IDS,
     "rest": queue._REST.replace("?", ":name"),
     "late": clock._LOOK,
-    "pull back": clock._PULL,
+    "move a planned attempt": clock._MOVE,
     "next due": "SELECT min(wake) FROM destination WHERE owner = -1 AND wake IS NOT NULL",
     "ids of a destination": listing._IDS.format(key="destination = :domain"),
     "ids of a message": listing._IDS.format(key="message = :trace"),

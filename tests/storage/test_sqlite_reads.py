@@ -13,6 +13,7 @@ import apsw
 import pytest
 from tests.storage.letters import LEASE, START, Engine, Letters, leases
 
+from waypost.queue.clock_repair import pull_back
 from waypost.storage import Filter, Storage
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite.migrate import DATABASE
@@ -139,7 +140,7 @@ READS: dict[str, tuple[Callable[[Storage], Awaitable[Any]], int]] = {
     "messages by name": (lambda storage: storage.journal.find_message_id("<1@x.test>"), MANY + 1),
     "claims": (lambda storage: leases(storage.queue, 1, limit=500), 500),
     "a step of the clock": (
-        lambda storage: storage.queue.clock_stepped(now=START, waits=[LEASE], longest_lease=LEASE),
+        lambda storage: pull_back(storage.queue, now=START, waits=[LEASE], longest_lease=LEASE),
         0,
     ),
 }

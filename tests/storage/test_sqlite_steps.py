@@ -11,6 +11,7 @@ import apsw
 import pytest
 from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, files_in, finished, stored
 
+from waypost.queue.clock_repair import pull_back
 from waypost.storage import Account, Damaged, Filter, NotFound, Queue
 from waypost.storage.sqlite import SqliteStorage, maintenance, shrinking
 from waypost.storage.sqlite import directory as directory_module
@@ -55,7 +56,7 @@ class Watch:
         connection.set_commit_hook(committing)
 
 
-@pytest.mark.parametrize("deed", ["retry", "hold", "unhold", "delete", "clock_stepped"])
+@pytest.mark.parametrize("deed", ["retry", "hold", "unhold", "delete", "pull_back"])
 async def test_what_concerns_many_entries_goes_in_steps_with_others_between(
     opened: SqliteStorage, letters: Letters, ids: list[int], deed: str
 ) -> None:
@@ -67,7 +68,7 @@ async def test_what_concerns_many_entries_goes_in_steps_with_others_between(
         "hold": lambda: queue.hold(ids, now=START),
         "unhold": lambda: queue.unhold(ids, now=START),
         "delete": lambda: queue.delete(ids, now=START),
-        "clock_stepped": lambda: queue.clock_stepped(now=START, waits=[0], longest_lease=LEASE),
+        "pull_back": lambda: pull_back(queue, now=START, waits=[0], longest_lease=LEASE),
     }
     watch = Watch(opened)
     assert await deeds[deed]() == ENTRIES
@@ -79,7 +80,7 @@ async def test_the_clock_is_repaired_by_reading_where_nothing_is_wrong(
     opened: SqliteStorage, letters: Letters, ids: list[int]
 ) -> None:
     watch = Watch(opened)
-    assert await letters.storage.queue.clock_stepped(now=START, waits=[LEASE], longest_lease=LEASE) == 0
+    assert await pull_back(letters.storage.queue, now=START, waits=[LEASE], longest_lease=LEASE) == 0
     assert sum(watch.commits) == 0
 
 

@@ -94,7 +94,9 @@ class Planner:
                     succeeded.append(recipient)
         next_attempt = envelope.hold_until if held and envelope.hold_until is not None else now
         entries = tuple(
-            NewEntry(destination, tuple(waiting_for.values()), next_attempt, envelope.priority)
+            NewEntry(
+                destination, tuple(waiting_for.values()), next_attempt, envelope.priority, next_attempt if held else 0
+            )
             for destination, waiting_for in waiting.items()
         )
         return Plan(tuple(boxes.values()), entries, tuple(delivered), tuple(succeeded), tuple(expanded))

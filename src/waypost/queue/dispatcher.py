@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from waypost.message.trace import Micros
 from waypost.queue.admission import Admission
 from waypost.queue.carrier import Carrier
+from waypost.queue.clock_repair import pull_back
 from waypost.queue.clocks import ClockWatch
 from waypost.queue.reporter import Reporter
 from waypost.queue.schedule import Schedule
@@ -320,8 +321,8 @@ class Dispatcher:
         pulling = asyncio.create_task(
             insist(
                 "planned attempts",
-                lambda: self._queue.clock_stepped(
-                    now=self._now(), waits=self._schedule.longest_waits, longest_lease=_LEASE * _SECOND
+                lambda: pull_back(
+                    self._queue, now=self._now(), waits=self._schedule.longest_waits, longest_lease=_LEASE * _SECOND
                 ),
                 self._sleep,
             )

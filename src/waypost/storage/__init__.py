@@ -20,9 +20,12 @@ from waypost.storage.queue import (
     Filter,
     Lease,
     Outcome,
+    PlannedAttempt,
+    PlannedPage,
     Queue,
     QueueEntry,
     QueueStats,
+    Replanned,
 )
 from waypost.storage.spending import Expense, LimitReached
 from waypost.storage.spool import Body, MailboxDelivery, NewEntry, NewMessage, Spool, StoredMessage
@@ -60,9 +63,12 @@ __all__ = [
     "NotFound",
     "Notice",
     "Outcome",
+    "PlannedAttempt",
+    "PlannedPage",
     "Queue",
     "QueueEntry",
     "QueueStats",
+    "Replanned",
     "Spending",
     "Spool",
     "Station",

@@ -65,6 +65,8 @@ class QueueEntry(msgspec.Struct, frozen=True):
     account: str | None
     damage: str | None = None
     """What of it can't be read; the rest of this is empty then, and the entry is for a person to decide on."""
+    not_before: Micros = 0
+    """Before this nobody tries it: its sender holds it back (RFC 4865)."""
     lease: Lease | None = None
     """The lease under which it was handed out; None for who only looks."""
     hint: object = None
@@ -162,6 +164,31 @@ class FailedRound(msgspec.Struct, frozen=True):
     waits: tuple[Micros, ...]
     look: Micros | None = None
     events: tuple[Event, ...] = ()
+
+
+class PlannedAttempt(msgspec.Struct, frozen=True):
+    """When a ready entry is tried next, and what explains it: its attempts so far, and until when its sender holds it
+    back."""
+
+    entry: EntryId
+    next_attempt: Micros
+    attempts: int
+    not_before: Micros
+
+
+class PlannedPage(msgspec.Struct, frozen=True):
+    """A page of planned attempts. `after` is where the next page begins, None at the end."""
+
+    attempts: list[PlannedAttempt]
+    after: EntryId | None
+
+
+class Replanned(msgspec.Struct, frozen=True):
+    """A planned attempt that is moved."""
+
+    entry: EntryId
+    planned: Micros
+    next_attempt: Micros
 
 
 class Overdue(msgspec.Struct, frozen=True):
@@ -281,11 +308,20 @@ class Queue(Protocol):
         """Delete entries without telling anybody; return how many there were."""
         ...
 
-    async def clock_stepped(self, *, now: Micros, waits: Sequence[Micros], longest_lease: Micros) -> int:
-        """Pull back attempts planned later than the longest wait after so many (`waits[n]` after n, the last one after
-        more), but for holds by FUTURERELEASE; and the ends of leases later than now + longest_lease. Return how many
-        attempts.
-        """
+    async def planned(self, *, later_than: Micros, after: EntryId = 0) -> PlannedPage:
+        """Return a page of the ready entries behind one that are tried later than a time, by id; it may be empty."""
+        ...
+
+    async def replan(self, attempts: Sequence[Replanned]) -> int:
+        """Try ready entries at other times, where they are still planned as they were read; return how many changed."""
+        ...
+
+    async def end_rests(self, *, later_than: Micros) -> None:
+        """Wake the destinations that would rest longer than until a time."""
+        ...
+
+    async def shorten_leases(self, *, until: Micros) -> None:
+        """Let no lease end later than at a time."""
         ...
 
 

@@ -47,12 +47,16 @@ class MailboxDelivery(msgspec.Struct, frozen=True):
 
 
 class NewEntry(msgspec.Struct, frozen=True):
-    """One queue entry: this message to one destination (a domain key, `Address.domain_key`)."""
+    """One queue entry: this message to one destination (a domain key, `Address.domain_key`).
+
+    Its sender wants nobody to try it before `not_before` (RFC 4865), whatever an operator or a wrong clock says.
+    """
 
     destination: str
     recipients: tuple[Recipient, ...]
     next_attempt: Micros
     priority: int = 0
+    not_before: Micros = 0
 
 
 class NewMessage(msgspec.Struct, frozen=True):

@@ -60,8 +60,8 @@ WHERE segment.id = grown.id"""
 _SEAL_SEGMENTS = "UPDATE segment SET sealed = 1 WHERE id IN (SELECT value FROM json_each(?))"
 
 _INSERT_ENTRIES = """
-INSERT INTO entry (message, destination, recipients, priority, queued_at, next_attempt)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)"""
+INSERT INTO entry (message, destination, recipients, priority, queued_at, next_attempt, not_before)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?)"""
 
 _WAKE_DESTINATIONS = """
 INSERT INTO destination (name, wake)
@@ -235,6 +235,7 @@ class Batch:
                     entry.priority,
                     now,
                     entry.next_attempt,
+                    entry.not_before,
                 ]
             )
             wake = self._wakes.get(entry.destination)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 import apsw
 
 from waypost.message.trace import Micros, TraceId
+from waypost.storage import notices
 from waypost.storage.bus import Notice
 from waypost.storage.errors import Damaged
 from waypost.storage.journal import Event, Station
 from waypost.storage.queue import EntryId
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.halving import give_way, in_halves
-from waypost.storage.sqlite.rows import HOLD_UNTIL, text
+from waypost.storage.sqlite.rows import text
 from waypost.storage.sqlite.waking import set_wakes
 from waypost.storage.sqlite.writer import Writer
 
@@ -22,16 +23,11 @@ AT_ONCE = 100
 """Entries that one commit changes."""
 _MANY = 200  # who brings so many at once brings more
 
-# NULL where the envelope is damaged: SQLite would say "malformed JSON", and all others would wait for that one.
-HELD_UNTIL = f"CASE WHEN json_valid(envelope) THEN envelope->>{HOLD_UNTIL} END"
-"""Until when the sender holds a message back (RFC 4865), in a statement that has the message."""
-
 _CHOSEN = "WHERE id IN (SELECT value FROM json_each(:ids))"
 _RETRY = f"UPDATE entry SET next_attempt = :now {_CHOSEN} AND state = 0 RETURNING message, destination"
 _HOLD = f"UPDATE entry SET state = 1 {_CHOSEN} AND state = 0 RETURNING message, destination"
 _UNHOLD = f"""
-UPDATE entry SET state = 0, counts_from = :now, next_attempt = max(:now, coalesce(
-    (SELECT {HELD_UNTIL} FROM message WHERE message.id = entry.message), 0)) {_CHOSEN} AND state = 1
+UPDATE entry SET state = 0, counts_from = :now, next_attempt = max(:now, not_before) {_CHOSEN} AND state = 1
 RETURNING message, destination"""
 _DELETE = f"DELETE FROM entry {_CHOSEN} RETURNING message, destination"
 _FORGET_NOTES = "DELETE FROM set_aside WHERE entry IN (SELECT value FROM json_each(:ids))"
@@ -81,7 +77,7 @@ class Changes:
 
 
 def _notices(done: Sequence[_Done]) -> list[Notice]:
-    return [Notice("destination", name) for name in dict.fromkeys(name for _, name in done)]
+    return notices.of_destinations(name for _, name in done)
 
 
 def _change(

@@ -5,7 +5,7 @@ from typing import Any
 import apsw
 
 from waypost.message.trace import Micros
-from waypost.storage.bus import Notice
+from waypost.storage import notices
 from waypost.storage.directory import Account, Alias, Credentials, Spending
 from waypost.storage.errors import Conflict, NotFound
 from waypost.storage.sqlite.beside import Beside
@@ -97,7 +97,7 @@ class SqliteDirectory:
             inbox = new_mailbox(connection, account, "INBOX", now)
             connection.execute("UPDATE account SET inbox = ? WHERE id = ?", (inbox, account))
 
-        await self._writer.call(add, lambda _: [Notice("directory", address)])
+        await self._writer.call(add, lambda _: notices.of_address(address))
         account = await self.account(address)
         if account is None:
             raise NotFound(f"{address} was removed at once")
@@ -128,7 +128,7 @@ class SqliteDirectory:
             if not connection.changes():
                 raise NotFound(f"there is no account {address}")
 
-        await self._writer.call(change, lambda _: [Notice("directory", address)])
+        await self._writer.call(change, lambda _: notices.of_address(address))
 
     async def remove_account(self, address: str) -> None:
         """Remove an account with its mailboxes and mail. Raises `NotFound`."""
@@ -154,7 +154,7 @@ class SqliteDirectory:
         removed = False
         while not removed:
             await self._empty(account.id)
-            removed = await self._writer.call(remove, lambda done: [Notice("directory", address)] if done else [])
+            removed = await self._writer.call(remove, lambda done: notices.of_address(address) if done else [])
 
     async def _empty(self, account: int) -> None:
         """Remove the mail of an account in steps, so that a large one holds nobody up."""
@@ -184,7 +184,7 @@ class SqliteDirectory:
                 (alias.address, text(list(alias.targets))),
             )
 
-        await self._writer.call(change, lambda _: [Notice("directory", alias.address)])
+        await self._writer.call(change, lambda _: notices.of_address(alias.address))
 
     async def remove_alias(self, address: str) -> None:
         """Remove an alias. Raises `NotFound`."""
@@ -194,7 +194,7 @@ class SqliteDirectory:
             if not connection.changes():
                 raise NotFound(f"there is no alias {address}")
 
-        await self._writer.call(remove, lambda _: [Notice("directory", address)])
+        await self._writer.call(remove, lambda _: notices.of_address(address))
 
     async def spent(self, account: str, now: Micros) -> tuple[Spending, Spending]:
         """Return what an account has sent in the last hour and day."""

@@ -7,11 +7,11 @@ from typing import Any
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.errors import Damaged
+from waypost.storage.outage import Outage, with_outage
 from waypost.storage.queue import DestinationStats, EntryState, Filter, Lease, QueueEntry, QueueStats
 from waypost.storage.sqlite.beside import Beside
-from waypost.storage.sqlite.outage import Outage, points_from, with_outage
 from waypost.storage.sqlite.reading import Reading
-from waypost.storage.sqlite.rows import envelope_from, recipients_from, text
+from waypost.storage.sqlite.rows import envelope_from, points_from, recipients_from, text
 
 STATES = (EntryState.READY, EntryState.HELD)
 _PAGE = 500
@@ -19,10 +19,12 @@ _PLACE = slice(16, 21)
 
 COLUMNS = """entry.id, message, destination, CAST(recipients AS BLOB), state, entry.priority, queued_at, next_attempt,
        last_attempt, attempts, waited, delay_notified, CAST(last_error AS BLOB), CAST(envelope AS BLOB),
-       length + length(head), account, segment, offset, length, crc, head, counts_from"""
+       length + length(head), account, segment, offset, length, crc, head, counts_from,
+       entry.not_before"""
 """What `entry_from` reads; near the end is where the message is, as `SqliteMessage` wants it."""
 COUNTS_FROM = 21
-_OUTAGE_FROM = 22
+_NOT_BEFORE = 22
+_OUTAGE_FROM = 23
 """Where a row says from when on failed rounds count for the entry."""
 OUTAGE = "d.failed_at, d.again_at, CAST(d.failure AS BLOB), d.outage"
 """What `outage_from` reads."""
@@ -96,6 +98,7 @@ def _entry(
         size=row[14],
         account=row[15],
         damage=damage,
+        not_before=row[_NOT_BEFORE],
         lease=lease,
         hint=row[_PLACE],
     )

@@ -11,7 +11,7 @@ import apsw
 from waypost.counting import counted
 from waypost.message.trace import Micros, TraceId
 from waypost.protocol.canonical import PLAIN, UNMEASURED, ContentForm
-from waypost.storage.bus import Notice
+from waypost.storage import notices
 from waypost.storage.directory import AccountVersion
 from waypost.storage.errors import Conflict, Damaged, NotFound
 from waypost.storage.mailboxes import Mailbox, MailboxMessage
@@ -206,7 +206,7 @@ class SqliteMailboxes:
     async def set_flags(self, mailbox: int, uids: Sequence[int], flags: frozenset[str]) -> None:
         """Replace flags and keywords, in steps; MODSEQ grows with each."""
         wanted = text(sorted(flags))
-        notice = Notice("mailbox", str(mailbox))
+        published = notices.of_mailbox(mailbox)
 
         def change(connection: apsw.Connection, some: Sequence[int]) -> None:
             values = {"mailbox": mailbox, "uids": _json(sorted(some)), "flags": wanted}
@@ -220,7 +220,7 @@ class SqliteMailboxes:
 
         for start in range(0, len(uids), AT_ONCE):
             step = uids[start : start + AT_ONCE]
-            await self._writer.call(lambda connection, step=step: change(connection, step), lambda _: [notice])  # type: ignore[misc]
+            await self._writer.call(lambda connection, step=step: change(connection, step), lambda _: published)  # type: ignore[misc]
 
     async def expunge(self, mailbox: int, uids: Sequence[int], login: AccountVersion | None = None) -> int:
         """Remove messages, in steps; returns how many there were. Raises `Damaged` when some stay, of which one is, and
@@ -239,7 +239,7 @@ class SqliteMailboxes:
                 self._writer,
                 uids[start : start + AT_ONCE],
                 remove,
-                lambda removed: [Notice("mailbox", str(mailbox))] if removed else [],
+                lambda removed: notices.of_mailbox(mailbox) if removed else [],
                 patient=len(uids) > AT_ONCE,
             )
             removed += sum(parts)

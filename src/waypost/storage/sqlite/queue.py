@@ -9,6 +9,7 @@ import apsw
 from waypost.message.trace import Micros, format_trace_id
 from waypost.storage.errors import Damaged, NotFound
 from waypost.storage.journal import Event, Station
+from waypost.storage.outage import Outage, with_outage
 from waypost.storage.queue import (
     EntryId,
     FailedRound,
@@ -16,18 +17,19 @@ from waypost.storage.queue import (
     Lease,
     Outcome,
     Overdue,
+    PlannedPage,
     QueueEntry,
     QueueStats,
+    Replanned,
 )
 from waypost.storage.sqlite.aside import NOT_ASIDE, set_aside, set_unreadable_aside
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.beside import Beside
 from waypost.storage.sqlite.changes import Changes
-from waypost.storage.sqlite.clock import ClockRepair
+from waypost.storage.sqlite.clock import PlannedTimes
 from waypost.storage.sqlite.halving import in_halves
 from waypost.storage.sqlite.listing import COLUMNS, COUNTS_FROM, ENTRIES, OUTAGE, Listing, entry_from, outage_from
 from waypost.storage.sqlite.locks import Numbers
-from waypost.storage.sqlite.outage import Outage, with_outage
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.remaking import require_destinations
 from waypost.storage.sqlite.rounds import Rounds
@@ -94,7 +96,7 @@ class SqliteQueue:
         self._listing = Listing(beside)
         self._changes = Changes(writer)
         self._rounds = Rounds(writer, reading)
-        self._clock = ClockRepair(writer, reading)
+        self._planned = PlannedTimes(writer, reading)
         self._unread = False  # the last look at destinations found none that can be read
         self._told: set[str] = set()  # statements that failed on a damaged page, which is logged once
 
@@ -360,9 +362,21 @@ class SqliteQueue:
         """Delete entries without telling anybody."""
         return await self._changes.delete(entries, now)
 
-    async def clock_stepped(self, *, now: Micros, waits: Sequence[Micros], longest_lease: Micros) -> int:
-        """Pull back attempts that are planned later than the schedule explains; in steps, so that nobody waits long."""
-        return await self._clock.pull_back(now=now, waits=waits, longest_lease=longest_lease)
+    async def planned(self, *, later_than: Micros, after: EntryId = 0) -> PlannedPage:
+        """Return a page of the ready entries that are tried later than a time."""
+        return self._planned.later_than(later_than, after)
+
+    async def replan(self, attempts: Sequence[Replanned]) -> int:
+        """Try ready entries at other times; in steps, so that nobody waits long."""
+        return await self._planned.move(attempts)
+
+    async def end_rests(self, *, later_than: Micros) -> None:
+        """Wake the destinations that would rest longer than until a time."""
+        await self._planned.end_rests(later_than)
+
+    async def shorten_leases(self, *, until: Micros) -> None:
+        """Let no lease end later than at a time."""
+        await self._planned.shorten_leases(until)
 
 
 def _next_epoch(connection: apsw.Connection) -> int:

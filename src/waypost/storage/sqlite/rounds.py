@@ -9,12 +9,12 @@ import msgspec
 from msgspec.structs import replace
 
 from waypost.message.trace import Micros
+from waypost.storage.outage import looked_at, tried_again_at, with_round
 from waypost.storage.queue import EntryId, FailedRound, Overdue
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.listing import ENTRIES, entry_from
-from waypost.storage.sqlite.outage import points_from, points_text, share_of, with_round
 from waypost.storage.sqlite.reading import Reading
-from waypost.storage.sqlite.rows import DELIVER_BY, text
+from waypost.storage.sqlite.rows import DELIVER_BY, points_from, points_text, text
 from waypost.storage.sqlite.waking import USED_PRIORITIES
 from waypost.storage.sqlite.writer import Writer
 
@@ -67,10 +67,7 @@ class Rounds:
                 return None
             points = with_round(points_from(connection.execute(_POINTS, (name,)).get), failed.at, failed.longest_wait)
             youngest = connection.execute(_YOUNGEST, {"name": name, "at": failed.at}).get
-            rounds = max(1, share_of(points, failed.at if youngest is None else youngest, at_once=True).rounds)
-            again_at = failed.at + failed.waits[min(rounds, len(failed.waits)) - 1]
-            if failed.look is not None:
-                again_at = min(again_at, max(failed.look, failed.at))
+            again_at = tried_again_at(failed, points, youngest)
             values = (failed.at, again_at, failed.error, points_text(points), name)
             connection.execute(_NOTE, values).fetchall()
             batch.events([replace(e, details={**e.details, "next_attempt": again_at}) for e in failed.events])
@@ -96,10 +93,15 @@ class Rounds:
         chosen: list[EntryId] = []
         look: Micros | None = None
         for entry, _, _, waited, since, notified, deadline in rows:
-            limit = expire if notified or not notice else min(notice, expire)
-            due = since + limit - waited
-            if deadline is not None and deadline > (since if since < now else 0):
-                due = min(due, deadline)
+            due = looked_at(
+                since=since,
+                waited=waited,
+                notified=bool(notified),
+                deadline=deadline,
+                now=now,
+                notice=notice,
+                expire=expire,
+            )
             if due <= now:
                 chosen.append(entry)
             elif look is None or due < look:

@@ -25,12 +25,15 @@ from waypost.message.envelope import (
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.errors import Damaged
 from waypost.storage.journal import Event, Station
+from waypost.storage.outage import Point
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
+_points = msgspec.json.Decoder(tuple[Point, ...]).decode
 _texts = msgspec.json.Decoder(list[str]).decode
 
 _MOST_ENVELOPES = 500  # remembered
+_MOST_OUTAGES = 500  # ... of destinations
 
 _WRONG = (ValueError, TypeError, LookupError)  # what the readers below say of a value that is none of theirs
 
@@ -108,11 +111,9 @@ class StoredEnvelope(msgspec.Struct, array_like=True):
 
 
 _stored_envelope = msgspec.json.Decoder(StoredEnvelope).decode
-HOLD_UNTIL = StoredEnvelope.__struct_fields__.index("hold_until")
-"""Where an envelope's row says until when it is held, for statements that ask for it."""
-
 DELIVER_BY = StoredEnvelope.__struct_fields__.index("deliver_by")
-"""Where it says by when it is to be delivered: an array, of which the time is the first."""
+"""Where an envelope's row says by when it is to be delivered, for statements that ask for it: an array, of which the
+time is the first."""
 
 
 def envelope_text(envelope: Envelope) -> str:
@@ -164,6 +165,20 @@ def events_from(trace: TraceId, value: str | bytes) -> list[Event]:
         return [Event(trace, time, Station(station), details) for time, station, details in decode(value)]
     except _WRONG as error:
         raise Damaged("its events can't be read") from error
+
+
+@lru_cache(_MOST_OUTAGES)
+def points_from(value: str | None) -> tuple[Point, ...]:
+    """Read the failed rounds of a destination; none where they can't be read: then its entries only live longer."""
+    try:
+        return _points(value) if value else ()
+    except _WRONG:
+        return ()
+
+
+def points_text(points: tuple[Point, ...]) -> str:
+    """Return failed rounds as a JSON array of arrays."""
+    return text(points)
 
 
 def texts_from(value: str | bytes, what: str) -> list[str]:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from waypost.message.trace import TraceId
+from waypost.storage import notices
 from waypost.storage.bus import Notice
 from waypost.storage.queue import Lease, Outcome
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.operation import Operation
 from waypost.storage.sqlite.rows import recipients_text
-from waypost.storage.sqlite.spool import notices_of
 
 
 def settlings(outcomes: Sequence[Outcome]) -> list[Operation]:  # hot: bench/relay
@@ -34,16 +34,10 @@ def _settle_all(batch: Batch, outcomes: Sequence[Outcome]) -> list[Lease]:
 def settling(outcome: Outcome) -> Operation:
     """Return the operation that writes an outcome; its result is that of `settle_rows`."""
 
-    def notices(late: list[Lease] | None) -> Sequence[Notice]:
-        if late is not None:
-            return ()
-        return [
-            *(notice for report in outcome.reports for notice in notices_of(report)),
-            *(Notice("mailbox", str(delivery.mailbox)) for delivery in outcome.deliveries),
-            *(Notice("destination", entry.destination) for entry in outcome.forwards),
-        ]
+    def published(late: list[Lease] | None) -> Sequence[Notice]:
+        return notices.of_outcome(outcome) if late is None else ()
 
-    return Operation(lambda batch: settle_rows(batch, outcome), notices, messages=outcome.reports)
+    return Operation(lambda batch: settle_rows(batch, outcome), published, messages=outcome.reports)
 
 
 def settle_rows(batch: Batch, outcome: Outcome) -> list[Lease] | None:

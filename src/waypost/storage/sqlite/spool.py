@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from waypost.message.trace import TraceId, format_trace_id
+from waypost.storage import notices
 from waypost.storage.bus import Notice
 from waypost.storage.errors import NotFound, StorageError
 from waypost.storage.spending import LimitReached
@@ -45,18 +46,10 @@ def accepting(message: NewMessage, reports: Sequence[NewMessage] = ()) -> Operat
             batch.message(new)
         return None
 
-    def notices(exceeded: str | None) -> Sequence[Notice]:
-        return [notice for new in messages for notice in notices_of(new)] if exceeded is None else ()
+    def published(exceeded: str | None) -> Sequence[Notice]:
+        return [notice for new in messages for notice in notices.of_message(new)] if exceeded is None else ()
 
-    return Operation(stage, notices, messages=messages, incoming=True)
-
-
-def notices_of(message: NewMessage) -> list[Notice]:
-    """Return the notices that a new message causes."""
-    return [
-        *(Notice("destination", entry.destination) for entry in message.entries),
-        *(Notice("mailbox", str(delivery.mailbox)) for delivery in message.deliveries),
-    ]
+    return Operation(stage, published, messages=messages, incoming=True)
 
 
 class SqliteMessage:

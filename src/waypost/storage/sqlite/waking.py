@@ -8,6 +8,7 @@ import apsw
 from waypost.message.trace import Micros
 from waypost.storage.queue import Lease
 from waypost.storage.sqlite.aside import NOT_ASIDE
+from waypost.storage.waking import rests, wake_time
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +52,18 @@ def set_wake(connection: apsw.Connection, name: str, not_before: Micros = 0) -> 
     earliest = connection.execute(EARLIEST, {"name": name}).get
     if earliest is None and connection.execute("SELECT 1 FROM entry WHERE destination = ?", (name,)).get is None:
         connection.execute("DELETE FROM destination WHERE name = ? AND owner = -1", (name,)).fetchall()
-    wake = None if earliest is None else max(_not_resting(connection, name, int(earliest)), not_before)
+    wake = None if earliest is None else _wake_time(connection, name, int(earliest), not_before)
     connection.execute(
         "UPDATE destination SET wake = ?, not_before = ? WHERE name = ?", (wake, not_before, name)
     ).fetchall()
 
 
-def _not_resting(connection: apsw.Connection, name: str, earliest: Micros) -> Micros:
-    """Return when an entry is due, though those that saw the last failed round of the destination are left alone."""
+def _wake_time(connection: apsw.Connection, name: str, earliest: Micros, not_before: Micros) -> Micros:
     failed_at, again_at = connection.execute(_FAILED, (name,)).fetchone() or (0, 0)
-    if earliest > failed_at or again_at <= earliest:
-        return earliest
+    if not rests(earliest, failed_at, again_at):
+        return wake_time(earliest, not_before=not_before)
     fresh = connection.execute(_FRESH, {"name": name, "failed_at": failed_at}).get
-    return int(again_at if fresh is None else min(again_at, fresh))
+    return wake_time(earliest, resting=True, again_at=again_at, fresh=fresh, not_before=not_before)
 
 
 def set_wakes(connection: apsw.Connection, names: Iterable[str]) -> None:

@@ -5,17 +5,13 @@ share is the difference between the newest point and the first one after its own
 the longest wait of the schedule, so that no jump of the clock expires mail (decision 0004).
 """
 
-from functools import lru_cache
-
 import msgspec
 from msgspec.structs import replace
 
 from waypost.message.trace import Micros
-from waypost.storage.queue import EntryState, QueueEntry
-from waypost.storage.sqlite.rows import text
+from waypost.storage.queue import EntryState, FailedRound, QueueEntry
 
 _MOST = 96  # points of a destination; older ones are thinned out
-_REMEMBERED = 500
 
 
 class Point(msgspec.Struct, frozen=True, array_like=True):
@@ -34,29 +30,12 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Outage(msgspec.Struct, frozen=True):
-    """What a destination's row says: its failed rounds, the words of the last one, and when all are tried again."""
+    """What is kept of a destination: its failed rounds, the words of the last one, and when all are tried again."""
 
     failed_at: Micros
     again_at: Micros
     failure: str
     points: tuple[Point, ...]
-
-
-_decode = msgspec.json.Decoder(tuple[Point, ...]).decode
-
-
-@lru_cache(_REMEMBERED)
-def points_from(value: str | None) -> tuple[Point, ...]:
-    """Read the points of a row; none where it can't be read: then the entries only live longer."""
-    try:
-        return _decode(value) if value else ()
-    except (msgspec.MsgspecError, ValueError):
-        return ()
-
-
-def points_text(points: tuple[Point, ...]) -> str:
-    """Return points as a row holds them."""
-    return text(points)
 
 
 def with_round(points: tuple[Point, ...], at: Micros, longest_wait: Micros) -> tuple[Point, ...]:
@@ -94,7 +73,7 @@ def with_outage(entry: QueueEntry, outage: Outage, counts_from: Micros) -> Queue
         return entry
     since = entry.last_attempt
     if since is None:
-        since = max(entry.queued_at, entry.envelope.hold_until or 0)
+        since = max(entry.queued_at, entry.not_before)
     share = share_of(outage.points, max(since, counts_from), at_once=entry.last_attempt is None)
     if not share.rounds:
         return entry
@@ -107,3 +86,35 @@ def with_outage(entry: QueueEntry, outage: Outage, counts_from: Micros) -> Queue
         last_error=outage.failure,
         next_attempt=max(entry.next_attempt, outage.again_at) if waits else entry.next_attempt,
     )
+
+
+def tried_again_at(failed: FailedRound, points: tuple[Point, ...], youngest: Micros | None) -> Micros:
+    """Return when the entries that saw a failed round are tried again; its point is among `points` already.
+
+    `youngest` is when the entry came due last that the round counts for, None where there is none.
+    """
+    rounds = max(1, share_of(points, failed.at if youngest is None else youngest, at_once=True).rounds)
+    again_at = failed.at + failed.waits[min(rounds, len(failed.waits)) - 1]
+    return again_at if failed.look is None else min(again_at, max(failed.look, failed.at))
+
+
+def looked_at(
+    *,
+    since: Micros,
+    waited: Micros,
+    notified: bool,
+    deadline: Micros | None,
+    now: Micros,
+    notice: Micros,
+    expire: Micros,
+) -> Micros:
+    """Return when an entry must be looked at by itself, because its sender is to be told.
+
+    `since` is its last attempt, or its arrival, and `waited` the age that counted then; `deadline` is the sender's
+    (RFC 2852).
+    """
+    limit = expire if notified or not notice else min(notice, expire)
+    due = since + limit - waited
+    if deadline is not None and deadline > (since if since < now else 0):
+        due = min(due, deadline)
+    return due
