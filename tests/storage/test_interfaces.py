@@ -102,3 +102,14 @@ def test_the_suite_takes_its_engine_as_a_parameter() -> None:
     assert ENGINES
     text = (ROOT / "tests" / "storage" / "conftest.py").read_text()
     assert "params=ENGINES" in text and "sqlite" not in text
+
+
+def test_a_decision_says_for_every_method_what_another_engine_would_run() -> None:
+    (record,) = (ROOT / "docs" / "decisions").glob("*-what-another-engine-would-run.md")
+    told = set(re.findall(r"`(\w+)`", record.read_text()))
+    methods = set()
+    for path in (*INTERFACES, SOURCE / "storage" / "engine" / "opening.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "Protocol" for base in node.bases):
+                methods |= {one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assert methods - told - {"size", "storage", "commits"} == set()
