@@ -25,7 +25,7 @@ OF_AN_ENGINE = re.compile(
 )
 """Words for parts and places of the embedded engine."""
 
-ALLOWED = {"collections.abc", "dataclasses", "enum", "typing", "msgspec", "msgspec.structs"}
+ALLOWED = {"logging", "collections.abc", "dataclasses", "enum", "typing", "msgspec", "msgspec.structs"}
 """What the interfaces import beside values of messages and of each other: nothing that a machine has."""
 
 

