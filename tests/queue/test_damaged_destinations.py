@@ -11,6 +11,7 @@ import pytest
 from tests.queue.test_damaged_pages import Carrier
 from tests.queue.world import HOUR, MINUTE, SECOND, START, World, make_world
 from tests.storage.damage import pages_of, wreck
+from tests.storage.letters import claim
 from tests.storage.test_sqlite_rebuild import problems
 
 from waypost.message.trace import TraceId, TraceIdMaker
@@ -85,16 +86,17 @@ async def test_a_destination_whose_owner_is_lost_is_free_when_its_lease_would_ha
     world = await make_world(folder)
     queue = world.storage.queue
     lock = world.opened.storage.queue._numbers.hold(7)  # type: ignore[attr-defined]  # a process that lives
-    assert await queue.claim_destinations(7, now=START, lease=MINUTE, limit=1, wanted=[OWNED], only_wanted=True)
+    old = await queue.claim_destinations(7, now=START, lease=MINUTE, limit=1, wanted=[OWNED], only_wanted=True)
+    assert old
     await world.close()
     wreck(folder, pages_of(folder, "destination")[1])
     world = await make_world(folder)
     queue = world.storage.queue
-    claimed = await queue.claim_destinations(0, now=START, lease=MINUTE, limit=1000)
+    claimed = await claim(queue, 0, now=START, limit=1000)
     assert claimed and OWNED not in claimed
-    assert await queue.renew(7, [OWNED], until=START + MINUTE) == [], "its owner hears that it lost it"
-    assert OWNED not in await queue.claim_destinations(0, now=START + 59 * SECOND, lease=MINUTE, limit=1000)
-    assert OWNED in await queue.claim_destinations(0, now=START + 61 * SECOND, lease=MINUTE, limit=1000)
+    assert await queue.renew(old, until=START + MINUTE) == [], "its owner hears that it lost it"
+    assert OWNED not in await claim(queue, 0, now=START + 59 * SECOND, limit=1000)
+    assert OWNED in await claim(queue, 0, now=START + 61 * SECOND, limit=1000)
     await world.close()
 
     os.close(lock)
@@ -104,14 +106,14 @@ async def test_owners_and_failed_rounds_that_can_be_read_are_kept(folder: Path) 
     world = await make_world(folder)
     queue = world.storage.queue
     lock = world.opened.storage.queue._numbers.hold(7)  # type: ignore[attr-defined]
-    await queue.claim_destinations(7, now=START, lease=HOUR, limit=1, wanted=[FAILING], only_wanted=True)
+    old = await queue.claim_destinations(7, now=START, lease=HOUR, limit=1, wanted=[FAILING], only_wanted=True)
     await world.close()
     wreck(folder, pages_of(folder, "destination")[1])
     world = await make_world(folder)
     queue = world.storage.queue
-    claimed = await queue.claim_destinations(0, now=START + MINUTE * 2, lease=MINUTE, limit=1000)
+    claimed = await claim(queue, 0, now=START + MINUTE * 2, limit=1000)
     assert len(claimed) > 50 and FAILING not in claimed
-    assert await queue.renew(7, [FAILING], until=START + HOUR) == [FAILING]
+    assert await queue.renew(old, until=START + HOUR) == old
     await world.close()
 
     os.close(lock)

@@ -143,10 +143,10 @@ async def test_one_that_cannot_be_written_for_a_fault_of_ours_spoils_none_of_its
     written = world.storage.queue.settle
     first, *others = await results(world, 3)
 
-    async def settle(outcomes: list[Outcome]) -> None:
+    async def settle(outcomes: list[Outcome]) -> list[Lease]:
         if any(outcome.entry == first.entry.id and outcome.events for outcome in outcomes):
             raise ValueError("a bug")
-        await written(outcomes)
+        return await written(outcomes)
 
     monkeypatch.setattr(world.storage.queue, "settle", settle)
     done: list[bool] = []
