@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.storage.letters import HEAD, Engine, Letters, files_in, stored
 
-from waypost.storage import Storage, StorageError
+from waypost.storage import Expense, LimitReached, Storage, StorageError
 
 LARGE = bytes(range(256)) * 1024  # four times the threshold of the tests
 
@@ -66,3 +66,13 @@ class TestBodies:
         with pytest.raises(StorageError, match="closed"):
             await storage.spool.accept(message)
         message.body.discard()
+
+
+async def test_a_large_message_past_a_limit_leaves_nothing_on_the_disk(engine: Engine, letters: Letters) -> None:
+    await letters.post(to=["eve@elsewhere.test"])
+    before = files_in(engine.data)
+    with pytest.raises(LimitReached):
+        await letters.post(
+            b"x" * 200_000, to=["eve@elsewhere.test"], expense=Expense("bob@builder.test", 3, 2, 2, 2, 2)
+        )
+    assert files_in(engine.data) == before

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.storage.letters import CREDENTIALS, SECOND, START, Engine, Letters, files_in
+from tests.storage.letters import CREDENTIALS, SECOND, START, Engine, Letters
 
 from waypost.storage import (
     Alias,
@@ -158,15 +158,6 @@ class TestSpending:
         assert await letters.storage.journal.of(made[3].trace) == []
         for kept in (*made[:3], made[4]):
             await letters.storage.spool.open(kept.trace)
-
-    async def test_a_large_message_past_a_limit_leaves_nothing_on_the_disk(
-        self, engine: Engine, letters: Letters
-    ) -> None:
-        await letters.post(to=[ELSEWHERE])
-        before = files_in(engine.data)
-        with pytest.raises(LimitReached):
-            await letters.post(b"x" * 200_000, to=[ELSEWHERE], expense=expense(BOB, 3, limit=2))
-        assert files_in(engine.data) == before
 
     async def test_what_is_not_stored_costs_nothing(self, letters: Letters, directory: Directory) -> None:
         with pytest.raises(NotFound):
