@@ -1,7 +1,7 @@
 """A batch: the rows of one group commit, written with one statement a table.  # hot: bench/accept
 
 Operations add rows; `flush` writes them in a fixed order, in which two engines that lock rows could not deadlock
-(docs/decisions/0036): the tables one after the other as `FIXED_ORDER` names them, the rows of each by their key.
+(docs/decisions/0037): the tables one after the other as `FIXED_ORDER` names them, the rows of each by their key.
 """
 
 from collections.abc import Mapping, Sequence
