@@ -12,7 +12,7 @@ import pytest
 from tests.storage.letters import CREDENTIALS, START, Letters, deferral, finished, leases
 
 from waypost.queue.clock_repair import pull_back
-from waypost.storage import Alias, Event, FailedRound, MailboxDelivery, Station
+from waypost.storage import Alias, Event, Expense, FailedRound, MailboxDelivery, Station
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite.batch import FIXED_ORDER
 
@@ -136,7 +136,7 @@ async def test_every_deed_changes_rows_in_the_fixed_order(
         lambda: directory.set_credentials("bob@here.test", CREDENTIALS),
         lambda: directory.set_alias(Alias("all@here.test", ("bob@here.test",))),
         lambda: directory.remove_alias("all@here.test"),
-        lambda: directory.spend("bob@here.test", messages=1, recipients=2, now=START),
+        lambda: letters.post(to=["a@x.test"], mailboxes=boxes, expense=Expense("bob@here.test", 2, 9, 9, 9, 9)),
         lambda: storage.networks.remember("bob@here.test", "192.0.2.0/24", START),
         lambda: directory.remove_account("bob@here.test"),
         lambda: queue.delete(list(range(200, 0, -1)), now=START),
