@@ -1,5 +1,6 @@
 """`waypost init` for a beginner: wrong answers are asked again, nothing is half made, and it can be run again."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,10 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.cli.conftest import Run
 from tests.cli.dialogue import CTRL_C, CTRL_D, dialogue, root_questions
 
+from waypost.cli import program
 from waypost.cli.init.answers import directory_problem
+from waypost.cli.init.first_account import write_password
 from waypost.config.load import load
 
 NAMES = ("--domain", "example.org", "--hostname", "mx.example.org")
@@ -230,3 +234,91 @@ def test_a_place_that_this_user_may_not_use_is_named_before_the_other_questions(
         problem = directory_problem(place)
         assert problem is not None and problem.startswith(f"{named}: ") and words in problem
     assert directory_problem(Path("/tmp")) is None
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027])
+def test_whatever_the_umask_the_workers_may_enter_the_folders_above_the_data(
+    tmp_path: Path, run: Run, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        run("init", str(tmp_path / "above" / "host"), *NAMES)
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "above", tmp_path / "above" / "host"):
+        assert folder.stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "above" / "host" / "data").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "above" / "host" / "tls" / "key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_exists_keeps_its_mode(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "host").mkdir(mode=0o700)
+    run("init", str(tmp_path / "host"), *NAMES)
+    assert (tmp_path / "host").stat().st_mode & 0o777 == 0o700
+
+
+def test_on_a_full_disk_the_file_is_named_and_the_next_try_makes_a_whole_host(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+    left = 0
+
+    def full(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(descriptor)
+
+    failures = 0
+    for left_at_first in range(1, 30):
+        place = tmp_path / str(left_at_first)
+        left = left_at_first
+        monkeypatch.setattr(os, "fsync", full)
+        result = CliRunner().invoke(program, ["init", str(place), *NAMES], prog_name="waypost")
+        monkeypatch.undo()
+        if result.exit_code == 0:
+            break
+        failures += 1
+        assert result.stderr.startswith(f"waypost: {place}") and "No space left on device" in result.stderr
+        assert not [each.name for each in place.rglob("*") if each.suffix == ".new"]
+        run("init", str(place), *NAMES)
+        assert "no errors" in run("check", "--config", str(place / "waypost.toml")).stdout
+    assert failures > 5
+
+
+def test_a_full_disk_leaves_no_empty_file_for_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        write_password(tmp_path, "alice@example.org", "secret words")
+    assert caught.value.filename == str(tmp_path / "password-of-alice@example.org")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_for_the_password_that_is_taken_is_refused_before_anything_is_made(tmp_path: Path, run: Run) -> None:
+    taken = tmp_path / "password-of-alice@example.org"
+    taken.write_text("mine")
+    result = run("init", str(tmp_path), *NAMES, "--account", "alice@example.org", status=1)
+    assert f"{taken} exists already; remove it, or use --password-stdin" in result.stderr
+    assert list(tmp_path.iterdir()) == [taken] and taken.read_text() == "mine"
+
+
+def test_a_read_only_file_system_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = list(os.statvfs(tmp_path))
+    state[8] |= os.ST_RDONLY
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(state))
+    assert directory_problem(tmp_path / "host") == f"{tmp_path}: the file system is mounted read-only"
+    (tmp_path / "waypost.toml").touch()  # what is there can be looked at
+    assert directory_problem(tmp_path) is None
+
+
+@pytest.mark.parametrize("command", [("init", *NAMES, ""), ("backup", ""), ("backup", "verify", ""), ("restore", "")])
+def test_an_empty_name_is_not_the_folder_one_is_in(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "it is empty; name a directory" in run(*command, status=2).stderr
+    assert list(tmp_path.iterdir()) == []

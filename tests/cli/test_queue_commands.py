@@ -156,7 +156,7 @@ class TestLooking:
         output = run("queue", "show", str(entries[0].id)).stdout
         for words in ("jim@builder.test", "alice@wonderland.test", "\\x1b[31mFull", "next attempt", "1, the last one"):
             assert words in output
-        both = run("queue", "show", str(entries[0].id), "--domain", "elsewhere.test", "--json")
+        both = run("queue", "show", str(entries[2].id), str(entries[0].id), "--json")
         assert [entry["id"] for entry in json.loads(both.stdout)] == [entries[0].id, entries[2].id]
 
     def test_show_of_nothing_is_an_error(self, run: Run, entries: list[QueueEntry]) -> None:
@@ -290,6 +290,32 @@ class TestDamage:
         assert f"entry {entries[0].id} stays: its recipients can't be read" in returned.stderr
         assert [entry["id"] for entry in listed(run, "--domain", "builder.test")] == [entries[0].id]
         assert run("queue", "delete", "--domain", "builder.test", "--yes").stdout == "1 entry was deleted.\n"
+
+
+def test_every_command_takes_entries_by_their_numbers_and_all_that_is_given_must_match(
+    run: Run, entries: list[QueueEntry]
+) -> None:
+    first, second, third = (str(entry.id) for entry in entries)
+    assert [entry["id"] for entry in listed(run, third, first)] == [entries[0].id, entries[2].id]
+    assert [entry["id"] for entry in listed(run, third, first, "--domain", "elsewhere.test")] == [entries[2].id]
+    assert run("queue", "hold", first, third, first).stdout == "2 entries were held.\n"
+    assert run("queue", "release", third, "--id", third).stdout == "1 entry was released.\n"
+    assert run("queue", "retry", first, "--state", "ready").stdout == "0 entries were made due now.\n"
+    assert run("queue", "delete", first, "--domain", "elsewhere.test", "--yes").stdout == "0 entries were deleted.\n"
+    assert run("queue", "return", third, "--yes").stdout == "1 entry was returned.\n"
+    assert run("queue", "delete", second, "--yes").stdout == "1 entry was deleted.\n"
+    assert entries[0].id in [entry["id"] for entry in listed(run)]
+
+
+@pytest.mark.parametrize("command", ["retry", "hold", "release", "delete", "return", "show"])
+def test_a_number_that_is_no_entry_is_named_and_nothing_is_changed(
+    run: Run, entries: list[QueueEntry], command: str
+) -> None:
+    before = listed(run)
+    number = str(entries[0].id)
+    for which in ((number, "4711"), ("--id", "4711")):
+        assert run("queue", command, *which, status=1).stderr == "waypost: no queue entry 4711\n"
+    assert listed(run) == before
 
 
 @pytest.mark.parametrize("sender", ["foo", "@", "a@b@c", "<x>", ""])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.frame import config_option, fail, json_option, print_json
+from waypost.cli.frame import Folder, config_option, fail, json_option, print_json
 from waypost.cli.groups import CommandGroup
 from waypost.cli.log_lines import show_log_lines
 from waypost.cli.progress import progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from waypost.config.settings import Settings
     from waypost.storage.engine.upkeep import Backup, DamagedMessage, Progress, Verified
 
-directory = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+directory = click.argument("directory", metavar="DIR", type=Folder(path_type=Path))
 
 _unused_config = click.option(
     "--config",
@@ -92,6 +92,8 @@ def take(settings: Settings, directory: Path, keep: int, quick: bool, as_json: b
         taken = take_backup(settings.data, directory, now=now(), keep=keep, quick=quick, show=show)
     except StorageError as error:
         fail(str(error))
+    except FileExistsError as error:
+        fail(f"{error.filename} is a file; a directory is needed there")
     except OSError as error:
         fail(f"{error.filename or directory}: {error.strerror}")
     if as_json:

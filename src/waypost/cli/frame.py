@@ -133,6 +133,16 @@ def _print_errors(errors: ConfigErrors) -> None:
         echo(printable(str(error)), err=True)
 
 
+class Folder(click.Path):
+    """The path of a folder. An empty one is a variable that a script forgot to set, and not the folder one is in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises `click.BadParameter`."""
+        if value == "":
+            self.fail("it is empty; name a directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitable[T]]) -> T:
     """Open the storage, do `work` in an event loop, close; return what `work` returned.
 

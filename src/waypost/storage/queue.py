@@ -117,6 +117,7 @@ class Filter:
     """Which entries an operator means; all that are given must match. Times are ages in microseconds."""
 
     entry: EntryId | None = None
+    entries: tuple[EntryId, ...] = ()  # any of these; empty: whichever
     trace: TraceId | None = None
     domain: str | None = None  # the destination
     sender: str | None = None  # the reverse-path, or "<>"; "@example.org" for a whole domain

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.frame import called_as, fail, load_settings
+from waypost.cli.frame import Folder, called_as, fail, load_settings
 from waypost.cli.init import answers, discovery, ending, files, first_account, machine
 from waypost.cli.terminal import echo
 
@@ -49,7 +49,7 @@ def _parsed(parse: str, text: str) -> str:
 
 
 @click.command()
-@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("directory", metavar="[DIR]", required=False, type=Folder(file_okay=False, path_type=Path))
 @click.option(
     "--domain",
     "domains",
@@ -209,7 +209,7 @@ def _check_wishes(wishes: _Wishes, config: Path, data: Path, domains: Sequence[s
         if wishes.unit and not wishes.asks and not wishes.force and machine.unit_differs(wishes.system, text):
             raise machine.StepFailed(f"{wishes.system.unit} exists and differs; --force replaces it")
         if wishes.account is not None:
-            answers.account_key(wishes.account, domains)
+            _check_password_file(answers.account_key(wishes.account, domains), wishes, config, data)
     except (machine.StepFailed, ValueError) as error:
         fail(str(error))
     if not wishes.password_stdin:
@@ -219,6 +219,15 @@ def _check_wishes(wishes: _Wishes, config: Path, data: Path, domains: Sequence[s
     if problem is not None:
         fail(problem)
     return password
+
+
+def _check_password_file(key: str, wishes: _Wishes, config: Path, data: Path) -> None:
+    """Raise `StepFailed` when the place of a generated password is taken, and the account can't be there yet."""
+    if wishes.asks or wishes.password_stdin or os.path.lexists(data / "waypost.db"):
+        return
+    place = first_account.password_file(config.parent, key)
+    if os.path.lexists(place):
+        raise machine.StepFailed(f"{place} exists already; remove it, or use --password-stdin")
 
 
 def _ask_hostname(asks: bool, found: discovery.Machine | None) -> str:
@@ -241,7 +250,7 @@ def _write(directory: Path, hostname: str, domains: tuple[str, ...]) -> None:
     except FileExistsError as error:
         fail(f"{error.filename} is a file; a directory is needed there")
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
+        fail(f"{error.filename or directory}: {error.strerror}")
     note = f" (the one before is kept as {made.set_aside.name})" if made.set_aside else ""
     echo(f"Written: {directory / 'waypost.toml'}{note}")
     echo(f"{'Kept:' if made.kept_data else 'Made:':<8} {directory / 'data'}")

@@ -61,6 +61,8 @@ def _no_entry(place: Path, directory: Path) -> str | None:
     help_ = "" if os.geteuid() == 0 else "; run it as root, or choose another directory"
     if not os.access(place, os.X_OK, effective_ids=True):
         return f"{place}: {me} may not enter it{help_}"
+    if os.statvfs(place).f_flag & os.ST_RDONLY and not os.path.lexists(directory / "waypost.toml"):
+        return f"{place}: the file system is mounted read-only"
     if not os.path.lexists(directory / "waypost.toml") and not os.access(place, os.W_OK, effective_ids=True):
         return f"{place}: {me} may not write there{help_}"
     return None

@@ -38,6 +38,7 @@ def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> Writt
     from waypost.disk.folders import make_folder
 
     kept_data = (directory / "data").is_dir()
+    _make_way(directory)
     make_folder(directory / "data")
     pairs = [_pair(directory / "tls", name, hostname, domains, rsa=rsa) for name, rsa in PAIRS]
     config = directory / "waypost.toml"
@@ -60,11 +61,32 @@ def write_configuration(config: Path, hostname: str, domains: Sequence[str]) -> 
     from waypost.config.template import configuration
 
     fresh = config.with_name(config.name + ".new")
-    with fresh.open("w") as file:
-        file.write(configuration(hostname=hostname, domains=tuple(domains)))
-        file.flush()
-        os.fsync(file.fileno())
+    fresh.unlink(missing_ok=True)
+    write_new(fresh, configuration(hostname=hostname, domains=tuple(domains)).encode(), 0o666)
     fresh.replace(config)
+
+
+def write_new(path: Path, octets: bytes, mode: int) -> None:
+    """Write a file that must not exist, whole or not at all. Raises `OSError`, which names it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(octets)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # a full disk: errors of write(2) name no file
+        path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _make_way(directory: Path) -> None:
+    """Make a folder, and those above it that are missing. Whatever the umask, the workers may enter them."""
+    from waypost.storage.folders import sync_folder
+
+    for folder in reversed([each for each in (directory, *directory.parents) if not each.is_dir()]):
+        folder.mkdir()
+        folder.chmod(0o755)
+        sync_folder(folder.parent)
 
 
 def _pair(folder: Path, name: str, hostname: str, domains: Sequence[str], *, rsa: bool) -> Made:
@@ -106,7 +128,14 @@ def _make(certificate: Path, key: Path, names: Sequence[str], *, rsa: bool) -> N
     from waypost.service.certificates import self_signed
 
     public, private = self_signed(names, datetime.now(UTC), rsa=rsa)
-    descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(private)
-    certificate.write_bytes(public)
+    fresh = [(key, private, 0o600), (certificate, public, 0o666)]
+    try:
+        for path, octets, mode in fresh:
+            beside = path.with_name(path.name + ".new")
+            beside.unlink(missing_ok=True)
+            write_new(beside, octets, mode)
+    except OSError:  # half a pair would be kept as somebody's own by the next try
+        key.with_name(key.name + ".new").unlink(missing_ok=True)
+        raise
+    for path, _, _ in fresh:
+        path.with_name(path.name + ".new").replace(path)

@@ -7,11 +7,12 @@ password reaches it by a pipe: never by arguments, environment or log.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
 from pathlib import Path
+
+from waypost.cli.init.files import write_new
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what looks alike
 _GROUPS, _LENGTH = 4, 5
@@ -58,20 +59,21 @@ def password_file(folder: Path, address: str) -> Path:
 def write_password(folder: Path, address: str, password: str) -> Path:
     """Write a password into a new file that its owner alone can read; return the file. Raises `OSError`."""
     path = password_file(folder, address)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(password + "\n")
+    write_new(path, f"{password}\n".encode(), 0o600)
     return path
 
 
 def _waypost(config: Path, *arguments: str, stdin: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "waypost", *arguments, "--config", str(config)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "waypost", *arguments, "--config", str(config)],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise CommandFailed(f"{sys.executable}: {error.strerror}") from None
     if done.returncode:
         raise CommandFailed(done.stderr.strip().removeprefix("waypost: ") or f"status {done.returncode}")
     return done.stdout

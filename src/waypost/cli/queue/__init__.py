@@ -14,7 +14,7 @@ __all__ = ["queue"]
 def queue() -> None:
     """See and change what waits to be delivered.
 
-    An entry is one message for one destination. Entries are chosen by options, all of which must match.
+    An entry is one message for one destination. Entries are chosen by numbers and by options, all of which must match.
     """
 
 

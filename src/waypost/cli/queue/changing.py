@@ -10,7 +10,7 @@ import click
 
 from waypost.cli.frame import config_option, confirm, run_with_storage
 from waypost.cli.progress import load_bar, progress
-from waypost.cli.queue.choosing import Choice, choosing_options
+from waypost.cli.queue.choosing import Choice, check_numbers, choosing_options
 from waypost.cli.terminal import echo
 from waypost.cli.times import now
 
@@ -31,13 +31,13 @@ def changing_options(command: F) -> F:
     """Give a command the options of everything that changes entries; the choice is checked to say something."""
 
     @choosing_options
-    @click.option("--all", "everything", is_flag=True, help="Every entry; needed when no other option chooses.")
+    @click.option("--all", "everything", is_flag=True, help="Every entry; needed when nothing else chooses.")
     @click.option("--dry-run", is_flag=True, help="Only say how many entries it would be.")
     @config_option
     @functools.wraps(command)
     def checked(*args: Any, choice: Choice, everything: bool, **kwargs: Any) -> Any:
         if not choice.given and not everything:
-            raise click.UsageError("Say which: choose entries by options such as --domain, or give --all.")
+            raise click.UsageError("Say which: entry numbers, options such as --domain, or --all.")
         load_bar()
         return command(*args, choice=choice, **kwargs)
 
@@ -59,6 +59,7 @@ def change_all(
     when = now()
 
     async def count(storage: Storage, bus: Bus) -> int:
+        await check_numbers(storage, choice)
         if spare is None or not dry_run:
             return await storage.queue.count(choice.filter, now=when)
         return sum([not spare(entry) async for entry in storage.queue.entries(choice.filter, now=when)])
@@ -97,6 +98,7 @@ def ask(settings: Settings, choice: Choice, deed: str, yes: bool, dry_run: bool)
     when = now()
 
     async def count(storage: Storage, bus: Bus) -> int:
+        await check_numbers(storage, choice)
         return await storage.queue.count(choice.filter, now=when)
 
     matching = run_with_storage(settings, count)
@@ -111,7 +113,7 @@ def entries_text(count: int) -> str:
 
 def held_back(choice: Choice) -> Callable[[QueueEntry], bool]:
     """Return what says that an entry stays, since its sender holds it back (RFC 4865) and nobody named it."""
-    named = choice.filter.entry is not None or choice.filter.trace is not None
+    named = bool(choice.numbers) or choice.filter.trace is not None
     when = now()
     return lambda entry: not named and (entry.envelope.hold_until or 0) > when
 
@@ -126,7 +128,7 @@ def ids_of(entries: Sequence[QueueEntry]) -> list[int]:
 def retry(settings: Settings, choice: Choice, dry_run: bool) -> None:
     """Try entries now, whatever the schedule says. Held ones stay held.
 
-    What its sender holds back for a time (HOLDFOR, HOLDUNTIL) stays, unless --id or --trace names it.
+    What its sender holds back for a time (HOLDFOR, HOLDUNTIL) stays, unless a number or --trace names it.
     """
 
     async def change(storage: Storage, entries: Sequence[QueueEntry]) -> int:

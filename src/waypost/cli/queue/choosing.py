@@ -1,4 +1,4 @@
-"""The options by which queue commands choose entries."""
+"""The numbers and options by which queue commands choose entries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from waypost.storage import Filter
+    from waypost.storage import Filter, Storage
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +21,12 @@ class Choice:
 
     filter: Filter
     given: bool
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The entries that are named by their numbers."""
+        one = () if self.filter.entry is None else (self.filter.entry,)
+        return (*one, *self.filter.entries)
 
 
 ENTRY = click.IntRange(0, 2**63 - 1)
@@ -92,6 +98,7 @@ class _SenderType(click.ParamType[str]):
 
 
 _OPTIONS = (
+    click.argument("entries", nargs=-1, type=ENTRY, metavar="[ENTRY]..."),
     click.option("--id", "entry", type=ENTRY, metavar="ENTRY", help="This entry."),
     click.option("--trace", type=_TraceType(), metavar="ID", help="Entries of this message."),
     click.option("--domain", type=_DomainType(), metavar="DOMAIN", help="Entries for this destination."),
@@ -108,12 +115,19 @@ _OPTIONS = (
 )
 
 
+async def check_numbers(storage: Storage, choice: Choice) -> None:
+    """Raise `NotFound` for the first number that is no entry: whoever names one means it."""
+    for number in choice.numbers:
+        await storage.queue.get(number)
+
+
 def choosing_options(command: F) -> F:
-    """Give a command the options that choose entries; it is called with `choice: Choice`."""
+    """Give a command the numbers and options that choose entries; it is called with `choice: Choice`."""
 
     @functools.wraps(command)
     def with_choice(
         *args: Any,
+        entries: tuple[int, ...],
         entry: int | None,
         trace: int | None,
         domain: str | None,
@@ -129,6 +143,7 @@ def choosing_options(command: F) -> F:
 
         which = Filter(
             entry=entry,
+            entries=tuple(dict.fromkeys(entries)),
             trace=None if trace is None else TraceId(trace),
             domain=domain,
             sender=sender,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
-from waypost.cli.queue.choosing import ENTRY, Choice, choosing_options
+from waypost.cli.queue.choosing import Choice, check_numbers, choosing_options
 from waypost.cli.queue.entry_text import COLUMNS, json_of, json_of_stats, lines_of, paragraph_of, row_of
 from waypost.cli.terminal import echo, echo_wrapped, print_table, table_width, terminal_width
 from waypost.cli.times import now, span_text
@@ -73,21 +73,18 @@ def _print(found: list[QueueEntry], choice: Choice, when: int) -> None:
 
 
 @click.command()
-@click.argument("entries", nargs=-1, type=ENTRY, metavar="[ENTRY]...")
 @choosing_options
 @config_option
 @json_option
-def show(settings: Settings, entries: tuple[int, ...], choice: Choice, as_json: bool) -> None:
+def show(settings: Settings, choice: Choice, as_json: bool) -> None:
     """Show everything about entries, by their numbers or by what they have in common."""
     when = now()
-    if not entries and not choice.given:
+    if not choice.given:
         raise click.UsageError("Say which: entry numbers, or options such as --trace.")
 
     async def work(storage: Storage, bus: Bus) -> list[QueueEntry]:
-        found = [await storage.queue.get(entry) for entry in entries]
-        if choice.given:
-            found += [entry async for entry in storage.queue.entries(choice.filter, now=when)]
-        return found
+        await check_numbers(storage, choice)
+        return [entry async for entry in storage.queue.entries(choice.filter, now=when)]
 
     found = run_with_storage(settings, work)
     if as_json:

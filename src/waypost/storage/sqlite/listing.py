@@ -104,6 +104,9 @@ def _entry(
     )
 
 
+_ANY_OF_ENTRIES = "id IN (SELECT value FROM json_each(:entries))"
+
+
 def where_of(which: Filter, now: Micros) -> tuple[str, dict[str, Any]]:
     """Return the condition of a filter, and its values. `message` is needed for a sender."""
     parts: list[str] = []
@@ -115,6 +118,8 @@ def where_of(which: Filter, now: Micros) -> tuple[str, dict[str, Any]]:
 
     if which.entry is not None:
         add("entry.id = :entry", "entry", which.entry)
+    if which.entries:
+        add(f"entry.{_ANY_OF_ENTRIES}", "entries", text(list(which.entries)))
     if which.trace is not None:
         add("message = :trace", "trace", which.trace)
     if which.domain is not None:
@@ -148,6 +153,7 @@ class Listing:
         """Yield matching entries by id."""
         where, values = where_of(which, now)
         key = "id = :entry" if which.entry is not None else "message = :trace" if which.trace is not None else ""
+        key = key or (_ANY_OF_ENTRIES if which.entries else "")
         key = key or ("destination = :domain" if which.domain is not None else "")
         pages = self._pages_of_ids(key, where, values) if key else self._pages_of_all(where, values)
         async for page in pages:
