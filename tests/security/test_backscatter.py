@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from tests.security.live import Live, Recorder, host
 
+from waypost.config.settings import ListenerProtocol
+
 CONTENT = b"From: victim@there.test\r\nSubject: buy\r\n\r\nnow\r\n.\r\n"
+RECEIPTS = b"".join(
+    b"%s: <victim@there.test>\r\n" % name
+    for name in (b"Return-Receipt-To", b"Disposition-Notification-To", b"Errors-To", b"Generate-Delivery-Report")
+)
 
 
 @pytest.fixture
@@ -51,6 +57,50 @@ async def test_a_wish_for_reports_of_success_sends_nothing_to_a_forged_sender(he
     assert len(await here.inbox("alice@here.test")) == 1
     assert len(there.contents) == 1 and there.contents[0].endswith(CONTENT), "the alias's copy, and no report"
     assert b"SUCCESS" not in there.heard[0]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "hello"),
+    [(ListenerProtocol.SMTP, "EHLO x"), (ListenerProtocol.SMTP, "HELO x"), (ListenerProtocol.LMTP, "LHLO x")],
+)
+async def test_nobody_whom_a_stranger_names_hears_of_success(
+    tmp_path: Path, protocol: ListenerProtocol, hello: str
+) -> None:
+    """By no parameter of MAIL or RCPT, no field of the header, and no way that an address leads, on either port."""
+    recipients = ["alice@here.test", "away@here.test", "group@here.test", "whoever@here.test"]
+    async with (
+        Recorder("DSN", "DELIVERBY").open() as there,
+        host(tmp_path, "here.test", next_hop=("there.test", there.port)) as here,
+    ):
+        await here.account("alice@here.test")
+        await here.alias("away@here.test", "z@there.test")
+        await here.alias("group@here.test", "alice@here.test", "away@here.test")
+        await here.alias("@here.test", "y@there.test")
+        wire = await here.client(protocol)
+        await wire.reply()
+        await wire.say(hello)
+        sent = 0
+        for mail in ("<victim@there.test>", "<victim@there.test> RET=FULL ENVID=x", "<victim@there.test> BY=3600;NT"):
+            for wishes in ("NOTIFY=SUCCESS", "NOTIFY=SUCCESS,DELAY ORCPT=rfc822;victim@there.test", "notify=success"):
+                assert (await wire.say("RSET")).startswith("250")
+                if not (await wire.say(f"MAIL FROM:{mail}")).startswith("250"):
+                    assert hello.startswith("HELO"), "extensions are there after EHLO and LHLO"
+                    continue
+                taken = [r for r in recipients if (await wire.say(f"RCPT TO:<{r}> {wishes}")).startswith("250")]
+                if not taken:
+                    assert hello.startswith("HELO")
+                    continue
+                await wire.say("DATA")
+                await wire.send(RECEIPTS + CONTENT)
+                for _ in taken if protocol is ListenerProtocol.LMTP else taken[:1]:
+                    assert (await wire.reply()).startswith("250")
+                sent += 1
+        await wire.close()
+        await here.idle()
+        heard = b"".join(there.heard).lower()
+        assert sent == 0 if hello.startswith("HELO") else sent == 9
+        assert b"success" not in heard and b"to:<victim@" not in heard
+        assert all(content.endswith(CONTENT) for content in there.contents), "copies, and no reports"
 
 
 async def test_content_that_is_refused_comes_back_in_the_session_only(here: Live, there: Recorder) -> None:

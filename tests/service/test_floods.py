@@ -37,6 +37,15 @@ async def plain(live: Live, protocol: Protocol, hello: str = "EHLO flood.test", 
     return wire
 
 
+async def over_starttls(live: Live) -> Wire:
+    """A client of submission after STARTTLS, without a login."""
+    wire = await plain(live, Protocol.SUBMISSION)
+    assert (await wire.say("STARTTLS")).startswith("220")
+    await wire.start_tls()
+    await wire.say("EHLO flood.test")
+    return wire
+
+
 async def pop3(live: Live, protocol: Protocol, *, login: bool) -> Wire:
     """A client of a maildrop, over TLS."""
     wire = await live.client(protocol, tls=protocol is Protocol.POP3S)
@@ -69,6 +78,15 @@ FLOODS = {
     "recipients on 25": Flood(Protocol.SMTP, lambda live: plain(live, Protocol.SMTP), RECIPIENTS),
     "messages on 25": Flood(Protocol.SMTP, lambda live: plain(live, Protocol.SMTP), MESSAGES),
     "chunks on 25": Flood(Protocol.SMTP, lambda live: plain(live, Protocol.SMTP), b"NOOP\r\n" + b"BDAT 0\r\n" * 500),
+    "chunks of one octet on 25": Flood(
+        Protocol.SMTP,
+        lambda live: plain(live, Protocol.SMTP),
+        b"MAIL FROM:<x@there.test>\r\nRCPT TO:<bob@here.test>\r\n" + b"BDAT 1\r\nx" * 800 + b"RSET\r\n",
+    ),
+    "empty lines on 25": Flood(Protocol.SMTP, lambda live: plain(live, Protocol.SMTP), b"\r\n" * 1000),
+    "AUTH given up on 587": Flood(
+        Protocol.SUBMISSION, lambda live: over_starttls(live), b"AUTH PLAIN\r\n*\r\nAUTH LOGIN\r\n*\r\n" * 200
+    ),
     "EHLO on 587": Flood(Protocol.SUBMISSION, lambda live: plain(live, Protocol.SUBMISSION), b"EHLO x\r\n" * 500),
     "MAIL on 587": Flood(
         Protocol.SUBMISSION, lambda live: plain(live, Protocol.SUBMISSION), b"MAIL FROM:<a@here.test>\r\n" * 500
@@ -89,6 +107,7 @@ FLOODS = {
     "NOOP behind STLS": Flood(Protocol.POP3, lambda live: pop3(live, Protocol.POP3, login=True), b"NOOP\r\n" * 500),
     "LIST over POP3S": Flood(Protocol.POP3S, lambda live: pop3(live, Protocol.POP3S, login=True), b"LIST\r\n" * 500),
     "RETR over POP3S": Flood(Protocol.POP3S, lambda live: pop3(live, Protocol.POP3S, login=True), b"RETR 1\r\n" * 500),
+    "USER over STLS": Flood(Protocol.POP3, lambda live: pop3(live, Protocol.POP3, login=True), b"USER x\r\n" * 500),
     "marks over POP3S": Flood(
         Protocol.POP3S, lambda live: pop3(live, Protocol.POP3S, login=True), b"DELE 1\r\nRSET\r\n" * 250
     ),
