@@ -68,6 +68,9 @@ class SmtpServerOwner(SmtpOwner):
 
 CUT = (b"500 5.5.6 Line too long", b"554 5.5.2 Lines end")
 """Whether a line is too long, or holds a bare LF, is seen at once or only when it is whole: there the ways part."""
+BARE_LF = re.compile(rb"(?<!\r)\n")
+CHALLENGE = re.compile(rb"^(?:334 |\+ )", re.MULTILINE)
+"""An answer to AUTH may end with LF alone where nothing follows at once: there the ways part, too (decision 0029)."""
 REFUSED = re.compile(rb"55[02] 5\.(?:6\.11|3\.4) [^\r]*")
 """Content that is refused both for its size and for bare line ends: what is seen first is said."""
 
@@ -97,13 +100,19 @@ def smtp_server(*, lmtp: bool = False, submission: bool = False) -> Callable[[Se
         check_output(owner.output)
         assert b"BINARYMIME" in b"".join(pieces).upper() or all(map(is_clean, owner.messages))
         output = REFUSED.sub(b"refused", owner.output)
-        places = [place for words in CUT if (place := output.find(words)) >= 0]
+        places = [place for words in CUT if (place := output.find(words)) >= 0] + challenged(output, pieces)
         if places:
             return output[: min(places)]
         events = [event for event in owner.events if not isinstance(event, MessageChunk | MessageRefused | MuchSaid)]
         return output, owner.messages, events
 
     return run
+
+
+def challenged(output: bytes, pieces: Sequence[bytes]) -> list[int]:
+    """Return where the first answer to AUTH is awaited, in a list, where a line ends with LF alone."""
+    found = CHALLENGE.search(output) if BARE_LF.search(b"".join(pieces)) else None
+    return [found.start()] if found else []
 
 
 def check_output(output: bytes) -> None:
@@ -176,7 +185,8 @@ def pop3_server(pieces: Sequence[bytes]) -> object:
         owner.engine.receive_eof()
         owner.send(b"")
     assert owner.output.endswith(b"\r\n") or b"\r\n" in owner.output
-    cut = owner.output.find(b"-ERR Line")
+    refused = owner.output.find(b"-ERR Line")
+    cut = min([place for place in (refused, *challenged(owner.output, pieces)) if place >= 0], default=-1)
     return owner.output[:cut] if cut >= 0 else (owner.output, owner.events)
 
 

@@ -81,7 +81,7 @@ def write_new(path: Path, octets: bytes, mode: int) -> None:
 
 def _make_way(directory: Path) -> None:
     """Make a folder, and those above it that are missing. Whatever the umask, the workers may enter them."""
-    from waypost.storage.folders import sync_folder
+    from waypost.disk.folders import sync_folder
 
     for folder in reversed([each for each in (directory, *directory.parents) if not each.is_dir()]):
         folder.mkdir()
