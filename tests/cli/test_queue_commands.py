@@ -184,7 +184,7 @@ class TestLooking:
 class TestChanging:
     @pytest.mark.parametrize("command", ["retry", "hold", "release", "delete", "return"])
     def test_a_command_that_changes_wants_to_know_what(self, config: Path, run: Run, command: str) -> None:
-        assert "give --all" in run("queue", command, status=2).stderr
+        assert "or --all" in run("queue", command, status=2).stderr
 
     @pytest.mark.parametrize("command", ["retry", "hold", "release", "delete", "return"])
     def test_a_dry_run_changes_nothing(self, run: Run, entries: list[QueueEntry], command: str) -> None:
