@@ -160,7 +160,7 @@ LETTER = "From: eve@x.test\r\nSubject: inner\r\n\r\ninner text"
                 kind='multipart/related; start="<2@x>"',
             ),
             ["html text"],
-            ["without a name (image/png, 1 octets)"],
+            ["without a name (image/png, 1 octet)"],
         ),
         (mixed(PLAIN, HTML, kind="multipart/alternative"), ["plain text"], []),
         (
