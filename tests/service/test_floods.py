@@ -107,7 +107,6 @@ FLOODS = {
     "NOOP behind STLS": Flood(Protocol.POP3, lambda live: pop3(live, Protocol.POP3, login=True), b"NOOP\r\n" * 500),
     "LIST over POP3S": Flood(Protocol.POP3S, lambda live: pop3(live, Protocol.POP3S, login=True), b"LIST\r\n" * 500),
     "RETR over POP3S": Flood(Protocol.POP3S, lambda live: pop3(live, Protocol.POP3S, login=True), b"RETR 1\r\n" * 500),
-    "USER over STLS": Flood(Protocol.POP3, lambda live: pop3(live, Protocol.POP3, login=True), b"USER x\r\n" * 500),
     "marks over POP3S": Flood(
         Protocol.POP3S, lambda live: pop3(live, Protocol.POP3S, login=True), b"DELE 1\r\nRSET\r\n" * 250
     ),
