@@ -29,8 +29,18 @@ class Choice:
         return (*one, *self.filter.entries)
 
 
-ENTRY = click.IntRange(0, 2**63 - 1)
-"""The number of a queue entry, as storage holds it."""
+class _EntryType(click.IntRange):
+    """The number of a queue entry, as storage holds it."""
+
+    name = "entry"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if str(value).endswith(".toml"):
+            self.fail(f"{value} is no number of an entry; name a configuration with --config FILE", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+ENTRY = _EntryType(0, 2**63 - 1)
 
 
 class _DurationType(click.ParamType[int]):
