@@ -19,7 +19,7 @@ async def pull_back(queue: Queue, *, now: Micros, waits: Sequence[Micros], longe
     changed = 0
     after: EntryId | None = 0
     while after is not None:
-        page = await queue.planned(later_than=now + min(waits), after=after)
+        page = await queue.planned(later_than=[now + wait for wait in waits], after=after)
         moved = [one for planned in page.attempts if (one := _pulled(planned, now, waits)) is not None]
         if moved:
             changed += await queue.replan(moved)

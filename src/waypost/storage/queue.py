@@ -309,8 +309,12 @@ class Queue(Protocol):
         """Delete entries without telling anybody; return how many there were."""
         ...
 
-    async def planned(self, *, later_than: Micros, after: EntryId = 0) -> PlannedPage:
-        """Return a page of the ready entries behind one that are tried later than a time, by id; it may be empty."""
+    async def planned(self, *, later_than: Sequence[Micros], after: EntryId = 0) -> PlannedPage:
+        """Return a page of the ready entries behind one that are tried later than they should, by id; it may be empty.
+
+        `later_than[n]` is the time for entries with n attempts, the last one for those with more: of a long queue that
+        is in order hardly anything is returned.
+        """
         ...
 
     async def replan(self, attempts: Sequence[Replanned]) -> int:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import apsw
 
@@ -30,7 +31,8 @@ _NEWEST = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
 _FROM = "SELECT id FROM entry WHERE id >= ? ORDER BY id LIMIT 1"
 _LOOK = """
 SELECT id, next_attempt, attempts, not_before FROM entry
-WHERE id >= :first AND id < :end AND state = 0 AND next_attempt > :later_than"""
+WHERE id >= :first AND id < :end AND state = 0
+  AND next_attempt > (:times ->> min(attempts, :last))"""
 _MOVE = """
 UPDATE entry SET next_attempt = new.moved
 FROM (SELECT value->>0 AS id, value->>1 AS planned, value->>2 AS moved FROM json_each(:moved)) AS new
@@ -48,14 +50,17 @@ class PlannedTimes:
         self._writer = writer
         self._reading = reading
 
-    def later_than(self, time: Micros, after: EntryId) -> PlannedPage:
-        """Return a page of the ready entries that are planned later."""
+    def later_than(self, times: Sequence[Micros], after: EntryId) -> PlannedPage:
+        """Return a page of the ready entries that are planned later than the time for their number of attempts."""
         newest = int(self._reading.value(_NEWEST) or 0)
         if after >= newest:
             return PlannedPage([], None)
         first = self._next_after(after + 1)
         last = first + _PAGE - 1
-        return PlannedPage(self._look(first, last + 1, time), None if last >= newest else last)
+        return PlannedPage(
+            self._look(first, last + 1, {"times": text(list(times)), "last": len(times) - 1}),
+            None if last >= newest else last,
+        )
 
     def _next_after(self, first: EntryId) -> EntryId:
         """Skip numbers that no entry has any more."""
@@ -64,15 +69,15 @@ class PlannedTimes:
         except Damaged:
             return first
 
-    def _look(self, first: EntryId, end: EntryId, time: Micros) -> list[PlannedAttempt]:
+    def _look(self, first: EntryId, end: EntryId, times: dict[str, Any]) -> list[PlannedAttempt]:
         """Return the late entries of a range; one that can't be read is left out, for `storage check` to tell of."""
         try:
-            rows = self._reading.rows(_LOOK, {"later_than": time, "first": first, "end": end})
+            rows = self._reading.rows(_LOOK, {**times, "first": first, "end": end})
         except Damaged:
             if end - first == 1:
                 return []
             middle = (first + end) // 2
-            return self._look(first, middle, time) + self._look(middle, end, time)
+            return self._look(first, middle, times) + self._look(middle, end, times)
         return [PlannedAttempt(*row) for row in rows]
 
     async def move(self, attempts: Sequence[Replanned]) -> int:

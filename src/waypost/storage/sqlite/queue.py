@@ -362,7 +362,7 @@ class SqliteQueue:
         """Delete entries without telling anybody."""
         return await self._changes.delete(entries, now)
 
-    async def planned(self, *, later_than: Micros, after: EntryId = 0) -> PlannedPage:
+    async def planned(self, *, later_than: Sequence[Micros], after: EntryId = 0) -> PlannedPage:
         """Return a page of the ready entries that are tried later than a time."""
         return self._planned.later_than(later_than, after)
 
