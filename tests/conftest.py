@@ -6,25 +6,13 @@ Servers and their many clients stand in one process here, which therefore may ha
 says, as the service's own processes do.
 """
 
-import hashlib
 import os
-import tempfile
-from pathlib import Path
 
 from hypothesis import settings
 
 from waypost.service.privileges import raise_file_limit
 
 raise_file_limit()
-
-# Each session of pytest closes its root of temporary folders to others; where several checkouts are tested at a time by
-# root, workers of another session, who are another user, could not enter theirs any more.
-if "PYTEST_DEBUG_TEMPROOT" not in os.environ:
-    _checkout = hashlib.sha256(str(Path(__file__).parent).encode()).hexdigest()[:8]
-    _root = Path(tempfile.gettempdir()) / f"wp-{os.geteuid()}-{_checkout}"
-    _root.mkdir(mode=0o755, exist_ok=True)
-    if _root.stat().st_uid == os.geteuid() and not _root.is_symlink():
-        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_root)
 
 # A terminal, colours and widths are what a test says, and not where somebody runs it.
 os.environ["TERM"] = "xterm"
