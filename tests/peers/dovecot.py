@@ -11,6 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.peers.processes import end
+
 _CONFIGURATION = """\
 base_dir = {directory}/run
 state_dir = {directory}/state
@@ -133,9 +135,5 @@ class Dovecot:
 
     def stop(self) -> None:
         """Stop it, if it runs; returns when all its processes are told and the master is gone."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(timeout=60)
-            if self._process.stderr:
-                self._process.stderr.close()
-            self._process = None
+        end(self._process, seconds=60)
+        self._process = None

@@ -12,6 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.peers.processes import end
+
 HOME = Path("/var/lib/waypost-tests/exim")
 """Where `tests/tools/ensure-exim` unpacks the packages."""
 
@@ -132,12 +134,8 @@ class Exim:
 
     def stop(self) -> None:
         """Stop it, if it runs."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(timeout=20)
-            if self._process.stderr:
-                self._process.stderr.close()
-            self._process = None
+        end(self._process)
+        self._process = None
 
     def messages(self, user: str) -> list[bytes]:
         """Return the messages in a user's mailbox."""

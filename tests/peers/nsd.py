@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.peers.processes import end
+
 _CONFIGURATION = """\
 server:
     ip-address: {address}@{port}
@@ -74,9 +76,5 @@ class Nsd:
 
     def stop(self) -> None:
         """Stop it, if it runs."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(timeout=20)
-            if self._process.stderr:
-                self._process.stderr.close()
-            self._process = None
+        end(self._process)
+        self._process = None

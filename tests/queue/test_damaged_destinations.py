@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -31,12 +30,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("filled")
     asyncio.run(fill(folder))
     return folder
-
-
-@pytest.fixture
-def folder(filled: Path, tmp_path: Path) -> Path:
-    """A copy of it, to damage."""
-    return Path(shutil.copytree(filled, tmp_path / "data"))
 
 
 async def fill(folder: Path) -> None:

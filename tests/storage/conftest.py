@@ -7,7 +7,7 @@ import pytest
 from tests.storage.engines import ENGINES
 from tests.storage.letters import Engine, Letters
 
-from waypost.storage import Storage
+from waypost.storage import Account, Mailboxes, Storage
 from waypost.storage.engine.opening import OpenStorage
 
 
@@ -36,3 +36,15 @@ def storage(opened: OpenStorage) -> Storage:
 def letters(engine: Engine, storage: Storage) -> Letters:
     """A maker of messages."""
     return Letters(storage, engine.clock)
+
+
+@pytest.fixture
+def mailboxes(storage: Storage) -> Mailboxes:
+    """All mailboxes."""
+    return storage.mailboxes
+
+
+@pytest.fixture
+async def bob(letters: Letters) -> Account:
+    """An account with an empty mailbox."""
+    return await letters.account()

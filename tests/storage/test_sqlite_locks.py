@@ -15,16 +15,6 @@ from waypost.storage import Account, Conflict, Mailboxes, Storage, StorageError
 from waypost.storage.sqlite.locks import lock_mailbox
 
 
-@pytest.fixture
-def mailboxes(storage: Storage) -> Mailboxes:
-    return storage.mailboxes
-
-
-@pytest.fixture
-async def bob(letters: Letters) -> Account:
-    return await letters.account()
-
-
 class TestLocks:
     async def test_no_files_are_left_behind(self, engine: Engine, mailboxes: Mailboxes, bob: Account) -> None:
         (await mailboxes.lock(bob.inbox)).release()

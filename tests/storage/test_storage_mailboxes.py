@@ -5,17 +5,7 @@ import asyncio
 import pytest
 from tests.storage.letters import START, Engine, Letters, finished, octets_of
 
-from waypost.storage import Account, Conflict, Mailboxes, NotFound, Notice, Storage
-
-
-@pytest.fixture
-def mailboxes(storage: Storage) -> Mailboxes:
-    return storage.mailboxes
-
-
-@pytest.fixture
-async def bob(letters: Letters) -> Account:
-    return await letters.account()
+from waypost.storage import Account, Conflict, Mailboxes, NotFound, Notice
 
 
 class TestMailboxes:

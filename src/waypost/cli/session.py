@@ -9,7 +9,8 @@ import click
 from waypost.cli.addresses import address_key
 from waypost.cli.frame import become_owner, config_option, confirm, fail, json_option, print_json, time_text
 from waypost.cli.terminal import echo, print_table
-from waypost.cli.workers import ask, ended, load_asking, must_be_confirmed, sessions_text
+from waypost.cli.workers import ask, ended, load_asking, must_be_confirmed
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -89,10 +90,10 @@ def end(settings: Settings, id: str | None, account: str | None, network: str | 
         found = sum(wanted.wants(row["id"], row["account"], row["peer"]) for row in _ask(settings, ListSessions()).rows)
         if not found:
             fail("there is no such session")
-        confirm(f"End {sessions_text(found)}?", yes)
+        confirm(f"End {counted(found, 'session')}?", yes)
     answers = _ask(settings, wanted)
     count = ended(answers)
-    echo(f"Ended {sessions_text(count)}.")
+    echo(f"Ended {counted(count, 'session')}.")
     must_be_confirmed(answers, "its sessions may go on")
     if not count:
         fail("there is no such session")

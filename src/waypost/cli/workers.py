@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from waypost.cli.frame import fail
 from waypost.cli.terminal import echo
+from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -18,7 +19,6 @@ PATIENCE = 10.0
 
 def load_asking() -> None:
     """Read what `ask` needs, before the process becomes a user who can't read the program."""
-
     import waypost.service.control_socket
     import waypost.service.session_control  # noqa: F401
 
@@ -41,7 +41,7 @@ def ended(answers: Answers) -> int:
 def report_ended(answers: Answers, account: str) -> None:
     """Say how many sessions of an account were ended; exit with 1 when a worker has not confirmed it, and name it."""
     if count := ended(answers):
-        echo(f"Ended {sessions_text(count)} of {account}.")
+        echo(f"Ended {counted(count, 'session')} of {account}.")
     must_be_confirmed(answers, "nothing more is stored for the account, but its sessions there may still read")
 
 
@@ -54,8 +54,3 @@ def must_be_confirmed(answers: Answers, meaning: str) -> None:
         fail(
             f"{' and '.join(silent)} {have} not confirmed within {PATIENCE:.0f} s that the sessions are over; {meaning}"
         )
-
-
-def sessions_text(count: int) -> str:
-    """Return `1 session` or `7 sessions`."""
-    return f"{count} session{'' if count == 1 else 's'}"

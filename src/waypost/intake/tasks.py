@@ -123,7 +123,7 @@ class TransactionTasks:
         self._closed = False
 
     def run(self, work: Coroutine[Any, Any, None], client: str, patience: Patience | None = None) -> Work:
-        """Run a coroutine for a client (an IP address). `patience` is for who waits for it: see `Work.wait`."""
+        """Run a coroutine for a client (an IP address). `patience` limits the wait for it: see `Work.wait`."""
         piece = Work(self, Claim((site_of(network_of(client)),), proven=True), work, patience)
         if self._closed:
             piece.cancel()
@@ -141,7 +141,7 @@ class TransactionTasks:
 
 
 async def stopped(tasks: "set[asyncio.Task[None]]") -> None:
-    """Wait for tasks that were cancelled. One that goes on in spite of it is a fault of ours: nobody waits for ever.
+    """Wait for tasks that were cancelled, for a limited time: one that ignores its cancellation is a fault of ours.
 
     Its place is given back only when it has ended.
     """

@@ -2,7 +2,7 @@
 for it meanwhile.
 
 A policy makes it at MAIL; the session ends it, exactly once. What is decided in between is written in the commit of
-the message, and nowhere if there is none.
+the message; without that commit it is written nowhere.
 """
 
 import asyncio
@@ -144,7 +144,7 @@ class Transaction:
 
     def prepend(self, name: str, value: str) -> None:
         """Put a header field in front of the message, above those that were put there before; it is folded at 78
-        (`message/folding.py`). Raises `ValueError` for a name that is none."""
+        (`message/folding.py`). Raises `ValueError` for a name that is no field name (RFC 5322 2.2)."""
         self.fields = folded(name, value) + self.fields
 
     def file(self, account: Account, filing: Filing) -> None:

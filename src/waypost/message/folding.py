@@ -13,7 +13,7 @@ def folded(name: str, value: str) -> bytes:
 
     What is neither printable ASCII nor white space becomes `?`, line ends above all: the value may quote a stranger. A
     word that is longer than a line has one for itself, and is cut where no line may be so long. Raises `ValueError` for
-    a name that is none.
+    a name that is no field name.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a header field")

@@ -30,7 +30,7 @@ class LineInput:
         return len(self.buffer) - self.position
 
     def take_line(self) -> bytes | None:
-        """Return the next line without its CRLF, whatever stands in it; None when none is whole."""
+        """Return the next line without its CRLF, unchecked; None while no line is complete."""
         buffer, position = self.buffer, self.position
         end = buffer.find(b"\r\n", position)
         if end < 0:

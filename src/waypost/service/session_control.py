@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 _SWEEP = 30.0  # seconds
 _MOMENT = 0.01  # seconds in which notices gather: one look at all sessions serves them all
 
-
 _read = msgspec.json.Decoder(ListSessions | EndSessions | AccountChanged).decode
 
 

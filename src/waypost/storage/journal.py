@@ -53,7 +53,7 @@ class Journal(Protocol):
         ...
 
     async def expire(self, before: Micros, limit: int = 10_000) -> int:
-        """Drop events and Message-IDs older than `before`, up to `limit` of each, but for messages that still wait in
-        the queue; return how many, 0 when nothing is left to drop.
+        """Drop events and Message-IDs older than `before`, up to `limit` of each, except those of messages in the
+        queue; return how many, 0 when nothing is left to drop.
         """
         ...

@@ -92,7 +92,7 @@ class Checker:
         try:
             yield from problems
         except (StorageError, OSError, TypeError, ValueError, struct.error) as error:  # also a value of another kind
-            # Who reads this runs the command already that other places advise.
+            # The reader already runs the command that this error advises elsewhere.
             words = str(error).removesuffix(LOOK)
             yield Problem(f"{what} can't be checked: {words}", self._damaged_database)
 

@@ -83,7 +83,7 @@ _DUE = f"""
 SELECT {COLUMNS} {_FROM_USED.format(join="CROSS JOIN message ON message.id = entry.message")}"""
 # From the index alone, whatever has become of the rows.
 _DUE_IDS = f"{USED_PRIORITIES} SELECT entry.id {_FROM_USED.format(join='')}"
-_HUNG = 3600 * 1_000_000  # so long after its lease has run out a process that lives is believed to hang
+_HUNG = 3600 * 1_000_000  # a live process whose lease expired this long ago is presumed hung
 
 
 class SqliteQueue:
@@ -230,7 +230,7 @@ class SqliteQueue:
         await in_halves(self._writer, sorted(destinations), set_wakes)
 
     async def release_all(self, owner: int) -> None:
-        """Forget every lease of a worker, but for those that can't be written: they end by themselves."""
+        """Give back every lease of a worker. One that can't be written is left to expire."""
 
         def release(connection: apsw.Connection, owners: Sequence[int]) -> None:
             connection.execute(_GIVE_ALL_BACK, owners).fetchall()
