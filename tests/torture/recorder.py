@@ -65,10 +65,11 @@ class Recorder:
 
     def check(self) -> None:
         """Assert that the steps explain every octet of the files as they are now."""
-        disk = Disk()
-        disk.apply(self.steps)
-        told = disk.image(NoLosses())
-        found = {path: octets for path, octets in read_tree(self.root).items() if not path.endswith(_UNSEEN)}
+        with self.lock:  # a thread may still write what its storage gave up when it was closed
+            disk = Disk()
+            disk.apply(self.steps)
+            told = disk.image(NoLosses())
+            found = {path: octets for path, octets in read_tree(self.root).items() if not path.endswith(_UNSEEN)}
         assert told.keys() == found.keys(), f"names that the record does not explain: {told.keys() ^ found.keys()}"
         different = [path for path in told if told[path] != found[path]]
         assert not different, f"octets that the record does not explain: {different}"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 
 def forbidden(paths: Iterable[Path]) -> Path | None:
-    """Return the first of these paths that is there and that this process can't read and write; None when all are."""
+    """Return the first of these paths that is there and that this process can't read and write; None when it can use
+    all of them. A file may vanish meanwhile, as the log of a database does when another process closes it.
+    """
     for path in paths:
         try:
             if not path.exists():
@@ -17,8 +19,10 @@ def forbidden(paths: Iterable[Path]) -> Path | None:
             wanted = os.R_OK | (os.X_OK if path.is_dir() else 0)
             if not os.statvfs(path).f_flag & os.ST_RDONLY:  # the disk's fault, which is told as such
                 wanted |= os.W_OK
-            if not os.access(path, wanted, effective_ids=True):
+            if not os.access(path, wanted, effective_ids=True) and path.exists():
                 return path
+        except FileNotFoundError:
+            continue
         except PermissionError:
             return path
     return None
