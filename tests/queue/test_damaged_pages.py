@@ -147,7 +147,7 @@ async def test_an_operator_changes_all_but_the_damaged_entries(folder: Path) -> 
         lambda: queue.retry(ids, now=START),
         lambda: queue.hold(ids, now=START),
         lambda: queue.unhold(ids, now=START),
-        lambda: pull_back(queue, now=START - 1, waits=[0], longest_lease=1),
+        lambda: pull_back(queue, now=START - 1, waits=[0], longest_lease=1, sleep=asyncio.sleep),
         lambda: queue.delete(ids, now=START),
     ]
     for change in changes:

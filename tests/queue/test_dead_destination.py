@@ -1,5 +1,6 @@
 """A dead destination: a failed round is one event and a few rows, whatever waits, and each entry ages as if tried."""
 
+import asyncio
 import random
 from collections import Counter
 from typing import cast
@@ -159,7 +160,9 @@ async def test_a_clock_that_is_set_back_wakes_the_destination(world: World) -> N
     await a_round(world)
     world.clock.set_by(-30 * 24 * 3600)
     now = world.clock.now()
-    await pull_back(world.storage.queue, now=now, waits=SCHEDULE.longest_waits, longest_lease=MINUTE)
+    await pull_back(
+        world.storage.queue, now=now, waits=SCHEDULE.longest_waits, longest_lease=MINUTE, sleep=asyncio.sleep
+    )
     assert await next_try(world) <= now + SCHEDULE.longest_wait
     await a_round(world)
 

@@ -140,7 +140,7 @@ READS: dict[str, tuple[Callable[[Storage], Awaitable[Any]], int]] = {
     "messages by name": (lambda storage: storage.journal.find_message_id("<1@x.test>"), MANY + 1),
     "claims": (lambda storage: leases(storage.queue, 1, limit=500), 500),
     "a step of the clock": (
-        lambda storage: pull_back(storage.queue, now=START, waits=[LEASE], longest_lease=LEASE),
+        lambda storage: pull_back(storage.queue, now=START, waits=[LEASE], longest_lease=LEASE, sleep=asyncio.sleep),
         0,
     ),
 }

@@ -152,7 +152,7 @@ class TestClockSteps:
     ) -> None:
         await letters.post(to=[BOB], next_attempt=START + 30 * self.DAY)
         await letters.post(to=[CAROL], next_attempt=START + self.DAY // 2)
-        assert await pull_back(queue, now=START, waits=[self.DAY], longest_lease=LEASE) == 1
+        assert await pull_back(queue, now=START, waits=[self.DAY], longest_lease=LEASE, sleep=asyncio.sleep) == 1
         assert await queue.next_due(now=START) == START + self.DAY // 2, "it can be so"
         assert await claim(queue, 1, now=START + self.DAY) == {"builder.test", "carpenter.test"}
         assert engine.notices[-1] == Notice("destination", "builder.test")
@@ -168,21 +168,29 @@ class TestClockSteps:
             await queue.settle([finished(entry, deferral=planned)])
         await queue.wake(["builder.test"])
         now = START - 7200 * SECOND
-        steps = [await pull_back(queue, now=now, waits=[0, 5 * SECOND, 60 * SECOND], longest_lease=LEASE)]
-        steps.append(await pull_back(queue, now=now, waits=[0, 5 * SECOND, 60 * SECOND], longest_lease=LEASE))
+        steps = [
+            await pull_back(
+                queue, now=now, waits=[0, 5 * SECOND, 60 * SECOND], longest_lease=LEASE, sleep=asyncio.sleep
+            )
+        ]
+        steps.append(
+            await pull_back(
+                queue, now=now, waits=[0, 5 * SECOND, 60 * SECOND], longest_lease=LEASE, sleep=asyncio.sleep
+            )
+        )
         assert steps == [1, 0], "each worker asks for it"
         assert await queue.next_due(now=now) == now + wait * SECOND
 
     async def test_a_destination_that_rests_by_a_wrong_clock_is_woken(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB])
         await queue.release(await leases(queue, 1), not_before=START + 30 * self.DAY)
-        assert await pull_back(queue, now=START, waits=[self.DAY], longest_lease=LEASE) == 0
+        assert await pull_back(queue, now=START, waits=[self.DAY], longest_lease=LEASE, sleep=asyncio.sleep) == 0
         assert await claim(queue, 1, now=START) == {"builder.test"}
 
     async def test_a_lease_by_a_wrong_clock_ends(self, queue: Queue, letters: Letters) -> None:
         await letters.post(to=[BOB])
         await claim(queue, 1, now=START + 30 * self.DAY)
-        await pull_back(queue, now=START, waits=[self.DAY], longest_lease=LEASE)
+        await pull_back(queue, now=START, waits=[self.DAY], longest_lease=LEASE, sleep=asyncio.sleep)
         assert await claim(queue, 2, now=START + LEASE + 1) == {"builder.test"}
 
     async def test_a_lease_by_a_right_clock_stays_however_short_the_schedule_is(
@@ -190,7 +198,7 @@ class TestClockSteps:
     ) -> None:
         await letters.post(to=[BOB])
         await claim(queue, 1, now=START)
-        await pull_back(queue, now=START + SECOND, waits=[SECOND], longest_lease=LEASE)
+        await pull_back(queue, now=START + SECOND, waits=[SECOND], longest_lease=LEASE, sleep=asyncio.sleep)
         assert await claim(queue, 2, now=START + LEASE) == set()
 
     async def test_mail_that_its_sender_holds_back_is_left_alone(self, queue: Queue, letters: Letters) -> None:
@@ -199,5 +207,5 @@ class TestClockSteps:
         envelope = replace(message.envelope, hold_until=until)
         held = (replace(message.entries[0], not_before=until),)
         await letters.storage.spool.accept(replace(message, envelope=envelope, entries=held))
-        assert await pull_back(queue, now=START, waits=[self.DAY], longest_lease=LEASE) == 0
+        assert await pull_back(queue, now=START, waits=[self.DAY], longest_lease=LEASE, sleep=asyncio.sleep) == 0
         assert await queue.next_due(now=START) == until

@@ -4,14 +4,25 @@ Else mail would wait for a time that a wrong clock meant. What its sender holds 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from waypost.message.trace import Micros
 from waypost.storage import EntryId, PlannedAttempt, Queue, Replanned
 from waypost.storage.waking import planned_too_late
 
+_REST = (
+    0.01  # seconds between two pages: at each start a queue is looked through, and its mail is more urgent than that
+)
 
-async def pull_back(queue: Queue, *, now: Micros, waits: Sequence[Micros], longest_lease: Micros) -> int:
+
+async def pull_back(
+    queue: Queue,
+    *,
+    now: Micros,
+    waits: Sequence[Micros],
+    longest_lease: Micros,
+    sleep: Callable[[float], Awaitable[object]],
+) -> int:
     """Pull back attempts, and the rests of destinations, and the ends of leases; return how many attempts.
 
     `waits[n]` is the longest wait after n attempts, the last one after more. Raises `StorageError`.
@@ -24,7 +35,7 @@ async def pull_back(queue: Queue, *, now: Micros, waits: Sequence[Micros], longe
         if moved:
             changed += await queue.replan(moved)
         after = page.after
-        await asyncio.sleep(0)  # others have their turn
+        await (sleep(_REST) if after is not None else asyncio.sleep(0))
     await queue.end_rests(later_than=now + max(waits))
     await queue.shorten_leases(until=now + longest_lease)
     return changed

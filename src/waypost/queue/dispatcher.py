@@ -322,7 +322,11 @@ class Dispatcher:
             insist(
                 "planned attempts",
                 lambda: pull_back(
-                    self._queue, now=self._now(), waits=self._schedule.longest_waits, longest_lease=_LEASE * _SECOND
+                    self._queue,
+                    now=self._now(),
+                    waits=self._schedule.longest_waits,
+                    longest_lease=_LEASE * _SECOND,
+                    sleep=self._sleep,
                 ),
                 self._sleep,
             )

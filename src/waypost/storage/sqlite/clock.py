@@ -4,7 +4,6 @@ A huge queue is looked through in pages by reading alone, and changed in small s
 is moved, and where, is decided above (`queue/clock_repair.py`).
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -103,6 +102,7 @@ class PlannedTimes:
         """Wake destinations that rest longer."""
         after = b""
         while True:
+            began = time.monotonic()
             values = {"latest": latest, "after": after.decode(errors="replace"), "page": _PAGE}
             try:
                 rows = self._reading.rows(_RESTING, values)
@@ -115,7 +115,7 @@ class PlannedTimes:
             if len(rows) < _PAGE:
                 return
             after = rows[-1][0]
-            await asyncio.sleep(0)
+            await give_way(began)
 
     @staticmethod
     def _end_rests(connection: apsw.Connection, some: Sequence[bytes]) -> tuple[int, list[str]]:
