@@ -1,5 +1,7 @@
 """A flipped bit in a text of the database, which is no UTF-8 then, costs its own row and no other."""
 
+import asyncio
+
 import apsw
 import pytest
 from tests.storage.letters import START, Engine, Letters, claim, deferral, finished
@@ -89,7 +91,7 @@ async def test_a_damaged_envelope_keeps_no_other_from_its_release_or_its_clock(
     ids = [entry.id async for entry in queue.entries(Filter(), now=START)]
     await queue.hold(ids, now=START)
     assert await queue.unhold(ids, now=START + 200) == 2
-    assert await pull_back(queue, now=START, waits=[0], longest_lease=1) == 2
+    assert await pull_back(queue, now=START, waits=[0], longest_lease=1, sleep=asyncio.sleep) == 2
 
 
 async def test_a_value_of_another_kind_ends_no_check(engine: Engine, letters: Letters) -> None:
@@ -120,7 +122,7 @@ async def test_an_entry_of_an_unreadable_destination_stops_no_clock(
     for recipient in (BOB, EVE):
         await letters.post(to=[recipient], next_attempt=START + 1000)
     flip(engine, "entry", "destination", "id = 1")
-    assert await pull_back(queue, now=START, waits=[0], longest_lease=1) == 2
+    assert await pull_back(queue, now=START, waits=[0], longest_lease=1, sleep=asyncio.sleep) == 2
     assert await claim(queue, 0) == {"cellar.test"}
     with pytest.raises(Damaged):
         await queue.delete([1], now=START)

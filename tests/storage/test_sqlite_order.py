@@ -112,7 +112,7 @@ async def test_every_deed_changes_rows_in_the_fixed_order(
         held = list(range(200, 0, -1))
         await queue.unhold(held, now=START)
         await queue.retry(held, now=START)
-        await pull_back(queue, now=START - 10**9, waits=[0], longest_lease=1)
+        await pull_back(queue, now=START - 10**9, waits=[0], longest_lease=1, sleep=asyncio.sleep)
 
     async def expunge() -> None:
         for box in boxes:

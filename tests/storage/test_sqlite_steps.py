@@ -68,7 +68,7 @@ async def test_what_concerns_many_entries_goes_in_steps_with_others_between(
         "hold": lambda: queue.hold(ids, now=START),
         "unhold": lambda: queue.unhold(ids, now=START),
         "delete": lambda: queue.delete(ids, now=START),
-        "pull_back": lambda: pull_back(queue, now=START, waits=[0], longest_lease=LEASE),
+        "pull_back": lambda: pull_back(queue, now=START, waits=[0], longest_lease=LEASE, sleep=asyncio.sleep),
     }
     watch = Watch(opened)
     assert await deeds[deed]() == ENTRIES
@@ -80,7 +80,9 @@ async def test_the_clock_is_repaired_by_reading_where_nothing_is_wrong(
     opened: SqliteStorage, letters: Letters, ids: list[int]
 ) -> None:
     watch = Watch(opened)
-    assert await pull_back(letters.storage.queue, now=START, waits=[LEASE], longest_lease=LEASE) == 0
+    assert (
+        await pull_back(letters.storage.queue, now=START, waits=[LEASE], longest_lease=LEASE, sleep=asyncio.sleep) == 0
+    )
     assert sum(watch.commits) == 0
 
 
