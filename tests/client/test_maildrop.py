@@ -117,7 +117,7 @@ def test_an_old_server_in_plain_text_is_read_where_that_is_allowed() -> None:
         ([b"+OK hi\r\n", CAPA, b"+OK go\r\n+OK injected\r\n"], "text between STLS and the handshake"),
         ([b"+OK hi\r\n", CAPA, b"+OK go\r\n", b"no TLS"], "TLS did not start"),
         ([b"+OK hi\r\n"], "the connection was lost"),
-        ([b"220 hi\r\n"], "no answer of POP3"),
+        ([b"220 hi\r\n"], "not a POP3 answer"),
         ([b"+OK hi\r\n", b"+OK\r\nX\r\n"], "the connection was lost"),
         ([*OLD[:3], b"-ERR [AUTH] no\r\n"], "[AUTH] no"),
     ],

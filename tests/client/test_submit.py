@@ -173,7 +173,7 @@ EHLO = b"250-mx.test\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n"
         ([b"220 hi\r\n", EHLO, b"220 go\r\n250 injected\r\n"], "text between STARTTLS and the handshake"),
         ([b"220 hi\r\n", EHLO, b"220 go\r\n", b"this is no TLS\r\n"], "TLS did not start"),
         ([b"220 hi\r\n"], "the connection was lost"),
-        ([b"HTTP/1.1 400 Bad Request\r\n"], "no SMTP reply"),
+        ([b"HTTP/1.1 400 Bad Request\r\n"], "not an SMTP reply"),
         ([b""], "the connection was lost"),
     ],
 )

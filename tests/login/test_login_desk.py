@@ -474,7 +474,7 @@ async def test_what_can_not_be_read_is_malformed_and_no_guess(
 async def test_a_downgrade_of_the_channel_binding_is_refused(office: Office) -> None:
     with pytest.raises(LoginRefused) as refused:
         await office.sasl("SCRAM-SHA-256", b"y,,n=bob@builder.test,r=abc")
-    assert refused.value.fault is LoginFault.WRONG and "took the offer away" in refused.value.reason
+    assert refused.value.fault is LoginFault.WRONG and "removed the offer" in refused.value.reason
 
 
 async def test_a_scram_guess_counts_and_waits_like_any_other(office: Office) -> None:

@@ -123,7 +123,7 @@ def test_a_421_between_transactions_ends_the_session() -> None:
 def test_an_answer_to_nothing_ends_the_session() -> None:
     talk = Talk("PIPELINING")
     talk.hear("250 2.0.0 by the way")
-    assert talk.last == Disconnected("the server answered what was not asked", "4.5.0")
+    assert talk.last == Disconnected("the server sent a reply that nothing asked for", "4.5.0")
 
 
 def test_a_transaction_on_a_session_that_is_over_is_untried() -> None:

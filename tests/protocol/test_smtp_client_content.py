@@ -230,4 +230,4 @@ def test_an_early_yes_in_the_middle_of_a_stream_is_no_acceptance() -> None:
     talk.engine.begin(ENVELOPE, BOB, ContentFacts(9, True, False, True))
     talk.said()
     talk.hear("250 ok", "250 ok", "354 go", "250 taken")
-    assert talk.fates == ["(451 4.5.0 the server answered what was not asked)"]
+    assert talk.fates == ["(451 4.5.0 the server sent a reply that nothing asked for)"]

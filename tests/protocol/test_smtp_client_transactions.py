@@ -151,14 +151,14 @@ def test_data_answered_with_250_is_no_acceptance() -> None:
     talk = Talk("PIPELINING")
     talk.begin()
     talk.hear("250 ok", "250 ok", "250 taken?")
-    assert talk.fates == ["(451 4.5.0 the answer to DATA is no answer to DATA)"]
+    assert talk.fates == ["(451 4.5.0 the reply to DATA has a code that DATA can't have)"]
 
 
 def test_garbage_ends_the_session() -> None:
     talk = Talk("PIPELINING")
     talk.begin()
     talk.hear("HTTP/1.1 400 Bad Request")
-    assert talk.fates == ["(451 4.5.0 the answer is no SMTP reply)"] and talk.engine.over
+    assert talk.fates == ["(451 4.5.0 the answer is not an SMTP reply)"] and talk.engine.over
 
 
 # -- LMTP (RFC 2033) -------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ async def test_input_is_held_until_start_tls_has_returned(early: bytes, monkeypa
     monkeypatch.setattr(asyncio.get_running_loop(), "start_tls", start_tls)
     await wire.shake_hands(cast(ssl.SSLContext, None), "mx.test")
     if early:
-        assert await wire.event() == Disconnected("the server answered what was not asked", "4.5.0")
+        assert await wire.event() == Disconnected("the server sent a reply that nothing asked for", "4.5.0")
     else:
         engine.hello()
         assert engine.take_output() == b"EHLO client.test\r\n"

@@ -1,8 +1,8 @@
 """Content in canonical form: text lines that end with CRLF, without bare CR, bare LF and NUL (RFC 2049 section 4).
 
 A message that came by BINARYMIME (RFC 3030) may hold any octets, and one that came by BDAT may end inside a line. POP3
-can carry neither (RFC 1939 3; RFC 6856 2.1 allows UTF-8 and no binary content). `FormMeter` finds out once, when a
-message is stored, what must be done to it later; `CanonicalLines` does it.
+can carry neither (RFC 1939 3; RFC 6856 2.1 allows UTF-8 but not binary content). `FormMeter` measures a message once,
+when it is stored, and says what must be converted; `CanonicalLines` converts it when it is read.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from waypost.protocol.lines import is_clean
 
 @dataclass(frozen=True, slots=True)
 class ContentForm:
-    """How far a content is from what any POP3 client can take.
+    """How a content differs from what every POP3 client can take.
 
     `growth` is None for a content of whole CRLF lines without NUL, which goes out as it is. Otherwise it is the number
-    of octets that `CanonicalLines` adds, below zero where it removes more than it adds, or `UNMEASURED`.
+    of octets that `CanonicalLines` adds, negative where it removes more than it adds, or `UNMEASURED`.
     `eight_bit_header` is False only if every octet of the header is ASCII.
     """
 
@@ -24,7 +24,7 @@ class ContentForm:
 
 
 UNMEASURED = -(1 << 63)
-"""The growth of a content that nobody has measured: it was stored by a version that did not."""
+"""The growth of a content that was never measured: the version of Waypost that stored it had no `FormMeter`."""
 
 PLAIN = ContentForm()
 """The form of nearly every message: CRLF lines and an ASCII header."""
@@ -63,19 +63,19 @@ class FormMeter:
         self._ends_line = data.endswith(b"\n")
 
     def form(self, head: bytes) -> ContentForm:
-        """Return the form of `head` and, behind it, the octets fed. `head` is clean; it may end inside a line."""
+        """Return the form of `head` followed by the octets fed. `head` is clean; it may end inside a line."""
         growth, ends_line = self._growth, self._ends_line if self._begun else not head or head.endswith(b"\r\n")
         if self._held:
             growth, ends_line = (growth or 0) + 1, True
         if not ends_line:
             growth = (growth or 0) + 2
-        # Without the blank line in the head, the header may reach into what follows.
+        # If the head has no blank line, the header may continue in the octets after it.
         eight_bit = not head.isascii() or (self.eight_bit and not head.endswith(b"\r\n\r\n"))
         return PLAIN if growth is None and not eight_bit else ContentForm(growth, eight_bit)
 
 
 class CanonicalLines:
-    """Writes content as CRLF lines: a bare CR or LF becomes CRLF, NUL is left out, and the last line is ended."""
+    """Writes content as CRLF lines: a bare CR or LF becomes CRLF, NUL is left out, and the last line gets its CRLF."""
 
     __slots__ = ("_ends_line", "_held")
 
@@ -84,7 +84,7 @@ class CanonicalLines:
         self._ends_line = True  # an empty content needs no line end
 
     def convert(self, data: bytes) -> bytes:
-        """Return the octets that stand for the next piece."""
+        """Return the next piece in canonical form."""
         if b"\0" in data:
             data = data.translate(None, b"\0")
         if not data:
@@ -99,7 +99,7 @@ class CanonicalLines:
         return data if is_clean(data) else _converted(data)
 
     def finish(self) -> bytes:
-        """Return what ends the content."""
+        """Return the octets that end the content."""
         return b"\r\n" if self._held or not self._ends_line else b""
 
 

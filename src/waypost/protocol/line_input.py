@@ -1,7 +1,7 @@
-"""Lines of commands as they arrive: what every engine of a line protocol reads from.  # hot: bench/accept
+"""The input buffer from which every engine of a line protocol reads its command lines.  # hot: bench/accept
 
-Where a line ends is the same for all of them, and so is which ends are suspicious. What is answered to a line that is
-too long or ends wrongly, each protocol says in its own words.
+All these protocols agree where a line ends, and which line ends are suspicious. The reply to a line that is too long
+or ends wrongly is the protocol's own.
 """
 
 
@@ -26,7 +26,7 @@ class LineInput:
 
     @property
     def unread(self) -> int:
-        """Octets that wait."""
+        """How many octets were received and not handled."""
         return len(self.buffer) - self.position
 
     def take_line(self) -> bytes | None:
@@ -41,14 +41,17 @@ class LineInput:
         return buffer[position:end]
 
     def take_rest(self) -> bytes:
-        """Return all that waits."""
+        """Return all octets that were received and not handled."""
         rest = self.buffer[self.position :]
         self.drop_input()
         return rest
 
     def lines_with_lf(self) -> int:
-        """Return how many lines wait that all end with LF alone, when nothing else does: a person at netcat, or a
-        health check. Before anything that ends with CRLF a bare LF could hide a command."""
+        """Return how many lines wait if all of them end with LF alone and nothing else waits; otherwise 0.
+
+        A person at netcat or a health check sends such lines. Among lines that end with CRLF, a bare LF could hide a
+        command.
+        """
         rest = self.buffer[self.position :]
         return rest.count(b"\n") if rest.endswith(b"\n") and b"\r" not in rest and b"\0" not in rest else 0
 

@@ -1,8 +1,8 @@
-"""Lines of message octets at the speed of memory: whole ends, and dots at a beginning.  # hot: bench/accept
+"""Line ends and leading dots of message octets, handled at the speed of memory.  # hot: bench/accept
 
-No line is ever looked at alone. What is searched for are single octets, which the C library finds many at a time; a
-search for two or three octets takes fifty times as long. Large pieces are worked on in blocks that stay in the cache
-and below the size for which the allocator asks the kernel.
+No function loops over lines. Each searches for single octets, which the C library finds many at a time; a search for
+two or three octets takes fifty times as long. Large pieces are handled in blocks that stay in the cache and below the
+size for which the allocator asks the kernel.
 """
 
 _DOT = b"\r\n."
@@ -11,7 +11,7 @@ _WINDOW = 4096
 
 
 def is_clean(piece: bytes) -> bool:
-    """True when every CR and LF stands in a CRLF and there is no NUL. A piece must not end inside a CRLF."""
+    """True when every CR and LF is part of a CRLF and there is no NUL. A piece must not end inside a CRLF."""
     if b"\0" in piece or piece.startswith(b"\n"):
         return False
     if len(piece) <= _BLOCK:
@@ -28,7 +28,7 @@ def is_clean(piece: bytes) -> bool:
 
 
 def _has_whole_ends(block: bytes) -> bool:
-    # Without its CRs and with a CR put before each LF, a block is the same again only if there were no others.
+    # Remove every CR, then put one before each LF: this gives the same block only if it had no bare CR or LF.
     return block.replace(b"\r", b"").replace(b"\n", b"\r\n") == block
 
 
@@ -44,7 +44,7 @@ def with_whole_ends(piece: bytes) -> bytes | None:
 
 
 def find_dot(data: bytes) -> int:
-    """Return where the first CRLF stands that a dot follows; -1 when there is none.
+    """Return the position of the first CRLF with a dot after it; -1 when no line begins with a dot.
 
     Most large contents are base64, which has no dots.
     """
@@ -58,5 +58,5 @@ def find_dot(data: bytes) -> int:
 
 
 def double_dots(data: bytes) -> bytes:
-    """Return data with a second dot behind each CRLF that a dot follows (RFC 5321 4.5.2, RFC 1939 3)."""
+    """Return data with the dot after each CRLF doubled (RFC 5321 4.5.2, RFC 1939 3)."""
     return data.replace(_DOT, b"\r\n..") if find_dot(data) >= 0 else data

@@ -1,4 +1,4 @@
-"""Which network a client's address stands for: what is limited, delayed or remembered counts by it."""
+"""The network that a client's address belongs to: limits, delays and memory of clients count by network."""
 
 import ipaddress
 from functools import lru_cache
@@ -8,9 +8,9 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @lru_cache(maxsize=1024)
 def client_address(address: str) -> IpAddress:
-    """Return a client's address; one of IPv4 that arrives as IPv6 (RFC 4291 2.5.5.2) is one of IPv4.
+    """Return a client's address; an IPv4 address in IPv6 form (RFC 4291 2.5.5.2) becomes an IPv4 address.
 
-    Raises `ValueError` for what is no IP address.
+    Raises `ValueError` for text that is not an IP address.
     """
     client = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(client, ipaddress.IPv6Address) and client.ipv4_mapped is not None:
@@ -22,7 +22,7 @@ def client_address(address: str) -> IpAddress:
 def network_of(peer: str) -> str:
     """Return what counts as one client: an IPv4 address alone, an IPv6 address with its /64.
 
-    What is no IP address (a Unix socket) stands for itself.
+    A peer without an IP address (a Unix socket) is returned unchanged.
     """
     try:
         client = client_address(peer)
@@ -35,7 +35,7 @@ def network_of(peer: str) -> str:
 
 @lru_cache(maxsize=1024)
 def site_of(network: str) -> str:
-    """Return what one customer of a provider may have of networks: the /56 of an IPv6 /64; others are alone."""
+    """Return all that a provider may give to one customer: the /56 around an IPv6 /64; else the network itself."""
     if not network.endswith("/64"):
         return network
     return str(ipaddress.IPv6Network(network).supernet(new_prefix=56))

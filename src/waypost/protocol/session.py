@@ -1,4 +1,4 @@
-"""What a connection drives: a session takes bytes, decides, and gives bytes, and never sees a socket.
+"""What a connection needs of a session: it takes bytes, decides, and gives bytes, and never sees a socket.
 
 `service/connection.py` owns the socket, the TLS handshake and the timers, for every protocol alike. A session
 joins a sans-IO engine with policy and storage, so its tests need neither sockets nor sleeps.
@@ -22,7 +22,7 @@ class TlsInfo(msgspec.Struct, frozen=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Who is at the other end, and where it reached us; after PROXY protocol, the real client."""
+    """The client at the other end, and our address that it reached; after a PROXY header, the real client."""
 
     address: str
     port: int
@@ -32,7 +32,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 EVENTS_A_TURN = 32
-"""How many events of whatever kind a session handles before it lets others work (`Session.drain`)."""
+"""How many events of any kind a session handles before it lets other sessions run (`Session.drain`)."""
 
 JUNK_PAUSE = 1.0
 """Seconds that a client waits for each answer after too many commands that led to nothing."""
@@ -73,16 +73,16 @@ class Session(Protocol):
     drain: Callable[[], Awaitable[None]] | None = None
     """Set by the connection before `start`. A session awaits it inside `start` or `advance` when much output waits, and
     after each `EVENTS_A_TURN` events: it writes `take_output()`, lets other sessions work, and returns once the
-    transport's buffer is low again. So output stays bounded, and nobody keeps the event loop for himself.
-    It raises `ConnectionError` when the connection is gone; the session lets that pass, out of `advance`."""
+    transport's buffer is low again. So output stays bounded, and no session keeps the event loop to itself.
+    It raises `ConnectionError` when the connection is gone; the session lets the error leave `advance`."""
 
     pause: Callable[[float], Awaitable[None]] | None = None
-    """Set by the connection before `start`: waits so many seconds before a client that wastes our time is answered. It
-    returns early when the session is to end."""
+    """Set by the connection before `start`. It waits the given seconds before a client that wastes our time is
+    answered, and returns early when the session is to end."""
 
     wake: Callable[[], None] | None = None
     """Set by the connection before `start`. A session calls it, at any time and in any state, when something outside
-    has changed for it (`storage.bus.Watchers`): `advance` comes soon, though the peer has said nothing."""
+    has changed for it (`storage.bus.Watchers`). The connection then calls `advance` soon, though the peer is silent."""
 
     async def start(self, peer: Peer) -> Next:
         """The connection is open (and TLS done, on an implicit TLS port): greet."""
@@ -102,7 +102,7 @@ class Session(Protocol):
         ...
 
     async def advance(self) -> Next:
-        """Handle what was received until more input is needed. Errors of ours are answered inside."""
+        """Handle the received input until more is needed. The session itself answers when our side fails."""
         ...
 
     def take_output(self) -> bytes:
@@ -125,13 +125,13 @@ class Session(Protocol):
 
     @property
     def lasts(self) -> float:
-        """Seconds after its start at which a session in the present state ends, however much its peer says."""
+        """The age in seconds at which a session in the present state ends, even if its peer keeps sending."""
         return math.inf
 
     @property
     def account(self) -> LoggedIn | None:
-        """The account in whose name the session acts; None for nobody. From the moment at which this is set the session
-        hears of the account's end, so a login sets it first and then asks whether the account is still as it was."""
+        """The account in whose name the session acts; None without a login. Once it is set, the session is told when
+        the account ends. So a login sets it first, and then checks that the account is still as it was."""
         return None
 
     def shut_down(self, why: Ending) -> None:
@@ -139,9 +139,9 @@ class Session(Protocol):
         ...
 
     def lost(self) -> None:
-        """The connection is gone while the session works; `closed` follows. What only its peer waits for ends."""
+        """The connection is gone while the session works; `closed` follows. Stop work for which only the peer waits."""
         return
 
     def closed(self) -> None:
-        """The connection is gone, for whatever reason: give back everything that is held."""
+        """The connection is gone, for whatever reason: release everything that the session holds."""
         ...

@@ -1,8 +1,8 @@
 """The POP3 client engine: status lines and octets in, commands out, no socket (RFC 1939, RFC 2449, RFC 5034).
 
 The owner gives commands, several at once where the server allows it (RFC 2449 6.6), and takes their answers in
-order. What a server says is never trusted: lines are bounded, unasked ones end the session, and nothing that
-arrives between STLS and the handshake survives (RFC 2595 section 4).
+order. What a server says is never trusted: lines are bounded, an answer that nothing asked for ends the session, and
+so does anything that arrives between STLS and the handshake (RFC 2595 section 4).
 """
 
 import base64
@@ -33,14 +33,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The next octets of the answer to LIST, UIDL, CAPA, TOP or RETR, as they were before dots were doubled."""
+    """The next octets of the answer to LIST, UIDL, CAPA, TOP or RETR, without the doubled dots."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ContentEnded:
-    """That answer is whole."""
+    """The answer to LIST, UIDL, CAPA, TOP or RETR is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class _Awaited(Enum):
     """What the next answer belongs to."""
 
     LINE = auto()  # a status line alone
-    CONTENT = auto()  # a status line, and content behind a positive one
+    CONTENT = auto()  # a status line; when it is positive, content follows
     TLS = auto()
     AUTH = auto()
-    CANCELLED = auto()  # we broke AUTH off: the answer changes nothing
+    CANCELLED = auto()  # we cancelled AUTH: the answer changes nothing
     QUIT = auto()
 
 
@@ -105,7 +105,7 @@ class Pop3Client:
                 return
             else:
                 if not self._bare_ends and not line.endswith(b"\r"):
-                    # A server whose answers end with LF alone ends its messages so, too.
+                    # A server that ends its answers with LF alone does so in its messages, too.
                     self._bare_ends = True
                     rest = self._with_crlf(rest)
                 self._buffer = rest
@@ -161,11 +161,11 @@ class Pop3Client:
         self._command(line, _Awaited.AUTH)
 
     def user(self, name: str) -> None:
-        """Say USER. Raises `ValueError` for a name that fits on no line."""
+        """Say USER. Raises `ValueError` for a name with a line break or a NUL."""
         self._command(b"USER " + _one_line(name))
 
     def password(self, password: str) -> None:
-        """Say PASS. Raises `ValueError` for a password that fits on no line."""
+        """Say PASS. Raises `ValueError` for a password with a line break or a NUL."""
         self._command(b"PASS " + _one_line(password))
 
     def list(self) -> None:
@@ -189,7 +189,7 @@ class Pop3Client:
         self._command(b"DELE %d" % number)
 
     def quit(self) -> None:
-        """Say QUIT: what is marked is removed; ends with `Disconnected`."""
+        """Say QUIT: the server removes the marked messages. Ends with `Disconnected`."""
         self._command(b"QUIT", _Awaited.QUIT)
 
     # -- inside -------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class Pop3Client:
             self._events.append(ContentEnded())
 
     def _with_crlf(self, data: bytes) -> bytes:
-        """Return data with CRLF for each LF. A CR at the end of a piece and an LF in front of the next are one."""
+        """Return data with CRLF for each LF. A CR that ends a piece and an LF that begins the next are one CRLF."""
         split = self._ended_with_cr and data.startswith(b"\n")
         self._ended_with_cr = data.endswith(b"\r") if data else self._ended_with_cr
         whole = data[1:] if split else data
@@ -224,13 +224,13 @@ class Pop3Client:
             return
         match = _STATUS.match(line)
         if match is None:
-            self.fail("the answer is no answer of POP3")
+            self.fail("the answer is not a POP3 answer")
             return
         code = match[2].decode("ascii", "backslashreplace").upper() if match[2] else None
         text = (match[3] or b"").decode("utf-8", "backslashreplace")
         answer = Answered(match[1].upper() == b"+OK", text, code)
         if awaited is None:
-            self.fail(f"the server said what was not asked: {text}")
+            self.fail(f"the server sent an answer that nothing asked for: {text}")
             return
         self._awaited.popleft()
         self._take_answer(answer, awaited)
@@ -239,9 +239,9 @@ class Pop3Client:
         if awaited is _Awaited.CANCELLED:
             return
         if awaited is _Awaited.AUTH and answer.ok and not (self._mechanism and self._mechanism.done):
-            self.fail("the server says yes to a login that it did not prove")
+            self.fail("the server accepted the login without the proof that it knows the password")
             return
-        if awaited is _Awaited.TLS and answer.ok and self._buffer:  # injected in front of the handshake
+        if awaited is _Awaited.TLS and answer.ok and self._buffer:  # injected before the handshake
             self.fail(_INJECTED)
             return
         self._events.append(answer)
@@ -272,5 +272,5 @@ class Pop3Client:
 
 def _one_line(text: str) -> bytes:
     if any(character in text for character in "\r\n\0"):
-        raise ValueError("user names and passwords hold no line break and no NUL")
+        raise ValueError("user names and passwords must not hold a line break or a NUL")
     return text.encode()

@@ -1,6 +1,6 @@
 """The commands of a POP3 server as one table, and what each does (RFC 1939, RFC 2449, RFC 2595, RFC 5034, RFC 6856).
 
-To add a command is to write its function and its line in `COMMANDS`.
+To add a command, write its function and its line in `COMMANDS`.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,15 +23,15 @@ from waypost.protocol.pop3.replies import Pop3Reply
 from waypost.protocol.sasl.scram import SaslError, unbase64
 
 MAX_AUTH_LINE = 12288  # octets, as in RFC 4954 section 4: the same mechanisms send the same messages
-_LINES = 1000  # of a listing, made at once
+_LINES = 1000  # of a listing, made in one piece
 _HTTP = frozenset({b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH"})
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: who runs it, in which states it is legal, where it is defined, whether it has an argument.
+    """One command: its function, the states in which it is legal, its RFC section, and whether it has an argument.
 
-    `junk` is True where a client can say it for ever without getting anywhere; RSET counts by itself.
+    `junk` is True for a command that a client can repeat for ever without effect; RSET does its own count.
     """
 
     run: Callable[[Dialogue, bytes], None]
@@ -42,7 +42,7 @@ class Command:
 
 
 class Refused(Exception):
-    """A command can't be run: answer so."""
+    """A command can't be run; `reply` is the answer to it."""
 
     def __init__(self, reply: Pop3Reply) -> None:
         super().__init__(reply.text)
@@ -50,14 +50,14 @@ class Refused(Exception):
 
 
 def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/pop3
-    """Run one command line, which has no CRLF any more."""
+    """Run one command line, given without its CRLF."""
     verb, _, argument = line.partition(b" ")
     verb = verb.upper()
     command = COMMANDS.get(verb)
     if verb != b"PASS":
         session.user = None  # PASS comes immediately after USER (RFC 1939 7)
     if command is None:
-        if verb in _HTTP:  # a browser was lured here (ALPACA and its kin): nothing else will come
+        if verb in _HTTP:  # an attack such as ALPACA sent a browser here: only HTTP will follow
             session.say(replies.NOT_HERE)
             session.close("HTTP on a mail port")
         else:
@@ -111,7 +111,7 @@ def _stls(session: Dialogue, argument: bytes) -> None:
         raise Refused(replies.TLS_ACTIVE)
     if not session.options.starttls:
         raise Refused(replies.NOT_OFFERED)
-    # What was pipelined behind STLS came in plain text: it is never run (RFC 2595 4).
+    # Commands that were pipelined after STLS came in plain text: they are never run (RFC 2595 4).
     session.drop_input()
     session.state = State.HANDSHAKE
     session.ask(StartTls())
@@ -123,7 +123,7 @@ def _utf8(session: Dialogue, argument: bytes) -> None:
 
 
 def _user(session: Dialogue, argument: bytes) -> None:
-    """RFC 6856 2.2: UTF-8 may stand here and in PASS, with or without the UTF8 command."""
+    """RFC 6856 2.2: USER and PASS may hold UTF-8, with or without the UTF8 command."""
     if not session.tls:
         raise Refused(replies.NEEDS_TLS)
     user = _text(argument).strip()
@@ -202,7 +202,7 @@ def _listing(session: Dialogue, argument: bytes, line: Callable[[int], bytes]) -
 
 
 def _pieces(maildrop: Maildrop, line: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield a listing in pieces, so that a mailbox of a million messages takes no long turn."""
+    """Yield a listing in pieces, so that a mailbox of a million messages does not hold up the event loop."""
     present = maildrop.present()
     for start in range(0, len(present), _LINES):
         yield b"".join([line(index) for index in present[start : start + _LINES]])

@@ -1,7 +1,7 @@
 """Message octets on their way to a POP3 client (RFC 1939 3).  # hot: bench/pop3
 
-Whole chunks are worked on at C speed; no line is ever looked at alone. What comes here are lines that end with CRLF:
-a message that is stored otherwise was converted before (`protocol/canonical.py`).
+Whole chunks are handled at C speed, without a loop over lines. Every line of the input ends with CRLF: a message that
+is stored in another form was converted before (`protocol/canonical.py`).
 """
 
 from waypost.protocol.lines import double_dots
@@ -43,14 +43,14 @@ class TopCutter:
     def __init__(self, lines: int) -> None:
         self._lines = lines
         self._in_header = True
-        # A message begins at a line's beginning: as if a CRLF stood before it, which is never handed out.
+        # The start of a message is the start of a line, as if a CRLF came before it; that CRLF is never returned.
         self._held = b"\r\n"
         self._virtual = 2
         self.done = False
-        """True when nothing more is wanted."""
+        """True when the client needs no more octets of the message."""
 
     def cut(self, data: bytes) -> bytes:
-        """Return what the client gets of the next chunk."""
+        """Return the part of the next chunk that the client gets."""
         if self.done:
             return b""
         data, self._held = self._held + data, b""
@@ -64,7 +64,7 @@ class TopCutter:
         return self._real(data[: end + 4]) + self._body(data[end + 4 :])
 
     def finish(self) -> bytes:
-        """The message is at its end: return what was held back."""
+        """The message has ended: return the octets that were held back."""
         return b"" if self.done else self._real(self._held)
 
     def _body(self, data: bytes) -> bytes:

@@ -1,6 +1,6 @@
-"""What one POP3 server session knows and says: its options, state, input buffer, replies, and the open question.
+"""The state of one POP3 server session: options, input buffer, replies, and the question that the owner must answer.
 
-`commands.py` has functions over this; `server.py` drives them and is what an owner sees.
+`commands.py` holds the functions that work on it; `server.py` calls them and is the interface for an owner.
 """
 
 from collections import deque
@@ -18,18 +18,18 @@ from waypost.protocol.pop3.replies import Pop3Reply
 
 @dataclass(frozen=True, slots=True)
 class Pop3Options:
-    """What a server session offers and how much it bears. Lengths are octets, with CRLF."""
+    """What a server session offers, and its limits. Lengths are octets, with CRLF."""
 
     hostname: str
     starttls: bool = False  # STLS is offered until TLS is on
     max_command_line: int = 1024  # RFC 2449 section 4 asks for 255
     max_errors: int = 20
-    max_answers: int = 1 << 30  # that may wait to be taken; an owner who sets it lets others work in between
-    max_junk: int = 100  # commands that lead to nothing; answers wait past it, and past twice it the session ends
+    max_answers: int = 1 << 30  # in the output, after which the owner takes them and lets other sessions run
+    max_junk: int = 100  # useless commands: past this limit answers are delayed, past twice the limit the session ends
 
 
 class State(Enum):
-    """Where a session stands (RFC 1939 3). SENDING, HANDSHAKE and CLOSED read no commands."""
+    """The states of a session (RFC 1939 3). In SENDING, HANDSHAKE and CLOSED it reads no commands."""
 
     AUTHORIZATION = auto()
     AUTH = auto()  # inside a SASL exchange
@@ -40,7 +40,7 @@ class State(Enum):
 
 
 class Dialogue(LineInput):
-    """The state of one session. Everything here is the engine's own; no owner touches it."""
+    """The state of one session. It belongs to the engine; an owner never touches it."""
 
     __slots__ = (
         "cutter",
@@ -76,14 +76,14 @@ class Dialogue(LineInput):
         self.maildrop: Maildrop | None = None  # from the login on
         self.stuffer = DotStuffer()
         self.cutter: TopCutter | None = None  # of TOP
-        self.listing: Iterator[bytes] | None = None  # of LIST or UIDL, what was not written yet
+        self.listing: Iterator[bytes] | None = None  # the part of LIST or UIDL that was not written yet
         self.errors = 0
         self.junk = 0  # commands since the login that led to nothing
 
     # Input.
 
     def line(self, limit: int) -> bytes | None:  # hot: bench/pop3
-        """Return the next line without its CRLF; None when there is none (or the session was closed for it)."""
+        """Return the next line without its CRLF; None when no line is complete, or the line closed the session."""
         line = self.take_line()
         if line is None:
             return self._unended(limit)
@@ -96,11 +96,11 @@ class Dialogue(LineInput):
         return None
 
     def _unended(self, limit: int) -> bytes | None:
-        """Look at a line that does not end with CRLF, or not yet; return it where it may end with LF alone."""
+        """Handle input without a CRLF so far; return it if it is a line that may end with LF alone."""
         lines = self.lines_with_lf() if self.unread <= limit else 0
         if lines and self.state is not State.AUTH:
             self._refuse_lines(lines)
-        elif lines == 1:  # base64, and the client waits: nothing can hide in it
+        elif lines == 1:  # one line of base64, and the client waits: no command can hide in it
             return self.take_rest()[:-1]
         elif has_bare_end(self.buffer[self.position :].removesuffix(b"\r")):  # a CR at its end may still get its LF
             self._end(replies.BARE_LINE_END, "a bare CR, bare LF or NUL in a command")
@@ -113,7 +113,7 @@ class Dialogue(LineInput):
         self.close(reason)
 
     def _refuse_lines(self, count: int) -> None:
-        """Answer lines that all end with LF, and that nothing follows. None of them is run."""
+        """Refuse lines that all end with LF and that nothing follows. None of them is run."""
         self.drop_input()
         for _ in range(count):
             self.error(replies.BARE_LINE_END)
@@ -147,9 +147,9 @@ class Dialogue(LineInput):
             self.count_junk()
 
     def count_junk(self, commands: int = 1) -> None:
-        """Count commands that lead to nothing: past the limit the client waits, past twice the limit it must go.
+        """Count useless commands: past the limit answers are delayed, past twice the limit the session ends.
 
-        A client may ask for the size, the unique id and the top of each message, and once more.
+        The limit grows by four for each message: a client may ask for its size, its unique id, its top, and one more.
         """
         self.junk += commands
         limit = self.options.max_junk + (0 if self.maildrop is None else 4 * self.maildrop.total)
@@ -160,7 +160,7 @@ class Dialogue(LineInput):
             self.events.append(JunkSaid())
 
     def close(self, reason: str) -> None:
-        """End the session; the owner writes what is left and closes."""
+        """End the session; the owner writes the remaining output and closes the connection."""
         if self.state is not State.CLOSED:
             self.state = State.CLOSED
             self.question = None

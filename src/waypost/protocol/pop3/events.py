@@ -1,7 +1,8 @@
 """What the POP3 server engine tells its owner (RFC 1939).
 
-The engine parses, keeps order and knows which messages are marked; the owner has accounts and octets. An event
-marked *asks* stops the engine until the owner answers; what the peer pipelined behind it waits meanwhile.
+The engine parses, checks the order of commands and knows which messages are marked; the owner has the accounts and the
+messages. An event marked *asks* stops the engine until the owner answers; commands that the peer pipelined after it
+wait meanwhile.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class AuthResponse:
 
 @dataclass(frozen=True, slots=True)
 class AuthCancelled:
-    """The client sent `*` or no base64 (RFC 5034 4). The engine has answered itself."""
+    """The client sent `*`, or text that is not base64 (RFC 5034 4). The engine has already answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class MessageWanted:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """QUIT arrived after the login: remove what is marked, and give the maildrop back. *Asks*.
+    """QUIT arrived after the login: remove the marked messages and release the maildrop. *Asks*.
 
     `deleted` are indexes, in order; empty when nothing is marked.
     """
@@ -66,7 +67,7 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class JunkSaid:
-    """One more command that leads to nothing, past the limit: the owner lets the client wait for its answer."""
+    """One more useless command, past the limit: the owner delays the answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ class Maildrop:
     """Sizes and unique ids of the messages, and which of them are marked.
 
     `messages` gives (uid, size in octets) in order. A unique id is `uidvalidity.uid`: that pair never names
-    another message, as long as the account lives.
+    another message while the account exists.
     """
 
     __slots__ = ("_deleted", "_sizes", "_uids", "_uidvalidity", "octets")
@@ -27,7 +27,7 @@ class Maildrop:
             self.add(uid, size)
 
     def add(self, uid: int, size: int) -> None:
-        """Add a message behind the others, while the snapshot is taken."""
+        """Add a message after the others, while the snapshot is taken."""
         self._uids.append(uid)
         self._sizes.append(size)
         self.octets += size
@@ -53,7 +53,7 @@ class Maildrop:
         return tuple(sorted(self._deleted))
 
     def index(self, number: int) -> int | None:
-        """Return the index of message `number`; None when there is none, or it is marked."""
+        """Return the index of message `number`; None when it does not exist or is marked."""
         if not 1 <= number <= len(self._sizes) or number - 1 in self._deleted:
             return None
         return number - 1

@@ -37,7 +37,7 @@ PASSWORD_PLEASE = ok("Now the password")
 UTF8_ON = ok("UTF-8 it is")
 CAPABILITIES = ok("What is offered")
 
-# What the client said.
+# Errors of the client.
 UNKNOWN_COMMAND = err("Unknown command")
 LOG_IN_FIRST = err("Log in first")
 LOGGED_IN = err("You are logged in already")
@@ -54,7 +54,7 @@ NOT_HERE = err("This is a mail server")
 TLS_ACTIVE = err("TLS is on already")
 NOT_OFFERED = err("Not offered here")
 
-# Who.
+# The login.
 NEEDS_TLS = err("Encryption required: say STLS first")
 MECHANISM = err("Mechanism not offered")
 AUTH_CANCELLED = err("Authentication cancelled")
@@ -65,7 +65,7 @@ AUTH_FAILED = err("Wrong user name or password", "AUTH")
 AUTH_UNAVAILABLE = err("Logging in is not possible for the moment", "SYS/TEMP")
 IN_USE = err("Another session has this mailbox open", "IN-USE")
 
-# Us.
+# Trouble on our side, and ends of a session.
 INTERNAL = err("Something went wrong on our side; please try later", "SYS/TEMP")
 NOT_REMOVED = err("The messages could not be removed; they are all still here", "SYS/TEMP")
 SHUTTING_DOWN = err("The service is stopping; please connect again", "SYS/TEMP")
@@ -80,15 +80,15 @@ def greeting(hostname: str) -> Pop3Reply:
 
 
 def throttled(seconds: int) -> Pop3Reply:
-    """Return the refusal of a login from a network with too many failures: in time it mends itself (RFC 3206 4)."""
+    """Return the refusal of a login from a network with too many failures; a later try may succeed (RFC 3206 4)."""
     return err(f"Too many failed logins; please try again in {in_words(seconds)}", "SYS/TEMP")
 
 
 def contents(messages: int, octets: int) -> Pop3Reply:
-    """Return what a maildrop holds: the answer to a login, to RSET, and in front of listings."""
+    """Return the reply that says what a maildrop holds: after a login, after RSET, and before a listing."""
     return ok(f"{messages} messages ({octets} octets)")
 
 
 def message(size: int) -> Pop3Reply:
-    """Return the status line in front of a message."""
+    """Return the status line that comes before a message."""
     return ok(f"{size} octets")

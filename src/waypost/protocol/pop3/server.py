@@ -1,7 +1,7 @@
 """The POP3 server engine: bytes in, events and octets out (RFC 1939, RFC 2449).
 
-It knows the grammar, the states and the marks of a session; accounts and messages belong to the owner, who is asked
-by events. It has no socket and no clock.
+It knows the grammar, the states and the marks of a session. Accounts and messages belong to the owner, which the
+engine asks by events. It has no socket and no clock.
 """
 
 import base64
@@ -25,7 +25,7 @@ class Pop3Server:
     """Sans-IO POP3 server session (RFC 1939).
 
     The owner: `greet`; `receive` bytes, loop `next_event`, answer the events that ask, write `take_output()`. While
-    `full`, no event comes until output was taken. `mechanisms` are offered over TLS only.
+    `full`, `next_event` returns None until output was taken. `mechanisms` are offered over TLS only.
     """
 
     __slots__ = ("_eof", "_session")
@@ -55,7 +55,7 @@ class Pop3Server:
 
     @property
     def full(self) -> bool:
-        """True while so much output, or so many answers, wait that they should be taken first."""
+        """True while so much output, or so many answers, wait that the owner must take them first."""
         session = self._session
         return session.output_size >= _MAX_OUTPUT or len(session.output) >= session.options.max_answers
 
@@ -117,7 +117,7 @@ class Pop3Server:
         else:
             session.write(piece)
 
-    # Answers. After `shut_down`, which may come before the owner has one, they change nothing.
+    # Answers. `shut_down` may come before the owner has its answer; the answer then changes nothing.
 
     def answer(self, reply: Pop3Reply) -> None:
         """Answer the event that asks: refuse it, or let STLS and QUIT go on."""
@@ -144,7 +144,7 @@ class Pop3Server:
             self._session.write(b"+ " + base64.b64encode(data) + b"\r\n")
 
     def enter(self, maildrop: Maildrop) -> None:
-        """The login is right: the session has this maildrop now."""
+        """The login succeeded: the session has this maildrop now."""
         if self._answered() is None:
             return
         session = self._session
@@ -159,7 +159,7 @@ class Pop3Server:
             self._session.say(replies.message(size))
 
     def write(self, data: bytes) -> bool:  # hot: bench/pop3
-        """Send the next octets of the message; returns False when no more are wanted (TOP has its lines)."""
+        """Send the next octets of the message; return False when the client needs no more (TOP has its lines)."""
         session = self._session
         if session.state is not State.SENDING:
             return False
@@ -171,7 +171,7 @@ class Pop3Server:
         return not cutter.done
 
     def end(self) -> None:
-        """The message is at its end, or TOP has its lines."""
+        """End the message: all octets were given, or TOP has its lines."""
         session = self._session
         if session.state is State.SENDING:
             if session.cutter is not None:
@@ -195,9 +195,10 @@ class Pop3Server:
         self._session.errors, self._session.junk = errors, junk
 
     def shut_down(self, reply: Pop3Reply | None, reason: str) -> None:
-        """End the session from our side at once. `reply` None says nothing (RFC 1939 3, at a time-out).
+        """End the session from our side at once; with `reply` None, silently (RFC 1939 3, at a time-out).
 
-        Inside a message or a listing nothing is said either: it would be read as a part of it, which then has no end.
+        Inside a message or a listing the session ends silently, too: the client would read a reply as a part of the
+        message, which stays without its end.
         """
         session = self._session
         if session.state is not State.CLOSED:

@@ -1,10 +1,10 @@
-"""The header that a POP3 client gets which did not say UTF8, of a message with UTF-8 in its header (RFC 6856 2.1).
+"""ASCII headers of messages with UTF-8 in their header, for POP3 clients that did not say UTF8 (RFC 6856 2.1).
 
-Such a message must not go out as it is. A refusal would stop a client at this message each time it polls; so it gets
+Such a message must not go out unchanged. A refusal would stop a client at this message each time it polls; so it gets
 a header that RFC 5322 allows, in the manner of RFC 6857 and RFC 6858: texts and names become encoded words (RFC 2047),
-domains A-labels, parameters are encoded by RFC 2231, and an address whose local part is not ASCII becomes an empty
-group with the address in its name (RFC 6854). What is none of this loses the characters. The body stays as it is, and
-so does what is stored: a client that says UTF8 gets every octet.
+domains become A-labels, parameters are encoded by RFC 2231, and an address whose local part is not ASCII becomes an
+empty group with the address in its name (RFC 6854). Anywhere else, the characters outside ASCII are lost. The body and
+the stored message stay as they are: a client that says UTF8 gets every octet.
 """
 
 import re
@@ -21,7 +21,7 @@ _QUOTED_PARAMETER = re.compile(
 _PEOPLE = frozenset(
     {"from", "sender", "reply-to", "to", "cc", "bcc", "mail-followup-to", "disposition-notification-to"}
 )
-# Names and identifiers that others compare: an encoded word would be another one.
+# Names and identifiers that programs compare: an encoded word would change them.
 _STRUCTURED = frozenset(
     {
         *("arc-authentication-results", "arc-message-signature", "arc-seal", "authentication-results"),
@@ -30,14 +30,14 @@ _STRUCTURED = frozenset(
         *("message-id", "mime-version", "received", "received-spf", "references"),
     }
 )
-_LARGEST = 32 << 10  # octets of a header that is read for addresses and text: that takes 1 us an octet at worst
+_LARGEST = 32 << 10  # octets of a header that is parsed for addresses and text: parsing takes up to 1 us an octet
 
 
 def surrogate(header: bytes) -> bytes:
-    """Return the ASCII header that stands for one with UTF-8; both with or without the empty line at the end.
+    """Return the ASCII form of a header with UTF-8; the empty line at its end stays where there is one.
 
-    Fields in other charsets stay as they are. Of a very large header, which whoever sent it may have made so, all
-    characters outside ASCII are replaced at once.
+    Fields in other charsets stay as they are. In a very large header, which may be an attack, each character outside
+    ASCII is replaced by "?" without parsing.
     """
     if header.isascii():
         return header
@@ -84,7 +84,7 @@ def _folded(name: str, tokens: list[str]) -> bytes:
 
 
 def _parameters(value: str) -> str:
-    """Return the value of a MIME field with the parameters that need it encoded (RFC 2231 section 4)."""
+    """Return the value of a MIME field; parameters outside ASCII are encoded (RFC 2231 section 4)."""
 
     def encode(match: re.Match[str]) -> str:
         if match[0].isascii():

@@ -16,7 +16,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+"\Z', re.DOTALL)
 
 
 def people_tokens(value: str, indent: int) -> list[str]:
-    """Return an unfolded address list as tokens between which a line may end; behind `indent` octets of its line."""
+    """Return an unfolded address list as tokens between which a line may end. `indent` octets precede the first."""
     tokens: list[str] = []
     in_group = False
     for end, pieces in _elements(value):
@@ -27,7 +27,7 @@ def people_tokens(value: str, indent: int) -> list[str]:
             tokens += [*name, ":"] if name else []
             continue
         member = _mailbox(pieces, before)
-        if in_group and member[-1:] == [":;"]:  # no group stands within a group: the outer one ends before it
+        if in_group and member[-1:] == [":;"]:  # groups do not nest: the outer one ends before it
             _append(tokens, ";,")
             in_group = False
         tokens += member
@@ -42,7 +42,7 @@ def people_tokens(value: str, indent: int) -> list[str]:
 
 
 def address_in_ascii(address: str) -> str | None:
-    """Return an address with its domain in A-labels; None where that is not enough, or it is no address."""
+    """Return an address with its domain in A-labels; None when it is not ASCII even then, or not an address."""
     local, at, domain = address.rpartition("@")
     if not at or not local or not local.isascii() or not domain or (" " in local and not _QUOTED.match(local)):
         return None
@@ -57,7 +57,7 @@ def _append(tokens: list[str], end: str) -> None:
 
 
 def _elements(value: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield what stands between commas, colons and semicolons, in pieces, and which of them ends it ("" at the end)."""
+    """Yield the elements between commas, colons and semicolons: the character that ends each, or "", and its pieces."""
     pieces: list[str] = []
     position = 0
     while position < len(value):

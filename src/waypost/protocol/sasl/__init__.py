@@ -1,4 +1,4 @@
-"""SASL mechanisms of both sides, without any input or output of their own (RFC 4422)."""
+"""SASL mechanisms, client and server side, sans-IO (RFC 4422)."""
 
 from waypost.protocol.sasl.client import LoginClient, PlainClient, ScramClient, choose
 from waypost.protocol.sasl.prep import PreparationError, saslprep

@@ -1,7 +1,7 @@
 """The client sides of PLAIN (RFC 4616), LOGIN and SCRAM-SHA-256(-PLUS) (RFC 5802, RFC 7677), sans-IO.
 
-They are `ClientMechanism`s of `protocol/smtp/client.py`; POP3 and others use them alike. User name and password
-are prepared by SASLprep; what it refuses is sent as it is, for the server to judge.
+They are `ClientMechanism`s of `protocol/smtp/client.py`; the POP3 client uses them too. User name and password are
+prepared by SASLprep; a text that SASLprep refuses is sent unchanged, and the server decides.
 """
 
 import base64
@@ -31,7 +31,7 @@ from waypost.protocol.smtp.client import ClientMechanism
 
 
 class PlainClient:
-    """PLAIN: user and password in one message. Only over TLS: the caller sees to that, as `choose` does."""
+    """PLAIN: user and password in one message. Only over TLS: the caller ensures that, as `choose` does."""
 
     name = "PLAIN"
 
@@ -45,14 +45,14 @@ class PlainClient:
         return self._message
 
     def step(self, challenge: bytes) -> bytes:
-        """Answer the empty challenge of a server that ignored the initial response; no other may come."""
+        """Answer the empty challenge of a server that ignored the initial response. Raises `SaslError` at any other."""
         if challenge:
-            raise SaslError("PLAIN knows no challenge")
+            raise SaslError("PLAIN has no challenge")
         return self._message
 
 
 class LoginClient:
-    """LOGIN (obsolete, never standardised): user, then password. Only over TLS, and after everything else."""
+    """LOGIN (obsolete, never standardised): user, then password. Only over TLS, when nothing better is offered."""
 
     name = "LOGIN"
 
@@ -68,7 +68,7 @@ class LoginClient:
     def step(self, challenge: bytes) -> bytes:
         """Answer the prompt: a server that asks for the user name again gets it again."""
         if self.done:
-            raise SaslError("LOGIN knows no third challenge")
+            raise SaslError("LOGIN has no third challenge")
         if challenge.lower().startswith(b"user"):
             return self._user
         self.done = True
@@ -78,8 +78,8 @@ class LoginClient:
 class ScramClient:
     """SCRAM-SHA-256, or -PLUS with the channel `binding` (its type and data).
 
-    A binding without `plus` says that we could bind but the server offers no -PLUS: a server that does offer it
-    knows then that somebody took the offer away (RFC 5802 section 6). `nonce` is printable, without a comma.
+    A binding without `plus` says that we could bind but saw no offer of -PLUS: a server that did offer it then knows
+    that somebody removed the offer (RFC 5802 section 6). `nonce` is printable, without a comma.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ScramClient:
     def step(self, challenge: bytes) -> bytes:
         """Answer server-first, then check server-final. Raises `SaslError` when the server can't be trusted."""
         if self.done:
-            raise SaslError("the login is over, and yet a challenge comes")
+            raise SaslError("a challenge arrived after the end of the login")
         message = decode(challenge)
         if self._signature is None:
             return self._final(message)
@@ -146,7 +146,7 @@ def choose(
     *,
     nonce: Callable[[], str] = make_nonce,
 ) -> ClientMechanism | None:
-    """Return the best mechanism of those a server offers, None when there is none.
+    """Return the best mechanism that the server offers and we may use; None when it offers no such mechanism.
 
     SCRAM comes first, bound to the TLS channel where both sides can; PLAIN and LOGIN are used only over TLS.
     """
@@ -165,7 +165,7 @@ def choose(
 
 def _prepare(text: str) -> str:
     if "\0" in text:
-        raise ValueError("user names and passwords hold no NUL")
+        raise ValueError("user names and passwords must not hold a NUL")
     try:
         return saslprep(text)
     except PreparationError:

@@ -1,4 +1,4 @@
-"""The channel binding tls-server-end-point: what both ends of a TLS connection know of its certificate (RFC 5929)."""
+"""The channel binding tls-server-end-point: a hash of the server's certificate, known to both ends (RFC 5929)."""
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -6,10 +6,10 @@ from cryptography.hazmat.primitives import hashes
 
 
 def server_end_point(certificate: x509.Certificate) -> bytes | None:
-    """Return the hash of a certificate by the hash of its signature (RFC 5929 4.1).
+    """Return the hash of a certificate, made with the hash function of its signature (RFC 5929 4.1).
 
-    MD5 and SHA-1 give way to SHA-256; None where the signature has no hash of its own (Ed25519), which leaves the
-    binding undefined.
+    SHA-256 replaces MD5 and SHA-1. The result is None where the signature algorithm names no hash function (Ed25519):
+    the binding is then undefined.
     """
     try:
         algorithm = certificate.signature_hash_algorithm

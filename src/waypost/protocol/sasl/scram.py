@@ -1,4 +1,4 @@
-"""What both sides of SCRAM-SHA-256 share: keys, messages, channel binding (RFC 5802, RFC 7677, RFC 5929, RFC 9266)."""
+"""The parts of SCRAM-SHA-256 that both sides use: keys, messages, channel binding (RFC 5802, 7677, 5929, 9266)."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ from waypost.protocol.session import TlsInfo
 SCRAM = "SCRAM-SHA-256"
 SCRAM_PLUS = "SCRAM-SHA-256-PLUS"
 MIN_ITERATIONS = 4096  # RFC 7677 section 4
-MAX_ITERATIONS = 1_000_000  # what a server may make a client compute
+MAX_ITERATIONS = 1_000_000  # the most that a server may make a client compute
 MAX_MESSAGE = 9216  # octets: what fits, in base64, into the longest line of AUTH (RFC 4954 section 4)
 
 _NONCE = re.compile(r"[!-+\--~]+")  # printable, without the comma
@@ -22,12 +22,12 @@ _ATTRIBUTE = re.compile(r"([A-Za-z])=(.*)", re.DOTALL)
 
 
 class SaslError(ValueError):
-    """The other side's message is malformed, or what it says must not be believed. The text is for our log."""
+    """The other side's message is malformed or must not be believed. The text is for our log."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScramKeys:
-    """What a server keeps of a password (RFC 5802 3, RFC 5803)."""
+    """The keys that a server stores instead of a password (RFC 5802 3, RFC 5803)."""
 
     salt: bytes
     iterations: int
@@ -42,13 +42,13 @@ def derive_client_key(password: str, salt: bytes, iterations: int) -> tuple[byte
 
 
 def derive_keys(password: str, salt: bytes, iterations: int) -> ScramKeys:
-    """Return what a server keeps of a prepared password."""
+    """Return the keys that a server stores for a prepared password."""
     client_key, server_key = derive_client_key(password, salt, iterations)
     return ScramKeys(salt, iterations, hashlib.sha256(client_key).digest(), server_key)
 
 
 def xor(left: bytes, right: bytes) -> bytes:
-    """Return the exclusive or of two strings of one length."""
+    """Return the exclusive or of two strings of equal length."""
     return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).to_bytes(len(left), "big")
 
 
@@ -58,7 +58,7 @@ def make_nonce() -> str:
 
 
 def check_nonce(nonce: str) -> str:
-    """Return the nonce if it is one (RFC 5802 5.1). Raises `SaslError`."""
+    """Return the nonce. Raises `SaslError` when it is not well formed (RFC 5802 5.1)."""
     if not _NONCE.fullmatch(nonce):
         raise SaslError("the nonce is not well formed")
     return nonce
@@ -73,13 +73,13 @@ def bindings(tls: TlsInfo | None) -> dict[str, bytes]:
 
 
 def decode(message: bytes) -> str:
-    """Return a message as text. Raises `SaslError` for what is too long, no UTF-8, or holds a NUL."""
+    """Return a message as text. Raises `SaslError` when it is too long, is not UTF-8, or holds a NUL."""
     if len(message) > MAX_MESSAGE:
         raise SaslError("the message is too long")
     try:
         text = message.decode()
     except UnicodeDecodeError:
-        raise SaslError("the message is no UTF-8") from None
+        raise SaslError("the message is not UTF-8") from None
     if "\0" in text:
         raise SaslError("the message holds a NUL")
     return text
@@ -88,7 +88,7 @@ def decode(message: bytes) -> str:
 def attributes(text: str, *expected: str) -> list[str]:
     """Return the values of the attributes that a message must begin with, in order (RFC 5802 5.1).
 
-    Extensions may follow; "m" in front demands one that is not known. Raises `SaslError`.
+    Extensions may follow; an attribute "m" demands one that we don't support. Raises `SaslError`.
     """
     parts = text.split(",")
     values = []
@@ -112,7 +112,7 @@ def unbase64(text: str | bytes) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise SaslError("that is no base64") from None
+        raise SaslError("the text is not base64") from None
 
 
 def escape_name(name: str) -> str:

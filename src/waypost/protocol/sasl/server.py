@@ -1,7 +1,7 @@
 """The server sides of PLAIN (RFC 4616), LOGIN and SCRAM-SHA-256(-PLUS) (RFC 5802, RFC 7677), sans-IO.
 
-They read and write the messages and check proofs; who the user is, what is kept of the password, and how often
-somebody may try, the owner knows (`waypost/login`).
+They read and write the messages and check proofs. The owner (`waypost/login`) knows the users, their stored keys, and
+how often a client may try.
 """
 
 import base64
@@ -23,16 +23,16 @@ from waypost.protocol.sasl.scram import (
 
 
 class Distrusted(SaslError):
-    """Well formed, but it proves nothing: a wrong proof, another TLS channel, or an offer that was tampered with."""
+    """A well-formed message that proves nothing: a wrong proof, another TLS channel, or an offer tampered with."""
 
 
 class UnsupportedBinding(SaslError):
-    """The client binds its login to the channel by a type that this connection does not have (RFC 5802 7)."""
+    """The client asks for a type of channel binding that this connection does not have (RFC 5802 7)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordClaim:
-    """A user name and a password, as sent, with the identity to act for: "" for the user's own."""
+    """A user name and a password, as sent. `authzid` is the identity to act as: "" for the user's own."""
 
     authzid: str
     user: str
@@ -41,7 +41,7 @@ class PasswordClaim:
 
 @dataclass(frozen=True, slots=True)
 class ScramClaim:
-    """Whose keys a SCRAM login needs, with the identity to act for: "" for the user's own."""
+    """The user whose keys a SCRAM login needs. `authzid` is the identity to act as: "" for the user's own."""
 
     authzid: str
     user: str
@@ -51,7 +51,7 @@ class PlainServer:
     """PLAIN: everything in one message (RFC 4616 section 2)."""
 
     def step(self, data: bytes | None) -> bytes | PasswordClaim:
-        """Return the empty challenge for a login without initial response, else the claim. Raises `SaslError`."""
+        """Return the empty challenge when there was no initial response, else the claim. Raises `SaslError`."""
         if data is None:
             return b""
         parts = data.split(b"\0")
@@ -85,14 +85,14 @@ class LoginServer:
 class ScramServer:
     """SCRAM-SHA-256: `first`, `challenge`, `final`, once each and in this order.
 
-    `bindings` are the channel bindings of the connection: not empty exactly when -PLUS is offered, too.
+    `bindings` are the channel bindings of the connection. They are empty if and only if -PLUS is not offered.
     """
 
     def __init__(self, *, plus: bool, bindings: Mapping[str, bytes], nonce: str) -> None:
         self._plus = plus
         self._bindings = bindings
         self._nonce = check_nonce(nonce)
-        self._bound = b""  # what the client must repeat, with its channel binding
+        self._bound = b""  # the GS2 header and channel binding that the client must repeat
         self._bare = ""
         self._server_first = ""
         self._keys: ScramKeys | None = None
@@ -127,7 +127,7 @@ class ScramServer:
         if self._plus:
             raise SaslError("-PLUS without a channel binding")
         if flag == "y" and self._bindings:
-            raise Distrusted("the client can bind to the channel and did not see -PLUS: somebody took the offer away")
+            raise Distrusted("the client can bind to the channel and did not see -PLUS: somebody removed the offer")
         if flag not in ("y", "n"):
             raise SaslError("the channel binding flag is unknown")
         return b""

@@ -24,7 +24,7 @@ class Capabilities:
     deliver_by: int = 0
     max_hold: int = 0
 
-    # RFC 2920, 6152, 3030, 6531, 3207, 3461: asked for each message, so they are plain attributes.
+    # RFC 2920, 6152, 3030, 6531, 3207, 3461: read for each message, so they are plain attributes.
     pipelining: bool = False
     eight_bit: bool = False
     chunking: bool = False
@@ -39,8 +39,8 @@ class Capabilities:
 
 
 def parse_capabilities(lines: Sequence[str]) -> Capabilities:
-    """Read the lines of a positive EHLO reply; the first is the server's name. Never fails: what is not
-    understood is not offered."""
+    """Read the lines of a positive EHLO reply; the first is the server's name. Never fails: a line that is not
+    understood offers nothing."""
     offered: dict[str, list[str]] = {}
     for line in lines[1:]:
         words = line.split()
@@ -49,7 +49,7 @@ def parse_capabilities(lines: Sequence[str]) -> Capabilities:
             words = ["AUTH", *_MECHANISM.findall(line.upper().partition("AUTH")[2])]
         if words:
             offered.setdefault(words[0].upper(), []).extend(word.upper() for word in words[1:])
-    # RFC 9422 section 4: a limit of zero or of nonsense is none.
+    # RFC 9422 section 4: a limit that is zero or not a number does not count.
     limits = dict(word.partition("=")[::2] for word in offered.get("LIMITS", ()))
     return Capabilities(
         keywords=frozenset(offered),

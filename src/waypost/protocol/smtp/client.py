@@ -2,9 +2,9 @@
 
 The owner connects, feeds `receive`, handles `next_event` and writes `take_output()`; it gives one command at
 a time and waits for its event. Commands are pipelined where the server allows it (RFC 2920). What a server
-says is never trusted: replies are bounded, unasked ones end the session, and nothing that arrives between
-STARTTLS and the handshake survives (RFC 3207 section 5). No command can hold a CR, LF or NUL of ours, and
-no content behind DATA a bare one.
+says is never trusted: replies are bounded, a reply that nothing asked for ends the session, and so does anything
+that arrives between STARTTLS and the handshake (RFC 3207 section 5). No command can hold a CR, LF or NUL inside
+its line, and no content after DATA can hold a bare CR, a bare LF or a NUL.
 """
 
 from collections import deque
@@ -43,7 +43,7 @@ _OVER = reply(451, "4.4.2", "the connection was lost")
 class ClientOptions:
     """How a client presents itself. `hostname` is the name in EHLO: a domain name or an address literal.
 
-    `chunking` off: BDAT is used only for BINARYMIME.
+    With `chunking` off, BDAT is used only for BINARYMIME.
     """
 
     hostname: str
@@ -98,7 +98,7 @@ class SmtpClient:
             return
         if self._awaits_handshake:
             if self._events and isinstance(self._events[-1], TlsProceeds):
-                self._events.pop()  # not taken yet: it must not be
+                self._events.pop()  # the owner has not taken it, and must not do the handshake
             self.fail("the server sent text between STARTTLS and the handshake", "4.7.0")
             return
         self._reader.receive(data)
@@ -145,7 +145,7 @@ class SmtpClient:
     def fail(self, reason: str, status: str, farewell: Reply | None = None) -> None:
         """End the session at once: a time-out, a lost connection, a server that breaks the protocol.
 
-        Recipients without an outcome get `farewell` (the server's 421), or a temporary one with `status`.
+        Recipients without an outcome get `farewell` (the server's 421), or a temporary failure with `status`.
         """
         if self._over:
             return
@@ -167,7 +167,7 @@ class SmtpClient:
         self._command(b"STARTTLS", self._on_start_tls)
 
     def tls_started(self) -> None:
-        """The handshake is done: what the server said before is forgotten; say `hello` again."""
+        """The handshake is done: forget what the server offered before; the owner calls `hello` again."""
         self._awaits_handshake = False
         self.capabilities = Capabilities()
         self._pipeline.pipelining = False
@@ -183,8 +183,8 @@ class SmtpClient:
     ) -> None:  # hot: bench/relay
         """Begin a transaction; ends with `TransactionEnded`.
 
-        With the whole content, the engine sends it by itself; with facts only (of a content that is too large
-        to hold), `ContentWanted` asks for it.
+        Given the whole content, the engine sends it by itself. Given only the facts of a content that is too large
+        to hold, it asks for the content by `ContentWanted`.
         """
         if self._over:
             self._nothing_sent(recipients, [_OVER] * len(recipients), untried=True)
@@ -205,7 +205,7 @@ class SmtpClient:
             recipients,
             plan,
             whole,
-            # BDAT without PIPELINING would pay a round trip a chunk: DATA is better then.
+            # Without PIPELINING, BDAT would cost a round trip for each chunk: DATA is better then.
             chunked=plan.binary or (self._options.chunking and server.chunking and server.pipelining),
             lmtp=self._options.lmtp,
             dsn=server.dsn,
@@ -225,8 +225,8 @@ class SmtpClient:
         self._events.append(TransactionEnded(outcomes, False, untried))
 
     def send_content(self, data: bytes) -> None:
-        """Send the next octets of the content. What can't go out ends the session: a content that is not
-        what its facts said has no right end on the wire."""
+        """Send the next octets of the content. Octets that its facts excluded end the session: the content can't
+        be sent, and SMTP has no way to break it off."""
         if self._transaction is not None and self._transaction.streaming:
             self._transaction.send(data)
 
@@ -260,7 +260,7 @@ class SmtpClient:
         elif answer.code == 421:  # RFC 5321 3.8: at any time
             self.fail("the server closes the connection", answer.enhanced or "4.4.2", answer)
         else:
-            self.fail("the server answered what was not asked", "4.5.0")
+            self.fail("the server sent a reply that nothing asked for", "4.5.0")
 
     def _on_greeting(self, answer: Reply, _: int) -> None:
         self._events.append(Greeted(answer))
@@ -287,7 +287,7 @@ class SmtpClient:
     def _on_start_tls(self, answer: Reply, _: int) -> None:
         if answer.code != 220:
             self._events.append(TlsRefused(answer))
-        elif self._reader.buffered:  # injected in front of the handshake
+        elif self._reader.buffered:  # injected before the handshake
             self.fail("the server sent text between STARTTLS and the handshake", "4.7.0")
         else:
             self._awaits_handshake = True
@@ -299,7 +299,7 @@ class SmtpClient:
 
     def _follow(self, step: Step) -> None:
         if step.lied:
-            self.fail("the server says yes to a login that it did not prove", "4.7.8")
+            self.fail("the server accepted the login without the proof that it knows the password", "4.7.8")
             return
         if step.event is not None:
             self._login = None

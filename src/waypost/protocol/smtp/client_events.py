@@ -46,7 +46,7 @@ class Authenticated(msgspec.Struct, frozen=True):
 
 
 class AuthenticationFailed(msgspec.Struct, frozen=True):
-    """AUTH failed. `local` means that we broke it off: `reply` then holds our words."""
+    """AUTH failed. `local` means that we cancelled it: `reply` is then our own."""
 
     reply: Reply
     local: bool
@@ -58,7 +58,7 @@ class ContentWanted(msgspec.Struct, frozen=True):
 
 
 class RecipientOutcome(msgspec.Struct, frozen=True):
-    """The last word on one recipient. `local`: the reply is ours, because the peer was not asked."""
+    """The outcome of one recipient. `local`: the reply is ours, because the server was not asked."""
 
     recipient: Recipient
     reply: Reply
@@ -68,7 +68,7 @@ class RecipientOutcome(msgspec.Struct, frozen=True):
 class TransactionEnded(msgspec.Struct, frozen=True):
     """A transaction is over; every recipient has an outcome, in the order of `begin`.
 
-    `dsn`: the server offers DSN and got the parameters, so success is its business to report. `untried`: the
+    `dsn`: the server offers DSN and got the parameters, so the server reports success. `untried`: the
     session ended before the server answered MAIL, so the message can go over another connection at once.
     """
 
@@ -79,7 +79,7 @@ class TransactionEnded(msgspec.Struct, frozen=True):
 
 class Disconnected(msgspec.Struct, frozen=True):
     """The session is over: close the connection. `reply` is the server's farewell where there was one;
-    `status` is the RFC 3463 code that fits what was left undone."""
+    `status` is the RFC 3463 code for the work that was left undone."""
 
     reason: str
     status: str

@@ -1,7 +1,7 @@
 """The AUTH exchange of the client engine (RFC 4954): challenges in, response lines out.
 
-What the mechanism finds wrong with the server breaks the login off; a success that the server did not prove,
-where the mechanism asks for a proof, is a lie and ends the session.
+The login is cancelled when the mechanism finds the server at fault. Where the mechanism asks the server for a proof,
+a success without that proof is a lie, and ends the session.
 """
 
 import base64
@@ -28,7 +28,7 @@ class ClientMechanism(Protocol):
 
     @property
     def done(self) -> bool:
-        """True once the server has proved what the mechanism asks of it; success before that is a lie."""
+        """True once the server has given the proof that the mechanism asks for; a success before that is a lie."""
         ...
 
     def start(self) -> bytes:
@@ -42,7 +42,7 @@ class ClientMechanism(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next: write `line` (without CRLF), tell `event`; `lied` ends the session."""
+    """What to do next: write `line` (without CRLF), tell `event`. `lied`: success without proof; end the session."""
 
     line: bytes | None = None
     event: Authenticated | AuthenticationFailed | None = None
@@ -80,7 +80,7 @@ class Login:
         self._challenges += 1
         try:
             if self._challenges > MAX_CHALLENGES:
-                raise ValueError("the server asks without end")
+                raise ValueError("the server sends challenges without end")
             challenge = base64.b64decode(answer.lines[0].encode(), validate=True)
             line = base64.b64encode(self._mechanism.step(challenge))
         except ValueError as error:

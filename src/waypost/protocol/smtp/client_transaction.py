@@ -1,7 +1,7 @@
 """One mail transaction of the client engine: MAIL, RCPT, then DATA or BDAT (RFC 5321 3.3, RFC 3030, RFC 2033).
 
-Everything that may be pipelined goes out at once (RFC 2920 section 3.1). Each recipient has exactly one fate
-in the end, whatever the server says or leaves out.
+Everything that may be pipelined goes out at once (RFC 2920 section 3.1). In the end each recipient has exactly one
+outcome (a "fate" here), whatever the server says or leaves out.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ class Stage(Enum):
 
     ENVELOPE = auto()
     STREAMING = auto()  # the owner sends the content
-    WHOLE = auto()  # the whole content is written, or will be by itself
+    WHOLE = auto()  # the whole content is written, or will be without the owner
     OVER = auto()
 
 
 class MailTransaction:
-    """A transaction under way. It tells its end by `emit`; `fail` ends the session.
+    """A transaction under way. It reports its end by `emit`; `fail` ends the session.
 
-    `content` None: the owner sends it, when `ContentWanted` asks for it.
+    With `content` None, the owner sends the content when `ContentWanted` asks for it.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class MailTransaction:
         self._mail: Reply | None = None
         self._unanswered = sum(line is not None for line in plan.rcpt)
         self._accepted = 0
-        self._asked = False  # DATA or BDAT was queued behind the recipients
+        self._asked = False  # DATA or BDAT was queued after the recipients
         self._stage = Stage.ENVELOPE
         self._stuffer = DotStuffer()
         self._guard: LineGuard | None = None if plan.binary else LineGuard()
@@ -91,7 +91,7 @@ class MailTransaction:
         """True when RSET must come before the next MAIL."""
 
     def start(self, *, reset: bool) -> None:  # hot: bench/relay
-        """Send what may be sent."""
+        """Send all that may go out before the first reply."""
         pipeline = self._pipeline
         if reset:
             pipeline.later(b"RSET\r\n", ignored)
@@ -106,7 +106,7 @@ class MailTransaction:
                 self._asked = True
                 pipeline.later(b"DATA\r\n", self._on_data)
             elif content is not None and len(content) <= PIPELINED_BDAT and not self._lmtp:
-                # In LMTP nobody answers BDAT LAST when all recipients were refused (RFC 2033 4.3).
+                # In LMTP no reply follows BDAT LAST when all recipients were refused (RFC 2033 4.3).
                 self._asked = True
                 self._queue_chunk(content, last=True)
         pipeline.pump()
@@ -129,7 +129,7 @@ class MailTransaction:
     # -- content that the owner sends ---------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
-        """Send the next octets. What can't go out ends the session: there is no right end on the wire."""
+        """Send the next octets. Octets that can't be sent end the session: SMTP has no way to break a content off."""
         try:
             if not self._chunked:
                 self._pipeline.write(self._stuffer.stuff(data))
@@ -169,7 +169,7 @@ class MailTransaction:
         if answer.code // 100 == 2:
             return
         if answer.positive:
-            self._fail("the answer to MAIL is no answer to MAIL", "4.5.0", None)
+            self._fail("the reply to MAIL has a code that MAIL can't have", "4.5.0", None)
             return
         self._decide_rest(answer, local=False)
         if not self._pipeline.pipelining:
@@ -182,7 +182,7 @@ class MailTransaction:
             if answer.code // 100 == 2:
                 self._accepted += 1
             elif answer.positive:
-                self._fail("the answer to RCPT is no answer to RCPT", "4.5.0", None)
+                self._fail("the reply to RCPT has a code that RCPT can't have", "4.5.0", None)
                 return
             else:
                 self._fates[index] = answer
@@ -190,7 +190,7 @@ class MailTransaction:
             self._after_recipients()
 
     def _after_recipients(self) -> None:
-        """The server has answered all recipients, and DATA or BDAT is not behind them yet."""
+        """The server has answered all recipients, and neither DATA nor BDAT was queued after them yet."""
         if self._accepted == 0:
             self._end(reset=True)
         elif not self._chunked:
@@ -207,7 +207,7 @@ class MailTransaction:
     def _on_data(self, answer: Reply, _: int) -> None:  # hot: bench/relay
         if answer.code != 354:
             if answer.positive:
-                self._fail("the answer to DATA is no answer to DATA", "4.5.0", None)
+                self._fail("the reply to DATA has a code that DATA can't have", "4.5.0", None)
             else:
                 self._decide_rest(answer, local=False)
                 self._end(reset=True)
@@ -217,13 +217,13 @@ class MailTransaction:
             self._stage = Stage.STREAMING
             self._emit(ContentWanted())
         else:
-            # The facts said that it is clean, or there would be no transaction.
+            # The facts said that the content is clean; otherwise no transaction begins.
             self._content_written(stuff_whole(self._content))
 
     def _send_nothing(self) -> None:
-        """The server goes on without recipients: RFC 2920 3.1 has an empty content for that."""
+        """The server asks for content though it accepted no recipient: send an empty one (RFC 2920 3.1)."""
         if self._lmtp:  # RFC 2033 4.2: no recipients, so no answer to the content either
-            self._fail("the server wants a content for nobody", "4.5.0", None)
+            self._fail("the server asks for content and accepted no recipient", "4.5.0", None)
             return
         self._stage = Stage.WHOLE
         self._pipeline.say(b".\r\n", self._on_nothing)
@@ -250,7 +250,7 @@ class MailTransaction:
 
     def _on_chunk(self, answer: Reply, last: int) -> None:
         if answer.code // 100 == 3:
-            self._fail("the answer to BDAT is no answer", "4.5.0", None)
+            self._fail("the reply to BDAT has a code that BDAT can't have", "4.5.0", None)
         elif not last:
             if not answer.positive:
                 self.interrupted(answer)
@@ -265,7 +265,7 @@ class MailTransaction:
 
     def _on_final(self, answer: Reply, index: int) -> None:
         if answer.code // 100 == 3:
-            self._fail("the answer to the content is no answer", "4.5.0", None)
+            self._fail("the reply to the content has a code that it can't have", "4.5.0", None)
             return
         if index < 0:
             self._decide_rest(answer, local=False)
@@ -277,16 +277,16 @@ class MailTransaction:
     # -- ends ---------------------------------------------------------------------------------------------
 
     def interrupted(self, answer: Reply) -> None:
-        """The server had enough in the middle of the content: there is no way to end it politely.
+        """The server replied in the middle of the content, which SMTP can't break off: the session ends.
 
-        What was sent behind a refused chunk has no defined answers either (RFC 3030 section 2).
+        Chunks that were sent after a refused chunk have no defined replies either (RFC 3030 section 2).
         """
         self._decide_rest(answer, local=False)
         self._end()
         self._fail("the server broke off the content", answer.enhanced or "4.4.2", answer)
 
     def abandon(self, words: Reply, *, local: bool) -> None:
-        """The session is over: what is not decided may be tried again (RFC 5321 4.2.1)."""
+        """The session is over: recipients without an outcome may be tried again (RFC 5321 4.2.1)."""
         self._decide_rest(words, local=local)
         self._end()
 
@@ -308,4 +308,4 @@ class MailTransaction:
 
 
 def ignored(answer: Reply, _: int) -> None:
-    """RSET and a cancelled AUTH: the answer changes nothing."""
+    """Handle the reply to RSET or to a cancelled AUTH: it changes nothing."""

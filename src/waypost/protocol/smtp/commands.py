@@ -1,6 +1,6 @@
 """The commands of an SMTP or LMTP server as one table, and what each does (RFC 5321 4.1.1, RFC 2033).
 
-To add a command is to write its function and its line in `COMMANDS`; to add a parameter of MAIL or RCPT, see
+To add a command, write its function and its line in `COMMANDS`; to add a parameter of MAIL or RCPT, see
 `parameters.py`.
 """
 
@@ -31,8 +31,8 @@ _HELLOS = (b"LHLO", b"EHLO", b"HELO")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: what runs it, in which states it is legal and which one follows each when it succeeds, where it is
-    defined, and whether it has an argument. `refused` is where the owner's refusal leads; None: the state stays.
+    """One command: its function, the states in which it is legal with the state that follows each on success, its RFC
+    section, and whether it has an argument. `refused` is the state after the owner's refusal; None: the state stays.
     """
 
     run: Callable[[Dialogue, bytes], None]
@@ -43,13 +43,13 @@ class Command:
 
 
 def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/accept
-    """Run one command line, which has no CRLF any more."""
+    """Run one command line, given without its CRLF."""
     verb, _, argument = line.partition(b" ")
     verb = verb.upper()
     command = COMMANDS.get(verb)
     follows = None if command is None else command.follows.get(session.state)
     if command is None:
-        if verb in _HTTP:  # a browser was lured here (ALPACA and its kin): nothing else will come
+        if verb in _HTTP:  # an attack such as ALPACA sent a browser here: only HTTP will follow
             session.say(replies.NOT_HERE)
             session.close("HTTP on a mail port")
         else:
@@ -89,16 +89,16 @@ def _chunk(session: Dialogue, argument: bytes) -> tuple[int, bool] | None:
 
 
 def _skip_chunk(session: Dialogue, argument: bytes) -> bool:
-    """A BDAT out of order: its octets follow all the same (RFC 3030 section 2); True when it is to be answered."""
+    """Skip a BDAT out of order: its octets still follow (RFC 3030 section 2). Return True when it must be answered."""
     chunk = _chunk(session, argument)
     if chunk is None:
         return False
     session.discarding, last = chunk
-    # In LMTP each recipient that was taken has an answer to the last chunk, and here is none (RFC 2033 4.3).
+    # In LMTP the last chunk gets a reply for each accepted recipient, and here there are no recipients (RFC 2033 4.3).
     return not (session.options.lmtp and last and session.state in (State.READY, State.MAIL))
 
 
-# Who and what.
+# Greeting, capabilities, TLS and login.
 
 
 def _hello(session: Dialogue, argument: bytes, *, extended: bool) -> None:
@@ -133,7 +133,7 @@ def _helo(session: Dialogue, argument: bytes) -> None:
 def _capabilities(session: Dialogue) -> tuple[str, ...]:
     options = session.options
     lines = ["PIPELINING"]
-    # Neither may be the last line, where GNU SASL's client does not see it.
+    # STARTTLS and AUTH must not be the last line: GNU SASL's client does not see them there.
     if options.starttls and not session.tls:
         lines.append("STARTTLS")
     if options.mechanisms and session.tls and not session.auth_done:
@@ -161,7 +161,7 @@ def _starttls(session: Dialogue, argument: bytes) -> None:
 
     def answered(reply: Reply) -> None:
         if reply.positive:
-            # What was pipelined behind STARTTLS came in plain text: it is never run (RFC 3207 section 6).
+            # Commands that were pipelined after STARTTLS came in plain text: they are never run (RFC 3207 section 6).
             session.drop_input()
             session.say(reply)
         else:
@@ -270,7 +270,7 @@ def _data(session: Dialogue, argument: bytes) -> None:
     def answered(reply: Reply) -> None:
         if reply.positive:
             session.say(replies.GO_AHEAD)
-            # Who submits is known, and no server whose idea of an end differs from ours stands before us.
+            # The submitter is known, and no other server, which may see line ends differently, is in between.
             session.content = DotReader(mends=options.submission)
             session.state = session.follows
         else:
@@ -309,9 +309,9 @@ def _rset(session: Dialogue, argument: bytes) -> None:
 
 
 def _give_up(session: Dialogue) -> int:
-    """Forget a transaction that led to no message; return how many useless commands it counts for.
+    """Forget a transaction that led to no message; return the number of useless commands that it counts as.
 
-    A sender may give up one message for many recipients without being taken for a flood: ten of them count for one.
+    Ten recipients count as one command, so that giving up one message to many recipients is not taken for a flood.
     """
     envelope = session.envelope
     session.forget_envelope()
@@ -384,4 +384,4 @@ READS = {
     State.CHUNK: {State.BDAT: "the end of a chunk", State.READY: "the end of the last chunk, or of a refused one"},
     State.AUTH: {State.AUTH: "a response, and another challenge", State.READY: "the end of the login"},
 }
-"""What follows the states that read something else than commands, and upon what."""
+"""For the states that read input other than commands: the states that follow, and the event that leads to each."""

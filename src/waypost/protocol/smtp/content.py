@@ -1,8 +1,8 @@
 """Message content on its way in: the octets of DATA and BDAT.  # hot: bench/accept
 
-Only CRLF.CRLF ends DATA (RFC 5321 4.1.1.4). A bare CR or a NUL spoils the message, wherever the borders of chunks
-fall, and so does a bare LF in DATA from other servers. From users, and in BDAT, whose end is counted, a bare LF becomes
-a CRLF before anything else sees the octets (docs/decisions/0029).
+Only CRLF.CRLF ends DATA (RFC 5321 4.1.1.4). A message with a bare CR or a NUL is refused, wherever its chunks are
+split, and so is a bare LF in DATA from other servers. In DATA from users, and in BDAT, whose end is counted, a bare LF
+becomes a CRLF before anything else sees the octets (docs/decisions/0029).
 """
 
 import re
@@ -11,11 +11,11 @@ from waypost.protocol.lines import find_dot, is_clean, with_whole_ends
 
 _END = b"\r\n.\r\n"
 _STUFFED = re.compile(rb"(?<!\r)\n\.\.")
-"""A client that knows LF alone may double dots behind it, or not know of dots. So two become one, and one stays."""
+"""After a bare LF, a client may or may not have doubled a leading dot. So two dots become one, and one dot stays."""
 
 
 class DotReader:
-    """Reads the content of one DATA command. `mends`: a bare LF becomes a CRLF, but is never a part of the end.
+    """Reads the content of one DATA command. `mends`: a bare LF becomes a CRLF, but can't be part of the end of DATA.
 
     `clean` is False when the content must be refused, and `size` counts the octets that were handed out.
     """
@@ -23,7 +23,7 @@ class DotReader:
     __slots__ = ("_held", "_mends", "_virtual", "clean", "size")
 
     def __init__(self, *, mends: bool = False) -> None:
-        # The content begins at a line's beginning: as if a CRLF stood before it, which is never handed out.
+        # The start of the content is the start of a line, as if a CRLF came before it; that CRLF is never returned.
         self._held = b"\r\n"
         self._virtual = 2
         self._mends = mends
@@ -31,7 +31,7 @@ class DotReader:
         self.size = 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Return the content that is certain, and what follows the end; None while the end is not reached."""
+        """Return the content octets that are certain, and the octets after the end of DATA, None before the end."""
         data = self._held + data
         dot = find_dot(data)
         end = data.find(_END, dot) if dot >= 0 else -1
@@ -43,7 +43,7 @@ class DotReader:
         return self._take(data[: len(data) - keep], dotted=dot >= 0), None
 
     def _possible_end(self, data: bytes) -> int:
-        """Return how many octets at the end say nothing yet: of an end of DATA, or of a dot behind a bare LF."""
+        """Return how many last octets are uncertain: they may begin the end of DATA, or a dot after a bare LF."""
         for length in (4, 3, 2, 1):
             if data.endswith(_END[:length]):
                 return length
@@ -91,7 +91,7 @@ class ChunkReader:
         self._held = b""  # a CR, which may still get its LF
 
     def feed(self, data: bytes) -> bytes:
-        """Return content of the present chunk; `data` holds no more than is `left` of it."""
+        """Return the content in `data`, which holds at most the `left` octets of the present chunk."""
         self.left -= len(data)
         if not self.binary and data:
             data = self._whole(data)

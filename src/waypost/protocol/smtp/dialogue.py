@@ -1,6 +1,7 @@
-"""What one server session knows and says: its options, state, input buffer, replies, and the question that is open.
+"""The state of one server session: options, input buffer, replies, and the question that the owner must answer.
 
-`commands.py` and `incoming.py` are functions over this; `server.py` drives them and is what an owner sees.
+`commands.py` and `incoming.py` hold the functions that work on it; `server.py` calls them and is the interface for an
+owner.
 """
 
 from collections import deque
@@ -22,7 +23,7 @@ _MAX_REPLY_LINE = 510  # octets, without the CRLF
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """What a server session offers and how much it bears. Times are seconds, sizes octets."""
+    """What a server session offers, and its limits. Times are seconds, sizes octets."""
 
     hostname: str
     lmtp: bool = False
@@ -36,15 +37,15 @@ class ServerOptions:
     max_command_line: int = 4096
     max_transactions: int = 1000
     max_errors: int = 20
-    max_junk: int = 100  # commands that lead to no message; replies wait past it, and past twice it the session ends
+    max_junk: int = 100  # useless commands: past this limit replies are delayed, past twice the limit the session ends
     max_hold: int = 30 * 86400  # FUTURERELEASE: seconds into the future
     greeting: str = "ESMTP"
 
 
 class State(IntEnum):
-    """Where a session stands. CONTENT, CHUNK and AUTH read something else than commands.
+    """The states of a session. In CONTENT, CHUNK and AUTH it reads input other than commands.
 
-    Whole numbers, for those are found in a set without calling into Python.
+    They are whole numbers, because a set finds a number without calling Python code.
     """
 
     START = auto()  # no EHLO yet
@@ -59,7 +60,7 @@ class State(IntEnum):
 
 
 class Dialogue(LineInput):
-    """The state of one session. Everything here is the engine's own; no owner touches it."""
+    """The state of one session. It belongs to the engine; an owner never touches it."""
 
     __slots__ = (
         "auth_done",
@@ -92,18 +93,18 @@ class Dialogue(LineInput):
         self.tls = tls
         self.output: list[bytes] = []
         self.events: deque[ServerEvent] = deque()
-        self.question: Callable[[Reply], None] | None = None  # what the owner's answer is given to
+        self.question: Callable[[Reply], None] | None = None  # takes the owner's answer
         self.state = State.START
-        self.follows = State.START  # where the command leads that runs now, when it succeeds
-        self.closed = False  # as state says; asked for often
+        self.follows = State.START  # the state after the running command, when it succeeds
+        self.closed = False  # the same as state CLOSED; it is read often
         self.envelope: Envelope | None = None
         self.extended = False
         self.auth_done = False
         self.content: DotReader | None = None
         self.chunks: ChunkReader | None = None
         self.last_chunk = False
-        self.discarding = 0  # octets of a refused BDAT that still come
-        self.refusal: Reply | None = None  # what the content's end will be answered with
+        self.discarding = 0  # octets of a refused BDAT that are still to come
+        self.refusal: Reply | None = None  # the reply to the end of the content
         self.errors = 0
         self.junk = 0  # commands since the last message or login that led to nothing
         self.overshoot = 0  # recipients past the limit, in this transaction
@@ -112,7 +113,7 @@ class Dialogue(LineInput):
     # Input.
 
     def line(self, limit: int) -> bytes | None:  # hot: bench/accept
-        """Return the next line without its CRLF; None when there is none (or the session was closed for it)."""
+        """Return the next line without its CRLF; None when no line is complete, or the line closed the session."""
         while (line := self.take_line()) is not None:
             if has_bare_end(line):
                 self.say(replies.BARE_LINE_END)
@@ -121,7 +122,7 @@ class Dialogue(LineInput):
             if len(line) <= limit - 2:
                 return line
             self.error(replies.LINE_TOO_LONG)
-            if self.state is State.AUTH:  # RFC 4954 section 4: it was an answer, and the exchange has failed
+            if self.state is State.AUTH:  # RFC 4954 section 4: the line was a response, so the exchange has failed
                 self.state = State.READY
                 self.events.append(AuthCancelled())
                 return None
@@ -130,14 +131,14 @@ class Dialogue(LineInput):
         return self._unended(limit)
 
     def _unended(self, limit: int) -> bytes | None:
-        """Look at a line that does not end with CRLF, or not yet; return it where it may end with LF alone."""
+        """Handle input without a CRLF so far; return it if it is a line that may end with LF alone."""
         if self.unread > limit:
             # What follows can't be told from commands: the session ends (RFC 5321 4.5.3.1.4).
             self.say(replies.LINE_TOO_LONG)
             self.close("a line without an end")
         elif self.buffer.find(b"\n", self.position) >= 0:
             lines = self.lines_with_lf()
-            if self.state is State.AUTH and lines == 1:  # base64, and the client waits: nothing can hide in it
+            if self.state is State.AUTH and lines == 1:  # base64, and the client waits: no command can hide in it
                 return self.take_rest()[:-1]
             if self.state is not State.AUTH and lines:
                 self._refuse_lines(lines)
@@ -147,7 +148,7 @@ class Dialogue(LineInput):
         return None
 
     def _refuse_lines(self, count: int) -> None:
-        """Answer lines that all end with LF. None of them is run."""
+        """Refuse lines that all end with LF. None of them is run."""
         self.drop_input()
         for _ in range(count):
             self.error(replies.BARE_LINE_END)
@@ -162,7 +163,7 @@ class Dialogue(LineInput):
         self.question = answered
 
     def say(self, reply: Reply) -> None:
-        """Write a reply; it is outside ASCII only where the transaction is (RFC 6531 3.7.4)."""
+        """Write a reply; its text may be outside ASCII only in a transaction with SMTPUTF8 (RFC 6531 3.7.4)."""
         self.output.append(reply_octets(reply, self.envelope is not None and self.envelope.smtputf8))
 
     def error(self, reply: Reply) -> None:
@@ -178,7 +179,7 @@ class Dialogue(LineInput):
             self.count_junk()
 
     def count_junk(self, commands: int = 1) -> None:
-        """Count commands that lead to no message: past the limit the client waits, past twice the limit it must go."""
+        """Count useless commands: past the limit replies are delayed, past twice the limit the session ends."""
         self.junk += commands
         if self.junk > 2 * self.options.max_junk:
             self.say(replies.TOO_MUCH_JUNK)
@@ -187,11 +188,11 @@ class Dialogue(LineInput):
             self.events.append(JunkSaid())
 
     def got_somewhere(self) -> None:
-        """A message was taken, or the client has logged in: what was useless before is forgiven."""
+        """A message was accepted, or the client has logged in: count useless commands from zero again."""
         self.junk = 0
 
     def close(self, reason: str) -> None:
-        """End the session; the owner writes what is left and closes."""
+        """End the session; the owner writes the remaining output and closes the connection."""
         if not self.closed:
             self.state = State.CLOSED
             self.closed = True
@@ -217,7 +218,7 @@ class Dialogue(LineInput):
 
 @lru_cache(maxsize=256)
 def reply_octets(reply: Reply, utf8: bool = False) -> bytes:
-    """Return a reply as it stands on the wire, its lines cut to what a client must take (RFC 5321 4.5.3.1.5)."""
+    """Return a reply in wire form, its lines cut to the length that a client must accept (RFC 5321 4.5.3.1.5)."""
     status = f"{reply.enhanced} " if reply.enhanced else ""
     last = len(reply.lines) - 1
     lines = []

@@ -1,7 +1,7 @@
 """What the SMTP and LMTP server engine tells its owner (RFC 5321 section 4.1.1).
 
-The engine parses and keeps order; the owner decides. An event marked *asks* stops the engine until
-the owner calls `SmtpServer.answer` (or `challenge`); what the peer pipelined behind it waits meanwhile.
+The engine parses and checks the order of commands; the owner decides. An event marked *asks* stops the engine until
+the owner calls `SmtpServer.answer` (or `challenge`); commands that the peer pipelined after it wait meanwhile.
 """
 
 import msgspec
@@ -88,7 +88,7 @@ class MuchSaid(msgspec.Struct, frozen=True):
 
 
 class JunkSaid(msgspec.Struct, frozen=True):
-    """One more command that leads to no message, past the limit: the owner lets the client wait for its reply."""
+    """One more useless command, past the limit: the owner delays the reply."""
 
 
 class Closed(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """Message content on its way into a server session: DATA (RFC 5321 4.1.1.4), BDAT (RFC 3030), and AUTH's answers.
 
-These read something else than commands, each in a state of its own.  # hot: bench/accept
+The session reads each of them in its own state, in which the input is not commands.  # hot: bench/accept
 """
 
 import base64
@@ -15,7 +15,7 @@ _MAX_AUTH_LINE = 12288  # octets, RFC 4954 section 4
 
 
 def read_content(session: Dialogue) -> bool:
-    """Read octets of DATA; False when more must come first."""
+    """Read octets of DATA; False when more input is needed."""
     content = session.content
     assert content is not None
     if session.position == len(session.buffer):
@@ -33,7 +33,7 @@ def read_content(session: Dialogue) -> bool:
 
 
 def read_chunk(session: Dialogue) -> bool:
-    """Read octets of a BDAT; False when more must come first."""
+    """Read octets of a BDAT; False when more input is needed."""
     chunks = session.chunks
     assert chunks is not None
     data = session.buffer[session.position : session.position + chunks.left]
@@ -65,7 +65,7 @@ def read_chunk(session: Dialogue) -> bool:
 
 
 def discard(session: Dialogue) -> bool:
-    """Drop octets of a refused chunk; False when more of them must come first."""
+    """Drop octets of a refused chunk; False when more input is needed."""
     taken = min(len(session.buffer) - session.position, session.discarding)
     session.position += taken
     session.discarding -= taken
@@ -73,7 +73,7 @@ def discard(session: Dialogue) -> bool:
 
 
 def _judge(session: Dialogue, size: int, clean: bool) -> None:
-    """Refuse content once: what follows of it is read and dropped."""
+    """Refuse the content once if it breaks a rule; the rest of it is read and dropped."""
     if session.refusal is not None:
         return
     if size > session.options.max_message_size:
@@ -96,7 +96,7 @@ def _content_ended(session: Dialogue, size: int) -> None:
     def answered(reply: Reply) -> None:
         if reply.positive:
             session.say(reply)
-            session.errors = 0  # who brings mail may be wrong about a recipient in each message
+            session.errors = 0  # a client that brings mail may name a wrong recipient in each message
             session.got_somewhere()
         else:
             session.error(reply)
@@ -121,7 +121,7 @@ def read_auth(session: Dialogue) -> bool:
 
 
 def auth_answered(session: Dialogue, reply: Reply) -> None:
-    """Take the owner's last word on a login."""
+    """Take the owner's final answer to a login."""
     session.state = State.READY
     if reply.positive:
         session.auth_done = True
@@ -132,7 +132,7 @@ def auth_answered(session: Dialogue, reply: Reply) -> None:
 
 
 def decode_base64(text: bytes) -> bytes | None:
-    """Return what the base64 stands for; None when it is none (RFC 4954 section 4)."""
+    """Return the decoded octets; None when the text is not base64 (RFC 4954 section 4)."""
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error:

@@ -1,7 +1,7 @@
-"""Message content on its way out: what it needs of the next hop, and how it is written behind DATA or BDAT.
+"""Message content on its way out: what it needs of the next hop, and how it is written after DATA or BDAT.
 
-Nothing in here lets a bare CR, a bare LF or a NUL pass into DATA (RFC 5321 2.3.8 and 4.5.2): that is how
-SMTP smuggling goes out. Everything works on whole chunks of bytes; there is no loop over lines.
+No function here lets a bare CR, a bare LF or a NUL pass into DATA (RFC 5321 2.3.8 and 4.5.2): with these, a sender
+could smuggle SMTP commands. Everything works on whole chunks of bytes; there is no loop over lines.
 """
 
 import msgspec
@@ -10,14 +10,14 @@ from waypost.protocol.lines import double_dots, is_clean
 
 
 class ContentError(ValueError):
-    """The content can't stand behind DATA: it holds a bare CR, a bare LF or a NUL."""
+    """The content can't be sent by DATA: it holds a bare CR, a bare LF or a NUL."""
 
 
 class ContentFacts(msgspec.Struct, frozen=True):
     """What must be known of a content before MAIL is sent.
 
     `size` in octets; `line_clean`: every line end is CRLF and there is no NUL; `eight_bit`: octets above
-    127 occur; `header_ascii`: none of them stands in the header (RFC 6532).
+    127 occur; `header_ascii`: the header has no such octet (RFC 6532).
     """
 
     size: int
@@ -112,7 +112,7 @@ def stuff_whole(content: bytes) -> bytes:  # hot: bench/relay
 
 
 class DotStuffer:
-    """Writes content behind DATA (RFC 5321 4.5.2): dots doubled, the end as CRLF.CRLF."""
+    """Writes content after DATA (RFC 5321 4.5.2): dots doubled, the end as CRLF.CRLF."""
 
     __slots__ = ("_at_line_start", "_guard")
 

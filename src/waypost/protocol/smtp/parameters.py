@@ -44,7 +44,7 @@ def decode_line(line: bytes) -> str:
 
 
 def split_parameters(text: str) -> dict[str, str | None]:
-    """Return the parameters behind a path, keywords in upper case. Raises `Refused`."""
+    """Return the parameters after a path, keywords in upper case. Raises `Refused`."""
     found: dict[str, str | None] = {}
     if text and not text[0].isspace():
         raise Refused(replies.syntax("A space is missing behind the path"))
@@ -183,7 +183,7 @@ def _envid(envelope: Envelope, value: str | None, now: Micros, max_hold: int) ->
 
 
 def _auth(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> Envelope:
-    """RFC 4954 section 5: what a client says of the original submitter is not believed, as for `AUTH=<>`."""
+    """RFC 4954 section 5: the submitter that a client names is not believed; it counts as `AUTH=<>`."""
     try:
         decode_xtext(value or "")
     except ValueError:
@@ -238,7 +238,7 @@ def _priority(envelope: Envelope, value: str | None, now: Micros, max_hold: int)
     return replace(envelope, priority=int(value))
 
 
-# To add a parameter is to write its reader, which takes what is known so far, and its line in a table.
+# To add a parameter, write its reader, which takes the envelope or recipient so far, and its line in a table.
 _Reader = Callable[[Envelope, str | None, Micros, int], Envelope]
 _MAIL: dict[str, _Reader] = {
     "SIZE": _size,

@@ -1,4 +1,4 @@
-"""Commands on their way out, and who takes the reply to each (RFC 2920): for the client engine only.
+"""Commands on their way out, and the handler of the reply to each (RFC 2920): for the client engine only.
 
 Replies come in the order of commands, so one list of handlers says what each reply means. Where the server
 does not offer PIPELINING, one command goes out at a time and the others wait here.
@@ -42,15 +42,15 @@ class Pipeline:
             self.say(*self._waiting.popleft())
 
     def write(self, data: bytes) -> None:
-        """Write octets that have no reply of their own: content."""
+        """Write octets that get no reply: content."""
         self._output.append(data)
 
     def expect(self, handler: Handler, argument: int = 0) -> None:
-        """Expect one more reply behind those that are owed."""
+        """Expect one more reply, after those that the server already owes."""
         self._pending.append((handler, argument))
 
     def next_handler(self) -> tuple[Handler, int] | None:
-        """Return who takes the reply that has come; None when the server owes none."""
+        """Return the handler of the reply that has come; None when the server owes no reply."""
         return self._pending.popleft() if self._pending else None
 
     @property
@@ -63,7 +63,7 @@ class Pipeline:
         self._waiting.clear()
 
     def clear(self) -> None:
-        """Nothing more goes out or is expected; what was written before stays in the output."""
+        """Forget unsent commands and expected replies; octets that were written stay in the output."""
         self._waiting.clear()
         self._pending.clear()
 

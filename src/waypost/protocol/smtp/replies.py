@@ -15,7 +15,7 @@ HELP = reply(214, "2.0.0", "Commands: RFC 5321. Addresses are not confirmed; jus
 CANNOT_VERIFY = reply(252, "2.5.2", "Addresses are not confirmed; send, and we will see")
 AUTHENTICATED = reply(235, "2.7.0", "Welcome")
 
-# What the client said.
+# Errors of the client.
 UNKNOWN_COMMAND = reply(500, "5.5.1", "Unknown command")
 LINE_TOO_LONG = reply(500, "5.5.6", "Line too long")
 BARE_LINE_END = reply(554, "5.5.2", "Lines end with CRLF, and hold no bare CR, bare LF or NUL")
@@ -42,7 +42,7 @@ TOO_LARGE = reply(552, "5.3.4", "The message is larger than this server takes")
 HEADER_TOO_LARGE = reply(552, "5.3.4", "The header of the message is too large")
 LOOP = reply(554, "5.4.6", "The message is in a loop: it has passed too many servers")
 
-# Who.
+# Logins, senders and recipients.
 AUTH_REQUIRED = reply(530, "5.7.0", "Authentication required")
 AUTH_NEEDS_TLS = reply(538, "5.7.11", "Encryption required: say STARTTLS first")
 AUTH_FAILED = reply(535, "5.7.8", "Wrong user name or password")
@@ -65,7 +65,7 @@ MAILBOX_FULL = reply(452, "4.2.2", "The mailbox is full")
 TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients; send the rest in another message")
 NEEDS_SMTPUTF8 = reply(553, "5.6.7", "An address outside ASCII needs the parameter SMTPUTF8")
 
-# Us.
+# Trouble on our side, and ends of a session.
 STORAGE_FULL = reply(452, "4.3.1", "No space left for the moment; please try later")
 MEMORY_FULL = reply(452, "4.3.1", "Too much arrives at once; please try later")
 INTERNAL = reply(451, "4.3.0", "Something went wrong on our side; please try later")
@@ -82,7 +82,7 @@ FAREWELLS = {
     Ending.ACCOUNT_CHANGED: ACCOUNT_CHANGED,
     Ending.BY_OPERATOR: ENDED_BY_OPERATOR,
 }
-"""What a client hears when a session is ended from our side (RFC 5321 3.8)."""
+"""The reply to the client when our side ends a session (RFC 5321 3.8)."""
 
 
 def queued(trace: str) -> Reply:

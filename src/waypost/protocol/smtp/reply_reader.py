@@ -1,9 +1,9 @@
 """Reads replies of an SMTP or LMTP server from bytes (RFC 5321 4.2, RFC 2034): for the client engine only.
 
 Whatever a peer sends, memory and work stay bounded: a reply that is too long or malformed raises `ReplyError`, and
-nothing that follows is read; of a long text the beginning is kept. A line may end with LF alone: a reply is found by
-its code, so that opens no hole, and a message whose acceptance is not understood would be sent again and again. What is
-not printable in the words is escaped right here, so that no later reader of logs, journals and reports can be fooled.
+nothing after it is read; of a long text only the beginning is kept. A line may end with LF alone. This is safe, because
+a reply is found by its code; and if an acceptance were not understood, the message would be sent again and again.
+Characters that are not printable are escaped here, so that they can't fool a reader of logs, journals and reports.
 """
 
 import re
@@ -19,8 +19,8 @@ MAX_WORDS = 4096
 
 _LEAST_WORDS = 64  # octets that are kept of each line, whatever came before it: a keyword of EHLO, an enhanced code
 
-# RFC 5321 4.2: a code, then "-" when more lines follow; 4.2.1 lets the text be missing. Of a code that is not in the
-# book its first digit decides (4.3.2): servers do say 571.
+# RFC 5321 4.2: a code, then "-" when more lines follow; 4.2.1 lets the text be missing. In a code that RFC 5321 does
+# not list, the first digit decides (4.3.2): some servers say 571.
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ \t-])([^\0]*))?\Z", re.DOTALL)
 # RFC 2034 section 4, RFC 3463 section 2
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?: |\Z)")
@@ -75,7 +75,7 @@ class ReplyReader:
             raise ReplyError("a line of the reply is too long")
         match = _LINE.match(line[:-2] if line.endswith(b"\r\n") else line[:-1])
         if match is None:
-            raise ReplyError("the answer is no SMTP reply")
+            raise ReplyError("the answer is not an SMTP reply")
         code = int(match.group(1))
         if self._lines and code != self._code:  # RFC 5321 4.2.1
             raise ReplyError("the lines of one reply have different codes")
@@ -92,7 +92,7 @@ class ReplyReader:
 
 
 def _words(octets: bytes) -> str:
-    """Printable text: what is not UTF-8 or no character that one can see becomes an escape."""
+    """Return printable text: octets that are not UTF-8, and characters that are not printable, become escapes."""
     text = octets.decode("utf-8", "backslashreplace")
     if text.isprintable():
         return text

@@ -1,8 +1,8 @@
 """The SMTP and LMTP server engine: bytes in, events and replies out (RFC 5321, RFC 2033).
 
-It knows the grammar, the order of commands and the extensions; it decides no policy: it asks by an event, and the
-owner answers. It has no socket and no clock but the one it is given. The commands are in `commands.py`, content in
-`incoming.py`, the state of a session in `dialogue.py`.
+It knows the grammar, the order of commands and the extensions. It does not decide policy: it asks by an event, and the
+owner answers. It has no socket; the clock is an argument. The commands are in `commands.py`, content in `incoming.py`,
+the state of a session in `dialogue.py`.
 """
 
 import base64
@@ -69,7 +69,7 @@ class SmtpServer:
 
     @property
     def says_much(self) -> bool:
-        """True when many replies wait to be written: their number follows the client's commands, not its reading."""
+        """True when many replies wait to be written: a client that does not read could make them pile up."""
         return len(self._session.output) > _MUCH_OUTPUT
 
     @property

@@ -1,7 +1,7 @@
 """What MAIL and RCPT say to one server, decided before anything is sent (RFC 5321 4.1.1.2 and 4.1.1.3).
 
-A server that lacks an extension which the message can't do without gets nothing: the recipients concerned
-have a permanent failure here. Pure: envelope, facts and capabilities in, lines out.
+Nothing is sent to a server that lacks an extension which the message needs: the recipients concerned fail permanently
+here. Pure: envelope, facts and capabilities in, lines out.
 """
 
 import msgspec
@@ -32,7 +32,7 @@ UNWRITABLE_ADDRESS = reply(553, "5.1.3", "The address can't be written on one li
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The lines of one transaction. `rcpt[i]` is None where `refused[i]` is the recipient's fate."""
+    """The lines of one transaction. `rcpt[i]` is None where `refused[i]` is the outcome of the recipient."""
 
     mail: bytes
     rcpt: tuple[bytes | None, ...]
@@ -41,7 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Nothing may be sent: the fate of every recipient."""
+    """Nothing may be sent: `reply` is the outcome of every recipient."""
 
     reply: Reply
 
@@ -53,7 +53,7 @@ def plan_transaction(
     server: Capabilities,
     now: Micros,
 ) -> Plan | Refusal:  # hot: bench/relay
-    """Return the command lines (with CRLF) of a transaction, or why there can be none."""
+    """Return the command lines (with CRLF) of a transaction, or why it can't take place."""
     binary = envelope.body is BodyType.BINARY and server.binary
     refusal = _refusal(envelope, recipients, facts, server, binary, now)
     if refusal is not None:
@@ -85,7 +85,7 @@ def _refusal(
 ) -> Reply | None:
     if server.size and facts.size > server.size:  # RFC 1870 section 6.3
         return TOO_LARGE
-    # Before 8BITMIME, which goes along with SMTPUTF8: what a person can change is said.
+    # Checked before 8BITMIME, which SMTPUTF8 implies: this reply names something that the sender can change.
     if envelope.smtputf8 and not server.smtputf8 and not facts.header_ascii:
         in_ascii = any(recipient.address.local.isascii() for recipient in recipients)
         return LACKS_SMTPUTF8_HEADER if in_ascii else LACKS_SMTPUTF8_ADDRESS
@@ -120,7 +120,7 @@ def _path(address: Address | None, utf8: bool) -> str | None:
     if not address.local.isascii():
         return None
     try:
-        return str(address.at(address.domain_key))  # a U-label has an A-label (RFC 5890)
+        return str(address.at(address.domain_key))  # every U-label has an A-label (RFC 5890)
     except AddressError:
         return None
 

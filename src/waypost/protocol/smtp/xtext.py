@@ -6,7 +6,7 @@ _XCHARS = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
 
 
 def decode_xtext(text: str) -> str:
-    """Return the text behind xtext; octets above ASCII are read as UTF-8. `ValueError` when it is none."""
+    """Return the decoded text; octets above ASCII are read as UTF-8. Raises `ValueError` when it is not xtext."""
     if not _XCHARS.match(text):
         raise ValueError("not xtext")
     octets = re.sub(rb"\+([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]), text.encode())
