@@ -11,13 +11,14 @@ from pathlib import Path
 import apsw
 
 from bench.waypost_server import now
+from waypost.journal import AttemptFailed, Event, encode
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Recipient
+from waypost.message.reply import parse_reply
 from waypost.message.trace import TraceId
-from waypost.storage.journal import Event, Station
 from waypost.storage.queue import reverse_path_text
 from waypost.storage.sqlite import DATABASE
-from waypost.storage.sqlite.rows import envelope_text, events_text, recipients_text
+from waypost.storage.sqlite.rows import envelope_text, recipients_text
 from waypost.storage.sqlite.segments import HEADER, record_header, segment_path
 
 LARGE = "large.deep.test"
@@ -68,7 +69,7 @@ def fill(data: Path, *, entries: int, destinations: int) -> None:
     connection = apsw.Connection(str(data / DATABASE))
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    event = Event(TraceId(0), time, Station.ATTEMPT, {"reply": _WORDS, "status": "4.3.2", "tls": None})
+    event = Event(TraceId(0), time, AttemptFailed(recipients=(), reply=parse_reply(_WORDS), status="4.3.2"))
     with connection:
         values = {
             "entries": entries,
@@ -86,7 +87,7 @@ def fill(data: Path, *, entries: int, destinations: int) -> None:
             "words": _WORDS,
             "large": LARGE,
             "others": max(1, destinations - 1),
-            "events": events_text([event]),
+            "events": encode([event]).decode(),
         }
         for statement in (_MESSAGES, _ENTRIES, _DESTINATIONS, _JOURNAL, _NAMES):
             connection.execute(statement, values).fetchall()

@@ -23,10 +23,11 @@ from typing import Any, Protocol
 import apsw
 
 from bench.harness import scratch
+from waypost.journal import Event, Received
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import TraceIdMaker
-from waypost.storage import Event, Filter, NewEntry, NewMessage, Outcome, Station
+from waypost.storage import Filter, NewEntry, NewMessage, Outcome
 from waypost.storage.sqlite import open_storage
 
 GROUP = 20
@@ -179,7 +180,7 @@ async def _open(folder: Path, worker: int) -> tuple[Any, Callable[[bytes], Any]]
         body = spool.new_body()
         await body.write(octets)
         trace, when = ids(), now()
-        event = Event(trace, when, Station.RECEIVED, {"peer": "127.0.0.1", "size": len(octets)})
+        event = Event(trace, when, Received(peer="127.0.0.1", recipients=(), size=len(octets)))
         await spool.accept(
             NewMessage(
                 trace=trace,

@@ -20,8 +20,9 @@ from tests.cli.conftest import Run
 from tests.cli.post_office import in_storage
 from tests.storage.letters import Letters, deferral, finished, stored
 
+from waypost.journal import Station, fields
 from waypost.message.trace import TraceId, format_trace_id
-from waypost.storage import QueueEntry, Station
+from waypost.storage import QueueEntry
 from waypost.storage.sqlite.migrate import DATABASE
 
 BOB = "bob@builder.test"
@@ -243,7 +244,7 @@ class TestChanging:
 
         async def read(letters: Letters) -> bytes:
             (report,) = await letters.due("wonderland.test")
-            assert format_trace_id(report.trace) == returned.details["dsn"]
+            assert format_trace_id(report.trace) == fields(returned)["dsn"]
             return await stored(letters.storage.spool, report.trace)
 
         report = in_storage(config, read)

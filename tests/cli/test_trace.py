@@ -3,7 +3,6 @@
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -11,8 +10,9 @@ from tests.cli.conftest import Run
 from tests.cli.post_office import in_storage
 from tests.storage.letters import Letters, deferral, finished
 
+from waypost.journal import AttemptFailed, Details, Event, Generated, Queued, Relayed, Returned, Submitted
+from waypost.message.reply import Reply
 from waypost.message.trace import TraceId, format_trace_id
-from waypost.storage import Event, Station
 
 BOB = "bob@builder.test"
 SECOND = 1_000_000
@@ -27,54 +27,42 @@ def message(config: Path) -> TraceId:
         letter = await letters.letter(to=[BOB, "tim@builder.test"], message_id="<tea@wonderland.test>")
         trace = letter.trace
 
-        def event(station: Station, later: int, **details: Any) -> Event:
-            return Event(trace, now + later * SECOND, station, details)
+        def event(later: int, details: Details) -> Event:
+            return Event(trace, now + later * SECOND, details)
 
-        submitted = event(
-            Station.SUBMITTED,
-            0,
+        submitted = Submitted(
             account="alice@example.org",
             peer="192.0.2.7:4242",
             helo="[192.0.2.7]",
             tls="TLSv1.3 TLS_AES_256_GCM_SHA384",
-            recipients=[BOB, "tim@builder.test"],
+            recipients=(BOB, "tim@builder.test"),
             size=2048,
             message_id="<tea@wonderland.test>",
         )
-        queued = event(Station.QUEUED, 0, destination="builder.test", recipients=[BOB, "tim@builder.test"])
-        await letters.storage.spool.accept(replace(letter, events=(submitted, queued)))
-        server = {"host": "mx.builder.test", "address": "192.0.2.1:25", "source": None}
+        queued = Queued(destination="builder.test", recipients=(BOB, "tim@builder.test"))
+        await letters.storage.spool.accept(replace(letter, events=(event(0, submitted), event(0, queued))))
+        server = {"destination": "builder.test", "host": "mx.builder.test", "address": "192.0.2.1:25"}
         attempt = event(
-            Station.ATTEMPT,
             1,
-            **server,
-            tls="TLSv1.3 unverified",
-            recipients=[BOB],
-            reply="451 4.7.1 \x1b]0;Greylisted\x07",
-            status="4.7.1",
-            next_attempt=now + 60 * SECOND,
+            AttemptFailed(
+                **server,
+                tls="TLSv1.3 unverified",
+                recipients=(BOB,),
+                reply=Reply(451, "4.7.1", ("\x1b]0;Greylisted\x07",)),
+                status="4.7.1",
+                next_attempt=now + 60 * SECOND,
+            ),
         )
         (entry,) = await letters.due("builder.test")
         await letters.storage.queue.settle(
             [finished(entry, deferral=deferral(entry, now + 60 * SECOND, "451 4.7.1 Greylisted"), events=(attempt,))]
         )
         report = await letters.letter(to=["alice@wonderland.test"], sender=None)
-        generated = Event(
-            report.trace,
-            now + 2 * SECOND,
-            Station.GENERATED,
-            {"kind": "failed", "about": format_trace_id(trace), "recipients": ["alice@wonderland.test"]},
-        )
-        report = replace(report, events=(generated,))
-        relayed = event(Station.RELAYED, 2, **server, tls=None, recipients=[BOB], reply="250 2.0.0 Taken")
-        returned = event(
-            Station.RETURNED,
-            2,
-            recipients=["tim@builder.test"],
-            reply="550 5.1.1 No Tim",
-            status="5.1.1",
-            dsn=format_trace_id(report.trace),
-        )
+        generated = Generated(kind="failed", about=trace, recipients=("alice@wonderland.test",))
+        report = replace(report, events=(Event(report.trace, now + 2 * SECOND, generated),))
+        relayed = event(2, Relayed(**server, recipients=(BOB,), reply=Reply(250, "2.0.0", ("Taken",))))
+        tim = Reply(550, "5.1.1", ("No Tim",))
+        returned = event(2, Returned(recipients=("tim@builder.test",), reply=tim, status="5.1.1", dsn=report.trace))
         waits = deferral(entry, now + 60 * SECOND, "451 4.7.1 Greylisted")
         await letters.storage.queue.settle(
             [finished(entry, deferral=waits, events=(relayed, returned), reports=(report,))]
@@ -105,16 +93,14 @@ def test_where_no_connection_stood_none_is_told_of(config: Path, run: Run) -> No
     async def never_answered(letters: Letters) -> TraceId:
         trace = await letters.post(to=[BOB])
         (entry,) = await letters.due("builder.test")
-        details = {
-            "destination": "builder.test",
-            "host": "mx.builder.test",
-            "address": "192.0.2.1:25",
-            "source": None,
-            "tls": None,
-            "recipients": [BOB],
-            "problem": "no mail server answered",
-        }
-        attempt = Event(trace, letters.clock(), Station.ATTEMPT, details)
+        details = AttemptFailed(
+            destination="builder.test",
+            host="mx.builder.test",
+            address="192.0.2.1:25",
+            recipients=(BOB,),
+            problem="no mail server answered",
+        )
+        attempt = Event(trace, letters.clock(), details)
         waits = deferral(entry, letters.clock() + 60 * SECOND, "no mail server answered")
         await letters.storage.queue.settle([finished(entry, deferral=waits, events=(attempt,))])
         return trace
@@ -128,10 +114,9 @@ def test_what_is_wrong_with_the_way_is_told_though_it_was_used(config: Path, run
         trace = await letters.post(to=[BOB])
         (entry,) = await letters.due("builder.test")
         note = "the MX 192.0.2.1 is an IP address and no name (RFC 1035 section 3.3.9)"
-        details = {"address": "192.0.2.1:25", "recipients": [BOB], "reply": "250 2.0.0 Taken", "note": note}
-        await letters.storage.queue.settle(
-            [finished(entry, events=(Event(trace, letters.clock(), Station.RELAYED, details),))]
-        )
+        taken = Reply(250, "2.0.0", ("Taken",))
+        details = Relayed(address="192.0.2.1:25", recipients=(BOB,), reply=taken, note=note)
+        await letters.storage.queue.settle([finished(entry, events=(Event(trace, letters.clock(), details),))])
         return trace
 
     output = run("trace", format_trace_id(in_storage(config, relayed))).stdout

@@ -11,6 +11,7 @@ from tests.queue.world import ALICE, CONTENT, DAY, MINUTE, START, World, make_wo
 from waypost.delivery.local import LocalDelivery
 from waypost.delivery.plan import LOCAL_DESTINATION, Planner
 from waypost.delivery.resolve import AddressBook, Reached
+from waypost.journal import fields
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Notify, Recipient
 from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting
@@ -78,7 +79,7 @@ async def test_a_held_message_goes_into_the_mailbox_and_leaves_the_queue(world: 
     assert octets.startswith(b"Return-Path: <alice@wonderland.test>\r\nDelivered-To: alice@wonderland.test\r\n")
     assert octets.endswith(CONTENT)
     [delivered] = await world.storage.journal.of(entry.trace)
-    assert delivered.details == {"recipients": ["alice@wonderland.test"], "mailbox": "alice@wonderland.test"}
+    assert fields(delivered) == {"recipients": ["alice@wonderland.test"], "mailbox": "alice@wonderland.test"}
 
 
 async def test_what_its_sender_holds_back_goes_into_the_mailbox_when_an_operator_makes_it_due(world: World) -> None:
@@ -157,7 +158,7 @@ async def test_a_group_reports_success_once_and_asks_its_members_for_trouble_onl
     entry = await submit(world, Recipient(Address.parse("tea@wonderland.test"), EVERYTHING))
     await world.queue.done("settle")
     assert len(await mailbox(world, alice)) == 1
-    stations = [(event.station.value, event.details) for event in await world.storage.journal.of(entry.trace)]
+    stations = [(event.station, fields(event)) for event in await world.storage.journal.of(entry.trace)]
     assert stations[0] == ("delivered", {"recipients": ["tea@wonderland.test"], "mailbox": "alice@wonderland.test"})
     assert stations[1] == ("queued", {"destination": "builder.test", "recipients": ["hatter@builder.test"]})
     waiting = {one.destination: one for one in await world.waiting()}

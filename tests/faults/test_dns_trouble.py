@@ -18,8 +18,8 @@ from tests.faults.office import ALICE, Office
 from tests.transport.mail_server import MailServer
 
 from waypost.config.settings import SECOND, Dns
+from waypost.journal import Relayed
 from waypost.message.trace import parse_trace_id
-from waypost.storage import Station
 
 CAROL = "carol@there.test"
 TRUTH = zone(
@@ -225,8 +225,8 @@ async def test_an_mx_that_is_an_address_is_delivered_to_and_the_journal_says_so(
         await house.drained()
         await ledger.audit(house, there)
         events = await house.storage.journal.of(parse_trace_id(reply.split()[-1]))
-    [relayed] = [event for event in events if event.station is Station.RELAYED]
-    assert relayed.details["note"] == "the MX 127.0.0.1 is an IP address and no name (RFC 1035 section 3.3.9)"
+    [relayed] = [event.details for event in events if isinstance(event.details, Relayed)]
+    assert relayed.note == "the MX 127.0.0.1 is an IP address and no name (RFC 1035 section 3.3.9)"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from waypost.message.dsn_fields import passes_smtp
 from waypost.message.envelope import Envelope, OriginalRecipient, Recipient, Ret
 from waypost.message.headers import HeaderBlock, find_header_end, message_id_of
 from waypost.message.received import Hop, count_received, received_field
+from waypost.message.reply import Reply
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.structure import DEEPEST, scan_structure
 from waypost.message.trace import TraceId
@@ -183,7 +184,11 @@ def report(data: bytes) -> None:
         about=TRACE,
         envelope=Envelope(None, envid=words[3] or None, ret=Ret.FULL),
         arrived=NOW,
-        concerned=(Concerned(recipient, words[4] or "5.0.0", words[5] or None, words[6] or None),)
+        concerned=(
+            Concerned(
+                recipient, words[4] or "5.0.0", Reply(550, None, (words[5],)) if words[5] else None, words[6] or None
+            ),
+        )
         * (1 + len(data) % 3),
         header=data,
         content=data if len(data) % 2 else None,

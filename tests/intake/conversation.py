@@ -14,13 +14,14 @@ from waypost.delivery.plan import Planner
 from waypost.delivery.resolve import AddressBook
 from waypost.intake import Acceptance, Policy, SmtpSession, server_options
 from waypost.intake.memory import ArrivingMemory
+from waypost.journal import Event
 from waypost.login.outcomes import Challenge, LoginFault, LoginRefused, Welcome
 from waypost.message.trace import TraceId, TraceIdMaker, parse_trace_id
 from waypost.protocol.session import Next, Peer, TlsInfo
 from waypost.queue.reporter import Reporter
 from waypost.reception import ReceptionPolicy
 from waypost.service.ways_in import trusted_policy
-from waypost.storage import Account, Alias, Credentials, Event, Filter, Notice, QueueEntry, Storage, StoredMessage
+from waypost.storage import Account, Alias, Credentials, Filter, Notice, QueueEntry, Storage, StoredMessage
 from waypost.storage.sqlite import SqliteStorage, open_storage
 from waypost.submission import SubmissionPolicy
 

@@ -5,13 +5,14 @@ from msgspec.structs import replace
 from tests.intake.conversation import CLIENT, MESSAGE, NOW, SECOND, TLS, Conversation, House, trace_of
 
 from waypost.config.settings import ListenerProtocol
+from waypost.journal import Station, fields
 from waypost.message.received import Hop, received_field
-from waypost.message.trace import TraceId
+from waypost.message.trace import TraceId, iso_time
 from waypost.protocol.session import Peer
 from waypost.protocol.smtp.capabilities import parse_capabilities
 from waypost.protocol.smtp.outgoing import scan
 from waypost.protocol.smtp.transaction import Plan, plan_transaction
-from waypost.storage import Station, StorageFull
+from waypost.storage import StorageFull
 
 
 async def test_the_received_field_stands_in_front_and_nothing_else_changes(house: House) -> None:
@@ -74,7 +75,7 @@ async def test_the_journal_tells_of_reception_and_delivery(house: House) -> None
     reply = await talk.message("x@there.test", "sales@here.test", "bob@here.test", content=content)
     received, delivered, queued = await house.events(reply)
     assert received.station is Station.RECEIVED and received.time == NOW
-    assert received.details == {
+    assert fields(received) == {
         "peer": "192.0.2.7",
         "helo": "mx.there.test",
         "tls": None,
@@ -83,11 +84,11 @@ async def test_the_journal_tells_of_reception_and_delivery(house: House) -> None
         "size": len(content),
         "message_id": "<1@there.test>",
     }
-    assert (delivered.station, delivered.details) == (
+    assert (delivered.station, fields(delivered)) == (
         Station.DELIVERED,
         {"recipients": ["sales@here.test", "bob@here.test"], "mailbox": "bob@here.test"},
     )
-    assert (queued.station, queued.details) == (
+    assert (queued.station, fields(queued)) == (
         Station.QUEUED,
         {"destination": "there.test", "recipients": ["s@there.test"]},
     )
@@ -99,11 +100,11 @@ async def test_the_journal_tells_of_submission_and_of_what_is_held(house: House)
     reply = await talk.message("alice@here.test", "bob@here.test", "x@there.test", parameters="HOLDFOR=60")
     submitted, *queued = await house.events(reply)
     assert submitted.station is Station.SUBMITTED
-    assert submitted.details["account"] == "alice@here.test"
-    assert submitted.details["tls"] == "TLSv1.3 TLS_AES_256_GCM_SHA384"
-    assert [event.details for event in queued] == [
-        {"destination": "[local]", "recipients": ["bob@here.test"], "not_before": NOW + 60 * SECOND},
-        {"destination": "there.test", "recipients": ["x@there.test"], "not_before": NOW + 60 * SECOND},
+    assert fields(submitted)["account"] == "alice@here.test"
+    assert fields(submitted)["tls"] == "TLSv1.3 TLS_AES_256_GCM_SHA384"
+    assert [fields(event) for event in queued] == [
+        {"destination": "[local]", "recipients": ["bob@here.test"], "not_before": iso_time(NOW + 60 * SECOND)},
+        {"destination": "there.test", "recipients": ["x@there.test"], "not_before": iso_time(NOW + 60 * SECOND)},
     ]
     assert await house.inbox("bob@here.test") == []
     assert {entry.next_attempt for entry in await house.queued()} == {NOW + 60 * SECOND}
@@ -204,7 +205,7 @@ async def test_lmtp_answers_for_each_recipient_and_a_full_mailbox_is_one_of_them
     assert answers[0] == answers[2]
     assert len(await house.inbox("bob@here.test")) == 1 and await house.inbox("carol@here.test") == []
     (event, *_) = await house.events(answers[0])
-    assert event.details["recipients"] == ["bob@here.test", "alice@here.test"]
+    assert fields(event)["recipients"] == ["bob@here.test", "alice@here.test"]
     assert b"with LMTP" in await house.stored(trace_of(answers[0]))
 
 
@@ -242,7 +243,7 @@ async def test_the_client_of_a_proxy_is_who_is_named(house: House) -> None:
     await talk.open()
     await talk.say("EHLO x")
     reply = await talk.message("x@there.test", "bob@here.test")
-    assert (await house.events(reply))[0].details["peer"] == "203.0.113.9"
+    assert fields((await house.events(reply))[0])["peer"] == "203.0.113.9"
 
 
 @pytest.mark.parametrize("size", [0, 1])

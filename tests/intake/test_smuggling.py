@@ -13,6 +13,7 @@ from msgspec import structs
 from tests.intake.conversation import CLIENT, TLS, Conversation, House, plain
 
 from waypost.config.settings import ListenerProtocol
+from waypost.journal import fields
 from waypost.protocol.lines import with_whole_ends
 
 ENVELOPE = ("MAIL FROM:<x@there.test>", "RCPT TO:<bob@here.test>", "DATA")
@@ -133,7 +134,7 @@ async def test_what_is_counted_is_what_is_stored(house: House) -> None:
         assert reply.startswith(code)
         if code.startswith("250"):
             submitted = (await house.events(reply))[0]
-            assert submitted.details["size"] == len(content) + content.count(b"\n")
+            assert fields(submitted)["size"] == len(content) + content.count(b"\n")
 
 
 @pytest.mark.parametrize("field", [b"From: bob@here.test", b"Sender: bob@here.test", b"To: x@y.test\nTo: z@y.test"])

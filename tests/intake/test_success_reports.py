@@ -4,8 +4,9 @@ import pytest
 from tests.intake.conversation import Conversation, House
 
 from waypost.config.settings import ListenerProtocol
+from waypost.journal import Station, fields
 from waypost.message.envelope import Notify
-from waypost.storage import Station, StorageFull
+from waypost.storage import StorageFull
 
 ALICE = "alice@here.test"
 
@@ -27,7 +28,7 @@ async def test_success_is_reported_in_the_same_commit(house: House) -> None:
     assert "Original-Recipient: rfc822;b@here.test" in dsn.replace("rfc822; ", "rfc822;")
     generated = await house.storage.journal.of(entry.trace)
     assert generated[0].station is Station.GENERATED
-    assert generated[0].details == {"kind": "delivered", "about": reply.split()[-1], "recipients": ["bob@here.test"]}
+    assert fields(generated[0]) == {"kind": "delivered", "about": reply.split()[-1], "recipients": ["bob@here.test"]}
     assert [event.station for event in await house.events(reply)] == [Station.SUBMITTED, Station.DELIVERED]
 
 

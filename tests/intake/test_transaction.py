@@ -16,13 +16,14 @@ from tests.intake.policies import Prepared, talk_by
 from waypost.config.settings import ListenerProtocol
 from waypost.delivery.plan import Filing
 from waypost.intake import Arrived, Client, Outcome, Patience, Transaction, TransactionTasks, Verdict
+from waypost.journal import Checked, Received, Station
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope
 from waypost.protocol.reply import Reply
 from waypost.protocol.session import Ending
 from waypost.protocol.smtp import replies
 from waypost.service.eager import begin
-from waypost.storage import Expense, Station
+from waypost.storage import Expense
 
 BOB, ALICE, SENDER = "bob@here.test", "alice@here.test", "x@there.test"
 LMTP = ListenerProtocol.LMTP
@@ -394,7 +395,7 @@ async def test_all_decisions_are_in_the_one_commit_of_the_message(house: House) 
     assert head.startswith(wanted + " Received: ")
     received, checked, _ = await house.events(reply)
     assert received.station is Station.RECEIVED
-    assert checked.details == {"verdicts": [{"method": "iprev", "result": "pass", "value": "mx.there.test"}]}
+    assert checked.details == Checked(verdicts=(Verdict("iprev", "pass", "mx.there.test"),))
     hour, _ = await house.storage.directory.spent("carol@here.test", house.clock.now)
     assert hour.messages == 1
 
@@ -463,7 +464,7 @@ async def test_by_lmtp_a_policy_may_refuse_each_recipient_for_itself(house: Hous
     assert (first[:3], second[:9], third[:3]) == ("250", "550 5.1.1", "250")
     assert len(await house.inbox(BOB)) == 1 and await house.inbox(ALICE) == []
     received, *_ = await house.events(first)
-    assert received.details["recipients"] == [BOB, BOB]
+    assert isinstance(received.details, Received) and received.details.recipients == (BOB, BOB)
 
 
 async def test_by_lmtp_a_message_that_is_for_nobody_is_stored_for_nobody(house: House) -> None:

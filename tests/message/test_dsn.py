@@ -16,6 +16,7 @@ from msgspec import structs
 from waypost.message.address import Address
 from waypost.message.dsn import compose, shortened
 from waypost.message.envelope import Envelope, OriginalRecipient, Recipient
+from waypost.message.reply import Reply, parse_reply
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import Micros, TraceId
 
@@ -41,7 +42,7 @@ FAILED = Report(
     about=ABOUT,
     envelope=Envelope(ALICE),
     arrived=NOW - 2 * SECOND,
-    concerned=(Concerned(NOBODY, "5.1.1", "550 5.1.1 No such user here"),),
+    concerned=(Concerned(NOBODY, "5.1.1", parse_reply("550 5.1.1 No such user here")),),
     header=HEADER,
     content=HEADER + b"Dear Bob,\r\n\r\ndo come. The Hatter insists.\r\n",
     remote="mx.builder.test",
@@ -72,23 +73,29 @@ DELIVERED = replace(
 RELAYED = replace(
     DELIVERED,
     action=Action.RELAYED,
-    concerned=(replace(ASKED, status="2.0.0", reply="250 2.0.0 Ok: queued as 4XyZ"),),
+    concerned=(replace(ASKED, status="2.0.0", reply=parse_reply("250 2.0.0 Ok: queued as 4XyZ")),),
     remote="mx.builder.test",
     last_attempt=NOW,
 )
 EXPANDED = replace(DELIVERED, action=Action.EXPANDED)
-LONG = (
-    "550-5.7.1 Our system has detected that this message is likely unsolicited mail. To reduce the amount of such "
-    "mail 550-5.7.1 this message has been blocked. Please visit 550 5.7.1 https://support.example/?p=Unsolicited "
-    "for more information."
+LONG = Reply(
+    550,
+    "5.7.1",
+    (
+        "Our system has detected that this message is likely unsolicited mail. To reduce the amount of such mail",
+        "this message has been blocked. Please visit",
+        "https://support.example/?p=Unsolicited for more information.",
+    ),
 )
 SEVERAL = replace(
     FAILED,
     concerned=(
-        Concerned(NOBODY, "5.1.1", "550 5.1.1 No such user here"),
-        Concerned(Recipient(Address.parse("none@builder.test")), "5.1.1", "550 5.1.1 No such user here"),
+        Concerned(NOBODY, "5.1.1", parse_reply("550 5.1.1 No such user here")),
+        Concerned(Recipient(Address.parse("none@builder.test")), "5.1.1", parse_reply("550 5.1.1 No such user here")),
         Concerned(BOB, "5.7.1", LONG),
-        Concerned(Recipient(Address("queen of hearts", "builder.test")), "5.2.2", "552 5.2.2 Quota exceeded"),
+        Concerned(
+            Recipient(Address("queen of hearts", "builder.test")), "5.2.2", parse_reply("552 5.2.2 Quota exceeded")
+        ),
     ),
     content=None,
 )
@@ -102,7 +109,7 @@ WIDE_RECIPIENT = Recipient(
 WIDE = replace(
     FAILED,
     envelope=Envelope(ALICE, smtputf8=True),
-    concerned=(Concerned(WIDE_RECIPIENT, "5.1.1", "550 5.1.1 Pas d'abonné de ce nom à cette adresse"),),
+    concerned=(Concerned(WIDE_RECIPIENT, "5.1.1", parse_reply("550 5.1.1 Pas d'abonné de ce nom à cette adresse")),),
     header=WIDE_HEADER,
     content=WIDE_HEADER + "À bientôt !\r\n".encode(),
     remote="mx.bücher.test",

@@ -10,10 +10,11 @@ import pytest
 from tests.queue.world import START, ScriptedCarrier, World, make_world
 from tests.storage.damage import pages_of, wreck
 
+from waypost.journal import Event, Relayed
 from waypost.message.trace import TraceId, TraceIdMaker
 from waypost.queue.carrier import EntrySource, Fate, Parting
 from waypost.queue.clock_repair import pull_back
-from waypost.storage import Damaged, EntryState, Event, Lease, Outcome, Station
+from waypost.storage import Damaged, EntryState, Lease, Outcome
 from waypost.storage.sqlite.check import repair
 
 MESSAGES = 1500
@@ -114,7 +115,7 @@ async def test_what_storage_refuses_to_change_at_all_is_noted_and_held_after_the
     world = await make_world(folder)
     queue = world.storage.queue
     for entry in handed_out:
-        told = Event(entry.trace, START, Station.RELAYED, {})
+        told = Event(entry.trace, START, Relayed(recipients=()))
         try:
             await queue.settle([Outcome(entry.id, entry.trace, entry.lease, events=(told,))])
         except Damaged as error:

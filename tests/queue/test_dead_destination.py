@@ -8,19 +8,21 @@ from typing import cast
 import pytest
 from tests.queue.world import DAY, HOUR, MINUTE, SCHEDULE, START, ScriptedCarrier, World
 
+from waypost.journal import AttemptFailed, Station
 from waypost.message.envelope import DeliverBy, Envelope
-from waypost.queue.carrier import Fate
+from waypost.message.reply import Reply
+from waypost.queue.carrier import AttemptResult, DestinationFailure, Fate, RecipientResult
 from waypost.queue.clock_repair import pull_back
 from waypost.queue.settler import Settler
 from waypost.queue.source import DestinationSource
-from waypost.storage import Filter, Lease, Queue, QueueEntry, Station
+from waypost.storage import Filter, Lease, Queue, QueueEntry
 
 DEAD = "builder.test"
 WORDS = "no mail server answered"
 
 
 def carrier(world: World) -> ScriptedCarrier:
-    made = ScriptedCarrier(world.clock, more={"whole_destination": True, "host": None, "address": None})
+    made = ScriptedCarrier(world.clock, down=True, more={"host": None, "address": None})
     made.fate, made.status, made.reply, made.problem = Fate.DEFERRED, "4.4.1", None, WORDS
     return made
 
@@ -55,8 +57,9 @@ async def a_round(world: World) -> None:
     queue = world.storage.queue
     lease = await claimed(queue, world.clock.now())
     source = source_of(world, lease)
-    await carrier(world).carry(DEAD, source)
-    await source.spread()
+    parting = await carrier(world).carry(DEAD, source)
+    assert parting.failure is not None
+    await source.spread(parting.failure)
     await queue.release([lease])
 
 
@@ -185,8 +188,8 @@ async def test_fresh_mail_an_operator_and_a_success_wake_all_at_once(world: Worl
     queue = world.storage.queue
     lease = await claimed(queue, world.clock.now())
     source = source_of(world, lease)
-    await ScriptedCarrier(world.clock).carry(DEAD, source)
-    await source.spread()
+    parting = await ScriptedCarrier(world.clock).carry(DEAD, source)
+    assert parting.failure is None
     await queue.release([lease])
     assert await waiting_in(world) == [], "it is up again: all went out"
 
@@ -203,12 +206,32 @@ async def test_a_destination_that_answers_again_has_nobody_resting(world: World)
     entry = await source.take(0)
     assert entry is not None
     await source.report(ScriptedCarrier(world.clock).result(entry))
-    await source.spread()
     await queue.release([lease])
     assert await next_try(world) <= world.clock.now()
 
 
-async def test_what_came_after_the_last_word_is_settled_by_itself(world: World) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+async def test_the_order_of_results_says_nothing_of_the_destination(world: World, turned: bool) -> None:
+    await world.submit("carol@builder.test", "dave@builder.test")
+    await world.post(f"bob@{DEAD}")
+    queue = world.storage.queue
+    lease = await claimed(queue, START)
+    source = source_of(world, lease)
+    entry = await source.take(0)
+    while entry is not None and len(entry.recipients) != 2:
+        entry = await source.take(0)
+    assert entry is not None
+    full = RecipientResult(entry.recipients[0], Fate.DEFERRED, "4.2.2", Reply(452, "4.2.2", ("Carol's is full",)))
+    lost = RecipientResult(entry.recipients[1], Fate.DEFERRED, "4.4.2", problem="the connection was lost")
+    results = (lost, full) if turned else (full, lost)
+    attempt = AttemptResult(entry, START, START, results)
+    await source.spread(DestinationFailure(attempt, "4.4.2", problem="the connection was lost"))
+    assert {one.last_error for one in await world.waiting()} == {"the connection was lost"}
+    told = [event.details for event in await world.storage.journal.of(entry.trace)]
+    assert {one.reply or one.problem for one in told if isinstance(one, AttemptFailed)} == {full.reply, lost.problem}
+
+
+async def test_an_attempt_that_failed_while_others_got_through_is_settled_by_itself(world: World) -> None:
     for _ in range(3):
         await world.post(f"bob@{DEAD}")
     queue = world.storage.queue
@@ -218,7 +241,6 @@ async def test_what_came_after_the_last_word_is_settled_by_itself(world: World) 
     assert first is not None and second is not None
     await source.report(carrier(world).result(first))
     await source.report(ScriptedCarrier(world.clock).result(second))
-    await source.spread()
     await queue.release([lease])
     while len(waiting := await waiting_in(world)) != 2 or waiting[0].attempts != 1:
         await world.queue.done("settle")
@@ -258,6 +280,7 @@ async def test_a_permanent_failure_of_the_destination_returns_each(world: World)
     lease = await claimed(queue, START)
     source, failing = source_of(world, lease), carrier(world)
     failing.fate, failing.status = Fate.FAILED, "5.1.2"
-    await failing.carry(DEAD, source)
-    await source.spread()
+    parting = await failing.carry(DEAD, source)
+    assert parting.failure is not None
+    await source.spread(parting.failure)
     assert (await events(world))[Station.RETURNED] == 150

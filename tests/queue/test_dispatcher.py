@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.queue.world import ALICE, DAY, MINUTE, SECOND, START, ScriptedCarrier, World
 
+from waypost.journal import fields
 from waypost.message.envelope import DeliverBy, Envelope
 from waypost.message.trace import iso_time
 from waypost.queue.carrier import EntrySource, Fate, Parting
@@ -360,7 +361,7 @@ async def test_stop_before_run_is_nothing(world: World) -> None:
 
 
 async def test_a_failure_of_the_destination_counts_for_all_that_was_due_though_one_was_tried(world: World) -> None:
-    carrier = ScriptedCarrier(world.clock, more={"whole_destination": True, "host": None, "address": None})
+    carrier = ScriptedCarrier(world.clock, down=True, more={"host": None, "address": None})
     carrier.fate, carrier.status, carrier.reply = Fate.DEFERRED, "4.4.1", None
     carrier.problem = "no mail server answered"
     for _ in range(250):
@@ -413,7 +414,7 @@ async def test_a_deadline_of_the_sender_returns_the_message_untried(world: World
     assert carrier.attempts.empty()
     assert "returned" in await world.stations(trace)
     events = await world.storage.journal.of(trace)
-    assert events[-1].details["status"] == "5.4.7"
+    assert fields(events[-1])["status"] == "5.4.7"
 
 
 async def test_rounds_that_are_due_together_begin_a_few_in_each_turn_of_the_loop(world: World) -> None:

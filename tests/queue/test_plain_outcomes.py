@@ -11,6 +11,7 @@ from tests.queue.world import ALICE, SCHEDULE, START, ScriptedCarrier, World
 
 from waypost.message.address import Address
 from waypost.message.envelope import DeliverBy, Envelope, Notify, Recipient
+from waypost.message.reply import Reply
 from waypost.message.trace import TraceId
 from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
 from waypost.queue.outcomes import outcome_of, plain_outcome
@@ -24,9 +25,7 @@ _RECIPIENTS = st.lists(
     st.builds(Recipient, st.sampled_from(["b@c.test", "d@c.test"]).map(Address.parse), _NOTIFY), min_size=1, max_size=3
 )
 _FATES = st.lists(st.sampled_from([*[Fate.RELAYED] * 9, Fate.DEFERRED, Fate.FAILED]), min_size=3, max_size=3)
-_REPLIES = st.lists(
-    st.sampled_from(["250 2.0.0 Ok", "250 \x1b[31mOk\r\n", "250  two  spaces", None]), min_size=3, max_size=3
-)
+_REPLIES = st.lists(st.sampled_from(["Ok", "\x1b[31mOk\r\n", "two  spaces", None]), min_size=3, max_size=3)
 _ENVELOPES = st.builds(
     Envelope,
     st.sampled_from([ALICE, None]),
@@ -56,7 +55,7 @@ def attempt(
         account=None,
     )
     results = tuple(
-        RecipientResult(recipient, fate, "2.0.0", reply)
+        RecipientResult(recipient, fate, "2.0.0", None if reply is None else Reply(250, None, (reply,)))
         for recipient, fate, reply in zip(recipients, fates, replies, strict=False)
     )
     return AttemptResult(entry, START, START, results, host="mx.c\x07.test", address="192.0.2.1:25", **more)

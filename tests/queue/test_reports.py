@@ -8,16 +8,18 @@ import pytest
 from msgspec.structs import replace
 from tests.queue.world import ALICE, CONTENT, HOUR, MINUTE, SCHEDULE, SECOND, START, ScriptedCarrier, World
 
+from waypost.journal import AttemptFailed, Returned, Station, fields
 from waypost.message.address import Address
 from waypost.message.dsn import Dsn, compose
 from waypost.message.envelope import BodyType, DeliverBy, Envelope, Notify, Recipient, Ret
+from waypost.message.reply import Reply
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import format_trace_id
 from waypost.queue.carrier import Fate, RecipientResult
 from waypost.queue.outcomes import bare_outcome, discard, outcome_of, return_entry
 from waypost.queue.reporter import About, Attempted, Reporter, asked_for
 from waypost.queue.schedule import Schedule
-from waypost.storage import Outcome, QueueEntry, Station, StorageError
+from waypost.storage import Outcome, QueueEntry, StorageError
 
 BOB = Address.parse("bob@builder.test")
 CAROL = Address.parse("carol@builder.test")
@@ -104,7 +106,7 @@ async def test_a_failure_is_returned_in_the_commit_that_ends_the_entry(world: Wo
     assert parts[2].get_content_type() == "message/rfc822"
     assert "Come." in parts[2].as_string()
     attempt, returned = await world.storage.journal.of(outcome.trace)
-    assert attempt.details == {
+    assert fields(attempt) == {
         "destination": "builder.test",
         "host": "mx.builder.test",
         "address": "127.0.0.12:25",
@@ -115,19 +117,19 @@ async def test_a_failure_is_returned_in_the_commit_that_ends_the_entry(world: Wo
         "status": "5.1.1",
         "next_attempt": None,
     }
-    assert returned.details == {
+    assert fields(returned) == {
         "recipients": ["bob@builder.test", "carol@builder.test"],
         "reply": "550 5.1.1 No such user",
         "status": "5.1.1",
         "dsn": format_trace_id(entry.trace),
     }
     generated, queued = await world.storage.journal.of(entry.trace)
-    assert generated.details == {
+    assert fields(generated) == {
         "kind": "failed",
         "about": format_trace_id(outcome.trace),
         "recipients": ["bob@builder.test", "carol@builder.test"],
     }
-    assert queued.details == {"destination": "wonderland.test", "recipients": ["alice@wonderland.test"]}
+    assert fields(queued) == {"destination": "wonderland.test", "recipients": ["alice@wonderland.test"]}
     assert await world.storage.journal.find_message_id(f"<{format_trace_id(entry.trace)}@mx.wonderland.test>")
 
 
@@ -138,7 +140,7 @@ async def test_a_report_that_fails_is_not_reported(world: World) -> None:
     outcome = await settled(world, carrier)
     assert await world.waiting() == []
     returned = (await world.storage.journal.of(outcome.trace))[-1]
-    assert (returned.station, returned.details["dsn"]) == (Station.RETURNED, None)
+    assert (returned.station, fields(returned)["dsn"]) == (Station.RETURNED, None)
 
 
 async def undeliverable(world: World) -> tuple[ScriptedCarrier, bytes]:
@@ -162,10 +164,10 @@ async def test_a_report_that_fails_for_what_it_returns_goes_out_once_more_with_t
     assert shorter.envelope == Envelope(None, body=BodyType.SEVEN_BIT) and octets.isascii()
     assert parts[2].get_content_type() == "text/rfc822-headers" and "Subject: Tea" in str(parts[2].get_payload())
     returned = (await world.storage.journal.of(outcome.trace))[-1]
-    assert (returned.station, returned.details["dsn"]) == (Station.RETURNED, format_trace_id(shorter.trace))
+    assert (returned.station, fields(returned)["dsn"]) == (Station.RETURNED, format_trace_id(shorter.trace))
     generated, _ = await world.storage.journal.of(shorter.trace)
     about = format_trace_id(outcome.trace)
-    assert generated.details == {"kind": "shortened", "about": about, "recipients": ["alice@wonderland.test"]}
+    assert fields(generated) == {"kind": "shortened", "about": about, "recipients": ["alice@wonderland.test"]}
     await settled(world, carrier)
     assert await world.waiting() == [], "there is no third"
 
@@ -239,7 +241,7 @@ async def test_each_recipient_goes_its_own_way(world: World) -> None:
     outcome = await settled(world, done)
     assert outcome.deferral is not None
     assert outcome.deferral.remaining == (recipients[1],)
-    kinds = [report.events[0].details["kind"] for report in outcome.reports]
+    kinds = [fields(report.events[0])["kind"] for report in outcome.reports]
     assert kinds == ["failed", "relayed"]
     stations = [event.station.value for event in await world.storage.journal.of(outcome.trace)]
     assert stations == ["attempt", "attempt", "relayed", "returned"]
@@ -266,9 +268,9 @@ async def test_a_delay_is_told_once_with_headers_only_and_the_time_until_which_i
     assert outcome.deferral is not None and outcome.deferral.delay_notified
     delayed = (await world.storage.journal.of(outcome.trace))[-1]
     assert delayed.station is Station.DELAYED
-    assert delayed.details["reply"] == "451 4.3.0 Not now"
+    assert fields(delayed)["reply"] == "451 4.3.0 Not now"
     [waiting, report] = await world.waiting()
-    assert delayed.details["dsn"] == format_trace_id(report.trace)
+    assert fields(delayed)["dsn"] == format_trace_id(report.trace)
     stored = await world.storage.spool.open(report.trace)
     octets = await stored.read(0, stored.size)
     assert b"Action: delayed\r\n" in octets
@@ -286,8 +288,8 @@ async def test_when_the_term_ends_the_message_is_returned_with_what_was_said_las
     world.clock.advance(10)
     outcome = await settled(world, carrier, schedule)
     returned = (await world.storage.journal.of(outcome.trace))[-1]
-    assert returned.details["status"] == "5.4.7"
-    assert returned.details["reply"] == "451 4.3.0 Not now"
+    assert fields(returned)["status"] == "5.4.7"
+    assert fields(returned)["reply"] == "451 4.3.0 Not now"
     _, _, octets = await report_of(world)
     assert b"Action: failed\r\nStatus: 5.4.7\r\n" in octets
 
@@ -342,7 +344,7 @@ async def test_success_in_a_mailbox_is_reported_as_delivered_to_those_who_asked(
         trace=trace, envelope=Envelope(ALICE), recipients=[asked, silent], header=header, received_at=START
     )
     assert report is not None
-    assert report.events[0].details["recipients"] == ["bob@builder.test"]
+    assert fields(report.events[0])["recipients"] == ["bob@builder.test"]
     await world.storage.spool.accept(report)
     _, _, octets = await report_of(world)
     assert b"Action: delivered\r\nStatus: 2.1.5\r\n" in octets
@@ -355,6 +357,19 @@ async def test_success_in_a_mailbox_is_reported_as_delivered_to_those_who_asked(
     )
 
 
+async def test_the_journal_has_the_reply_as_the_value_that_the_report_quotes(world: World) -> None:
+    await world.submit("bob@builder.test")
+    carrier = ScriptedCarrier(world.clock)
+    carrier.fail()
+    carrier.reply = Reply(550, "5.1.1", ("No such user", "at this host"))
+    outcome = await settled(world, carrier)
+    failed, returned = [event.details for event in await world.storage.journal.of(outcome.trace)]
+    assert isinstance(failed, AttemptFailed) and failed.reply == carrier.reply
+    assert isinstance(returned, Returned) and returned.reply == carrier.reply
+    _, _, octets = await report_of(world)
+    assert b"Diagnostic-Code: smtp; 550 5.1.1 No such user at this host\r\n" in octets
+
+
 async def test_an_operator_returns_an_entry_with_words(world: World) -> None:
     await world.submit("bob@builder.test")
     [entry] = await world.waiting()
@@ -365,7 +380,7 @@ async def test_an_operator_returns_an_entry_with_words(world: World) -> None:
     _, parts, _ = await report_of(world)
     assert "the domain builder.test was sold" in str(parts[0].get_payload())
     [event] = await world.storage.journal.of(entry.trace)
-    assert event.details == {
+    assert fields(event) == {
         "recipients": ["bob@builder.test"],
         "problem": "the domain builder.test was sold",
         "status": "5.0.0",
@@ -436,7 +451,7 @@ async def test_what_a_peer_says_is_stored_as_one_printable_line(world: World) ->
     assert entry.last_error.startswith("451 wait MAIL FROM:<> ?[2J ?xxx")
     assert len(entry.last_error) < 2100
     [attempt] = await world.storage.journal.of(result.entry.trace)
-    assert attempt.details["reply"] == entry.last_error
+    assert fields(attempt)["reply"] == entry.last_error
 
 
 async def test_a_report_whose_octets_are_gone_just_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,8 +470,10 @@ async def test_a_shortened_report_goes_to_those_that_it_failed_for(world: World)
     [entry] = await world.waiting()
     one, two = (Recipient(Address.parse(f"{name}@wonderland.test"), Notify.NEVER) for name in ("one", "two"))
     result = ScriptedCarrier(world.clock).result(replace(entry, recipients=(one, two)))
-    failed = RecipientResult(two, Fate.FAILED, "5.3.4", "552 5.3.4 too large")
-    result = replace(result, results=(RecipientResult(one, Fate.RELAYED, "2.0.0", "250 2.0.0 ok"), failed))
+    failed = RecipientResult(two, Fate.FAILED, "5.3.4", Reply(552, "5.3.4", ("too large",)))
+    result = replace(
+        result, results=(RecipientResult(one, Fate.RELAYED, "2.0.0", Reply(250, "2.0.0", ("ok",))), failed)
+    )
     outcome = await outcome_of(result, schedule=SCHEDULE, reporter=world.reporter(), luck=0.0, now=world.clock.now())
     (report,) = outcome.reports
     assert [recipient.address for recipient in report.entries[0].recipients] == [two.address]

@@ -10,10 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Recipient
+from waypost.message.reply import Reply, parse_reply
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
-from waypost.queue.carrier import AttemptResult, Carrier, EntrySource, Fate, Parting, RecipientResult
+from waypost.queue.carrier import (
+    AttemptResult,
+    Carrier,
+    DestinationFailure,
+    EntrySource,
+    Fate,
+    Parting,
+    RecipientResult,
+)
 from waypost.queue.dispatcher import Dispatcher
 from waypost.queue.reporter import Reporter
 from waypost.queue.schedule import Schedule
@@ -43,6 +54,7 @@ SCHEDULE = Schedule(
     delayed_notice=4 * HOUR,
     expire=5 * DAY,
 )
+OK = Reply(250, "2.0.0", ("Ok",))
 ALICE = Address.parse("alice@wonderland.test")
 CONTENT = b"Message-ID: <tea@wonderland.test>\r\nSubject: Tea at five?\r\nFrom: alice@wonderland.test\r\n\r\nCome.\r\n"
 
@@ -148,10 +160,11 @@ class ScriptedCarrier:
     clock: FakeClock
     fate: Fate = Fate.RELAYED
     status: str = "2.0.0"
-    reply: str | None = "250 2.0.0 Ok"
+    reply: Reply | None = OK
     problem: str | None = None
     wait: float = 0.0
     parting: Parting = field(default_factory=Parting)
+    down: bool = False
     more: dict[str, Any] = field(default_factory=dict)
     results: tuple[RecipientResult, ...] | None = None
     attempts: "asyncio.Queue[AttemptResult]" = field(default_factory=asyncio.Queue)
@@ -164,10 +177,13 @@ class ScriptedCarrier:
             if self.gate is not None:
                 await self.gate.wait()
             result = self.result(entry)
+            if self.down:
+                permanent = self.fate is Fate.FAILED
+                failure = DestinationFailure(result, self.status, self.reply, self.problem, permanent)
+                self.attempts.put_nowait(result)
+                return replace(self.parting, failure=failure)
             await source.report(result)
             self.attempts.put_nowait(result)
-            if result.whole_destination:
-                break
         return self.parting
 
     def result(self, entry: QueueEntry) -> AttemptResult:
@@ -179,11 +195,11 @@ class ScriptedCarrier:
         known = {"host": "mx.builder.test", "address": "127.0.0.12:25", "tls": "TLSv1.3 verified"}
         return AttemptResult(entry, started=now, ended=now, results=results, **(known | self.more))
 
-    def defer(self, reply: str = "451 4.3.0 Not now") -> None:
-        self.fate, self.status, self.reply = Fate.DEFERRED, "4.3.0", reply
+    def defer(self, words: str = "451 4.3.0 Not now") -> None:
+        self.fate, self.status, self.reply = Fate.DEFERRED, "4.3.0", parse_reply(words)
 
-    def fail(self, reply: str = "550 5.1.1 No such user") -> None:
-        self.fate, self.status, self.reply = Fate.FAILED, "5.1.1", reply
+    def fail(self, words: str = "550 5.1.1 No such user") -> None:
+        self.fate, self.status, self.reply = Fate.FAILED, "5.1.1", parse_reply(words)
 
 
 @dataclass

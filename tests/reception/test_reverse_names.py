@@ -11,10 +11,12 @@ from tests.reception.resolvers import SilentResolver, TableResolver
 from waypost.config.settings import ListenerProtocol
 from waypost.dns import DnsTemporary
 from waypost.intake import TransactionTasks
+from waypost.journal import Checked, Event
+from waypost.message.verdict import Verdict
 from waypost.protocol.session import Peer
 from waypost.reception import ReceptionPolicy, ReverseNames
 from waypost.reception.reverse_names import MOST_NAMES, PATIENCE
-from waypost.storage import Event, NewMessage, Station
+from waypost.storage import NewMessage
 from waypost.transport.public import is_public
 
 CLIENT, CLIENT_6 = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
@@ -49,8 +51,8 @@ class Gate:
         return stored[: stored.index("From:")], await self.house.events(reply)
 
 
-def checked(events: list[Event]) -> list[dict[str, str]]:
-    return [verdict for event in events if event.station is Station.CHECKED for verdict in event.details["verdicts"]]
+def checked(events: list[Event]) -> list[Verdict]:
+    return [verdict for event in events if isinstance(event.details, Checked) for verdict in event.details.verdicts]
 
 
 @pytest.mark.parametrize("address", [CLIENT, CLIENT_6, f"::ffff:{CLIENT}"])
@@ -60,7 +62,7 @@ async def test_a_name_that_leads_back_is_recorded_in_received_and_in_the_journal
     received, events = await gate.deliver(address)
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
     assert received.startswith(f"Received: from mx.there.test ({NAME} {literal})\r\n\tby mx.here.test ")
-    assert checked(events) == [{"method": "iprev", "result": "pass", "value": NAME}]
+    assert checked(events) == [Verdict("iprev", "pass", NAME)]
 
 
 @pytest.mark.parametrize(
@@ -82,9 +84,9 @@ async def test_the_results_are_those_of_the_standard_and_only_a_confirmed_name_i
 ) -> None:
     received, events = await Gate(house, resolver).deliver()
     (verdict,) = checked(events)
-    assert verdict["result"] == result
+    assert verdict.result == result
     assert (NAME in received) == (result == "pass")
-    assert ("reason" in verdict) == (result != "pass")
+    assert (verdict.reason is not None) == (result != "pass")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ async def test_a_connection_is_asked_for_once_and_each_of_its_messages_says_so(h
     talk = await Gate(house, resolver).talk()
     for _ in range(3):
         reply = await talk.message(SENDER, BOB)
-        assert checked(await house.events(reply)) == [{"method": "iprev", "result": "pass", "value": NAME}]
+        assert checked(await house.events(reply)) == [Verdict("iprev", "pass", NAME)]
     assert resolver.asked == [CLIENT, NAME]
 
 
@@ -121,14 +123,14 @@ async def test_trouble_that_passes_is_asked_about_again(house: House) -> None:
     first = await talk.message(SENDER, BOB)
     troubled[CLIENT] = [NAME]  # type: ignore[assignment]
     second = await talk.message(SENDER, BOB)
-    assert [checked(await house.events(reply))[0]["result"] for reply in (first, second)] == ["temperror", "pass"]
+    assert [checked(await house.events(reply))[0].result for reply in (first, second)] == ["temperror", "pass"]
 
 
 async def test_an_owner_of_many_names_can_not_make_us_ask_for_all_of_them(house: House) -> None:
     names = [f"n{number}.example" for number in range(100)]
     resolver = TableResolver({CLIENT: names}, {names[-1]: [CLIENT]})
     _, events = await Gate(house, resolver).deliver()
-    assert len(resolver.asked) == 1 + MOST_NAMES and checked(events)[0]["result"] == "fail"
+    assert len(resolver.asked) == 1 + MOST_NAMES and checked(events)[0].result == "fail"
 
 
 @pytest.mark.parametrize("name", ["evil\r\nX: y", "(a) by us", "\\000.example", "ä.example", "a b"])
@@ -179,7 +181,7 @@ def test_a_resolver_that_never_answers_delays_a_session_by_a_fifth_of_a_second_i
             for message in accepted:
                 assert b"from mx.there.test ([93.184.215.14])" in message.head
                 (verdict,) = checked(list(message.events))
-                assert verdict["result"] == "temperror"
+                assert verdict.result == "temperror"
             talk.hang_up()
             await gate.tasks.close()
 
@@ -200,7 +202,7 @@ async def test_a_flood_of_questions_that_hang_keeps_no_neighbour_from_his(house:
         TableResolver({"8.8.8.8": [NAME]}, {NAME: ["8.8.8.8"]}), is_public=is_public
     )
     received, events = await gate.deliver("8.8.8.8")
-    assert NAME in received and checked(events)[0]["result"] == "pass"
+    assert NAME in received and checked(events)[0].result == "pass"
     for talk in flood:
         talk.hang_up()
     await gate.tasks.close()

@@ -19,6 +19,7 @@ from waypost.message.dsn import compose
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.headers import HeaderBlock
 from waypost.message.received import count_received, passed_here
+from waypost.message.reply import Reply
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.structure import scan_structure
 from waypost.message.trace import TraceId
@@ -64,7 +65,9 @@ def is_submitted(data: bytes) -> None:
 
 def is_returned(data: bytes) -> None:
     """What is done with a message that comes back."""
-    concerned = Concerned(Recipient(Address("bob", "there.test")), "5.1.1", data.decode("utf-8", "replace"), None)
+    concerned = Concerned(
+        Recipient(Address("bob", "there.test")), "5.1.1", Reply(550, None, (data.decode("utf-8", "replace"),))
+    )
     to = Address("alice", "here.test")
     report = Report(Action.FAILED, TRACE, NOW, "mx.here.test", to, TRACE, Envelope(to), NOW, (concerned,), data, data)
     compose(report)

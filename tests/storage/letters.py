@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 from tests.storage.engines import ENGINES
 
+from waypost.journal import Event, Submitted
 from waypost.message.address import Address
 from waypost.message.envelope import BodyType, Envelope, Recipient
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
@@ -16,7 +17,6 @@ from waypost.storage import (
     Account,
     Credentials,
     Deferral,
-    Event,
     Lease,
     MailboxDelivery,
     NewEntry,
@@ -26,7 +26,6 @@ from waypost.storage import (
     Queue,
     QueueEntry,
     Spool,
-    Station,
     Storage,
     StorageError,
     StoredMessage,
@@ -122,7 +121,7 @@ class Letters:
             body=body,
             deliveries=tuple(MailboxDelivery(box, b"Return-Path: <>\r\n") for box in mailboxes),
             entries=self.entries(*to, priority=more.pop("priority", 0), next_attempt=more.pop("next_attempt", None)),
-            events=(Event(trace, self.clock(), Station.SUBMITTED, {"account": sender}),),
+            events=(Event(trace, self.clock(), Submitted(account=sender or "", recipients=())),),
             **more,
         )
 

@@ -51,7 +51,7 @@ def names(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", INTERFACES, ids=lambda path: path.name)
 def test_an_interface_imports_values_alone(path: Path) -> None:
-    others = ("waypost.message", "waypost.protocol.canonical", "waypost.storage")
+    others = ("waypost.journal", "waypost.message", "waypost.protocol.canonical", "waypost.storage")
     found = [name for name in imports(path) if name not in ALLOWED and not name.startswith(others)]
     found += [name for name in imports(path) if name.startswith(("waypost.storage.sqlite", "waypost.storage.engine"))]
     assert found == []
@@ -62,6 +62,19 @@ def test_an_interface_says_nothing_of_an_engines_parts(path: Path) -> None:
     said = [line for line in path.read_text().splitlines() if OF_AN_ENGINE.search(line)]
     assert said == []
     assert not {"place", "fd", "connection"} & set(names(path))
+
+
+def test_an_engine_makes_no_event_and_knows_no_kind_of_one() -> None:
+    """It stores octets; what the journal tells is decided beside the interfaces, and above them."""
+    known: set[str] = set()
+    made: list[str] = []
+    for path in (SOURCE / "storage" / "sqlite").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("waypost.journal"):
+                known |= {name.name for name in node.names}
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Event":
+                made.append(f"{path.name}:{node.lineno}")
+    assert known == {"Event", "UnreadableEvent", "decode", "encode"} and made == []
 
 
 def test_two_files_name_the_engine_and_no_other() -> None:

@@ -11,9 +11,10 @@ from tests.storage import first_version as first
 from tests.storage.first_version import BINARY, BOX_HEAD, HEAD, HELD, HELD_UNTIL, OCTETS, PLAIN, REPORT, SECOND, THEN
 from tests.storage.letters import Clock, Engine, Letters, claim, leases, octets_of, stored
 
+from waypost.journal import Station
 from waypost.message.address import Address
 from waypost.message.envelope import BodyType, DeliverBy, Envelope, Notify, OriginalRecipient, Recipient, Ret
-from waypost.storage import Credentials, EntryState, Filter, NotFound, Spending, Station
+from waypost.storage import Credentials, EntryState, Filter, NotFound, Spending
 from waypost.storage.sqlite.check import Checker
 from waypost.storage.sqlite.migrate import DATABASE, migrate, migrations
 

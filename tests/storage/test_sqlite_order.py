@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from tests.storage.letters import CREDENTIALS, START, Letters, deferral, finished, leases
 
+from waypost.journal import AttemptFailed, Event
 from waypost.queue.clock_repair import pull_back
-from waypost.storage import Alias, Event, Expense, FailedRound, MailboxDelivery, Station
+from waypost.storage import Alias, Expense, FailedRound, MailboxDelivery
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite.batch import FIXED_ORDER
 
@@ -98,8 +99,8 @@ async def test_every_deed_changes_rows_in_the_fixed_order(
     async def round_of_one() -> None:
         held = await leases(queue, 1)
         (entry, *_) = await queue.due(held[0], now=START, limit=9)
-        told = Event(entry.trace, START, Station.ATTEMPT, {"next_attempt": None})
-        await queue.fail(FailedRound(held[0], START, "dead", 5, (5,), events=(told,)))
+        told = Event(entry.trace, START, AttemptFailed(recipients=()))
+        await queue.fail(FailedRound(held[0], START, "dead", 5, (5,), told=lambda _: (told,)))
         await queue.renew(held[::-1], until=START + 5)
         await queue.release(held[::-1], not_before=START + 5)
         await queue.wake([lease.destination for lease in held[::-1]])

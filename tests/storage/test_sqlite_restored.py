@@ -8,7 +8,9 @@ import apsw
 import pytest
 from tests.storage.letters import HEAD, SECOND, Engine, Letters, claim, files_in, stored
 
+from waypost.journal import Held, HeldAction
 from waypost.storage import Account, Filter, QueueEntry, StorageError
+from waypost.storage.entry_words import SINCE_RESTORE
 from waypost.storage.sqlite import DATABASE
 from waypost.storage.sqlite.life import Life, judge, read_file
 from waypost.storage.sqlite.renewal import JUMP
@@ -162,7 +164,9 @@ async def test_after_a_restore_leases_are_forgotten_and_the_queue_is_held_until_
     (entry,) = await entries_of(letters)
     assert entry.state == "held" and entry.last_error is not None and "held since a restore" in entry.last_error
     assert await queue.claim_destinations(0, now=now, lease=60 * SECOND, limit=10) == []
-    assert (await letters.storage.journal.of(entry.trace))[-1].details["action"] == "held"
+    assert (await letters.storage.journal.of(entry.trace))[-1].details == Held(
+        action=HeldAction.HELD, problem=SINCE_RESTORE
+    )
     new = await letters.post(b"of today", to=["dave@elsewhere.test"])
     assert [e.trace for e in await entries_of(letters) if e.state == "ready"] == [new]
     await queue.unhold([entry.id], now=now)

@@ -3,7 +3,9 @@
 import pytest
 from tests.storage.letters import SECOND, START, Engine, Letters, finished
 
-from waypost.storage import Event, Journal, Station, Storage
+from waypost.journal import AttemptFailed, Event, Relayed, Station
+from waypost.message.reply import Reply
+from waypost.storage import Journal, Storage
 
 DAY = 86_400 * SECOND
 
@@ -20,8 +22,8 @@ async def settle(letters: Letters, destination: str, *events: Event) -> None:
 
 async def test_events_come_back_in_order_with_their_details(journal: Journal, letters: Letters) -> None:
     trace = await letters.post(to=["bob@builder.test"])
-    details = {"reply": "250 2.0.0 Ok \u2713", "recipients": ["bob@builder.test"], "next_attempt": None, "n": 1.5}
-    events = [Event(trace, START + n, Station.ATTEMPT, details) for n in range(3)]
+    details = AttemptFailed(recipients=("bob@builder.test",), reply=Reply(451, "4.3.0", ("Later \u2713", "or never")))
+    events = [Event(trace, START + n, details) for n in range(3)]
     await settle(letters, "builder.test", *events)
     assert (await journal.of(trace))[1:] == events
     assert await journal.of(letters.ids()) == []
@@ -56,7 +58,7 @@ async def test_what_still_waits_in_the_queue_keeps_its_events(journal: Journal, 
 
 async def test_a_name_stays_while_events_of_its_message_are_left(journal: Journal, letters: Letters) -> None:
     trace = await letters.post(to=["bob@builder.test"], message_id="<slow@x>")
-    await settle(letters, "builder.test", Event(trace, START + 2 * DAY, Station.RELAYED))
+    await settle(letters, "builder.test", Event(trace, START + 2 * DAY, Relayed(recipients=())))
     await journal.expire(START + DAY)
     assert [event.station for event in await journal.of(trace)] == [Station.RELAYED]
     assert await journal.find_message_id("<slow@x>") == [trace]

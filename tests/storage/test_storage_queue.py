@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, claim, deferral, finished, leases, octets_of
 
+from waypost.journal import AttemptFailed, Delayed, Delivered, Event, Relayed, Returned, Station
 from waypost.message.address import Address
 from waypost.message.envelope import (
     BodyType,
@@ -17,9 +18,9 @@ from waypost.message.envelope import (
     Recipient,
     Ret,
 )
+from waypost.message.reply import Reply
 from waypost.storage import (
     EntryState,
-    Event,
     FailedRound,
     Filter,
     Lease,
@@ -28,7 +29,6 @@ from waypost.storage import (
     Notice,
     Queue,
     QueueEntry,
-    Station,
     Storage,
 )
 
@@ -242,8 +242,8 @@ class TestEpochs:
         self, queue: Queue, letters: Letters, heir: int
     ) -> None:
         _, new, entry = await self.two_owners(queue, letters, heir)
-        attempt = Event(entry.trace, START, Station.ATTEMPT, {"reply": "451 4.3.0 Later"})
-        queued = Event(entry.trace, START, Station.DELAYED, {"dsn": "x"})
+        attempt = Event(entry.trace, START, AttemptFailed(recipients=(BOB,), reply=Reply(451, "4.3.0", ("Later",))))
+        queued = Event(entry.trace, START, Delayed(recipients=(BOB,), dsn=entry.trace))
         late = deferral(entry, START + 500 * SECOND)
         assert await queue.settle([finished(entry, deferral=late, events=(attempt, queued))]) == [entry.lease]
         (again,) = await queue.due(new, now=START + LEASE + 1, limit=9)
@@ -271,20 +271,25 @@ class TestEpochs:
     async def test_what_the_next_hop_took_goes_under_a_lost_lease_too(self, queue: Queue, letters: Letters) -> None:
         """What was sent must not be sent again."""
         _, new, entry = await self.two_owners(queue, letters)
-        relayed = Event(entry.trace, START, Station.RELAYED, {"host": "mx.builder.test"})
+        relayed = Event(entry.trace, START, Relayed(recipients=(BOB,), host="mx.builder.test"))
         await queue.settle([finished(entry, relayed=True, events=(relayed,))])
         assert await queue.due(new, now=START + LEASE + 1, limit=9) == []
         assert (await letters.storage.journal.of(entry.trace))[-1] == relayed
 
     async def test_a_round_under_a_lost_lease_is_not_counted_and_told(self, queue: Queue, letters: Letters) -> None:
         old, new, entry = await self.two_owners(queue, letters)
-        attempt = Event(entry.trace, START, Station.ATTEMPT, {"problem": "no answer", "next_attempt": None})
-        failed = FailedRound(old, START + LEASE, "no answer", LEASE, (LEASE,), events=(attempt,))
+
+        def told(next_attempt: int | None) -> list[Event]:
+            attempt = AttemptFailed(recipients=(BOB,), problem="no answer", next_attempt=next_attempt)
+            return [Event(entry.trace, START, attempt)]
+
+        failed = FailedRound(old, START + LEASE, "no answer", LEASE, (LEASE,), told=told)
         assert await queue.fail(failed) is None
         (again,) = await queue.due(new, now=START + LEASE + 1, limit=9)
         assert (again.attempts, again.last_error) == (0, None)
-        assert (await letters.storage.journal.of(entry.trace))[-1].station is Station.ATTEMPT
-        assert await queue.fail(replace(failed, lease=new)) is not None
+        assert (await letters.storage.journal.of(entry.trace))[-1:] == told(None)
+        again_at = await queue.fail(replace(failed, lease=new))
+        assert again_at is not None and (await letters.storage.journal.of(entry.trace))[-1:] == told(again_at)
         assert (await queue.get(entry.id)).attempts == 1
 
     async def test_a_lease_that_ran_out_and_that_nobody_claimed_still_holds(
@@ -329,7 +334,7 @@ class TestEpochs:
         await letters.post(to=[BOB])
         await leases(queue, 1)
         (entry,) = await letters.due("builder.test")
-        returned = Event(entry.trace, START, Station.RETURNED, {})
+        returned = Event(entry.trace, START, Returned(recipients=()))
         await queue.settle([finished(entry, events=(returned,))])
         assert await queue.count(Filter(), now=START) == 0
 
@@ -377,7 +382,7 @@ class TestSettling:
         await letters.post(to=[BOB, "eve@builder.test"])
         (entry,) = await letters.due("builder.test")
         later = replace(deferral(entry, START + 60), remaining=entry.recipients[1:], delay_notified=True)
-        attempt = Event(entry.trace, START, Station.ATTEMPT, {"reply": "451 4.3.0 Later"})
+        attempt = Event(entry.trace, START, AttemptFailed(recipients=(BOB,), reply=Reply(451, "4.3.0", ("Later",))))
         await queue.settle([finished(entry, deferral=later, events=(attempt,))])
         after = await queue.get(entry.id)
         assert [str(recipient.address) for recipient in after.recipients] == ["eve@builder.test"]
@@ -436,7 +441,7 @@ class TestSettling:
         await letters.post(to=[BOB])
         (entry,) = await letters.due("builder.test")
         await queue.delete([entry.id], now=START)
-        relayed = Event(entry.trace, START, Station.RELAYED, {"host": "mx.builder.test"})
+        relayed = Event(entry.trace, START, Relayed(recipients=(BOB,), host="mx.builder.test"))
         await queue.settle([finished(entry, events=(relayed,))])
         await queue.settle([finished(entry, deferral=deferral(entry, START + 1))])
         assert (await letters.storage.journal.of(entry.trace))[-1] == relayed
@@ -453,8 +458,8 @@ class TestSettling:
                     entry,
                     deliveries=(MailboxDelivery(bob.inbox, b""),),
                     events=(
-                        Event(entry.trace, START, Station.RELAYED),
-                        Event(entry.trace, START, Station.DELIVERED),
+                        Event(entry.trace, START, Relayed(recipients=(BOB,))),
+                        Event(entry.trace, START, Delivered(recipients=(BOB,))),
                     ),
                     reports=(await letters.letter(b"report", to=["alice@wonderland.test"], sender=None),),
                 )

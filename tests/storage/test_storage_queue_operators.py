@@ -6,8 +6,9 @@ import pytest
 from msgspec.structs import replace
 from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, claim, deferral, finished, leases
 
+from waypost.journal import Held, Station
 from waypost.queue.clock_repair import pull_back
-from waypost.storage import EntryState, Filter, NotFound, Notice, Queue, Station, Storage
+from waypost.storage import EntryState, Filter, NotFound, Notice, Queue, Storage
 
 BOB = "bob@builder.test"
 CAROL = "carol@carpenter.test"
@@ -98,7 +99,7 @@ class TestOperators:
         assert await claim(queue, 1, now=START) == {"builder.test", "carpenter.test"}
         trace = (await queue.get(waiting[0])).trace
         told = await letters.storage.journal.of(trace)
-        assert [event.details.get("action") for event in told if event.station is Station.HELD] == ["held", "released"]
+        assert [event.details.action for event in told if isinstance(event.details, Held)] == ["held", "released"]
 
     async def test_an_entry_held_while_it_is_attempted_stays_held(
         self, queue: Queue, letters: Letters, waiting: list[int]

@@ -8,7 +8,7 @@ from msgspec import structs
 from tests.intake.conversation import CLIENT, TLS, Conversation, House, trace_of
 
 from waypost.config.settings import ListenerProtocol, Submission, TrustedNetwork
-from waypost.storage import Station
+from waypost.journal import Station, fields
 
 SCANNER = "scanner@here.test"
 DEVICE = structs.replace(CLIENT, address="192.168.7.40", local_address="192.168.7.1", local_port=2525)
@@ -46,7 +46,7 @@ async def test_a_device_sends_without_a_login_in_the_name_of_its_account(house: 
         assert b"with ESMTP\r\n" in stored and b"192.168" not in stored, "no A of RFC 3848: nobody has logged in"
         assert b"Message-ID: <" in stored and b"Date: " in stored
         [first, *_] = await house.events(reply)
-        assert first.station is Station.SUBMITTED and first.details["account"] == "bob@here.test"
+        assert first.station is Station.SUBMITTED and fields(first)["account"] == "bob@here.test"
     assert {entry.account for entry in await house.queued()} == {"bob@here.test"}
 
 

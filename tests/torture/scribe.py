@@ -16,8 +16,9 @@ from tests.storage.letters import CREDENTIALS, Letters
 from tests.torture.ledger import Deed, Fact, Ledger, Place, Seen
 from tests.torture.recorder import Recorder
 
+from waypost.journal import AttemptFailed, Delivered, Details, Event, Relayed, Returned
 from waypost.message.trace import TraceId
-from waypost.storage import Event, MailboxDelivery, NewMessage, Outcome, QueueEntry, Station
+from waypost.storage import MailboxDelivery, NewMessage, Outcome, QueueEntry
 from waypost.storage.queue import Deferral
 from waypost.storage.sqlite import SqliteStorage, open_storage
 
@@ -199,26 +200,29 @@ class Hand:
                 entry.trace,
                 entry.lease,
                 deferral=deferral,
-                events=self._events(deed, entry.trace, Station.ATTEMPT),
+                events=self._events(deed, entry.trace, AttemptFailed(recipients=())),
             )
         fact.gone = deed
         if how == "relayed":
-            return Outcome(entry.id, entry.trace, entry.lease, events=self._events(deed, entry.trace, Station.RELAYED))
+            return Outcome(entry.id, entry.trace, entry.lease, events=self._relayed(deed, entry.trace))
         box = self._chance.choice(self._scribe.boxes())
         if how == "returned":
             report = await self._letter(deed, [], [box])
-            events = self._events(deed, entry.trace, Station.RETURNED)
+            events = self._events(deed, entry.trace, Returned(recipients=()))
             return Outcome(entry.id, entry.trace, entry.lease, events=events, reports=(report,))
         delivery = Place(entry.trace, box)
         if delivery in self._ledger.facts:  # one copy of a message for each mailbox keeps the ledger simple
-            return Outcome(entry.id, entry.trace, entry.lease, events=self._events(deed, entry.trace, Station.RELAYED))
+            return Outcome(entry.id, entry.trace, entry.lease, events=self._relayed(deed, entry.trace))
         self._ledger.facts[delivery] = Fact(_BOX_HEAD + fact.octets, deed)
-        events = self._events(deed, entry.trace, Station.DELIVERED)
+        events = self._events(deed, entry.trace, Delivered(recipients=()))
         return Outcome(entry.id, entry.trace, entry.lease, events=events, deliveries=(MailboxDelivery(box, _BOX_HEAD),))
 
-    def _events(self, deed: Deed, trace: TraceId, station: Station) -> tuple[Event, ...]:
-        self._ledger.events.append((deed, trace, station))
-        return (Event(trace, now(), station, {}),)
+    def _relayed(self, deed: Deed, trace: TraceId) -> tuple[Event, ...]:
+        return self._events(deed, trace, Relayed(recipients=()))
+
+    def _events(self, deed: Deed, trace: TraceId, details: Details) -> tuple[Event, ...]:
+        self._ledger.events.append((deed, trace, details.station))
+        return (Event(trace, now(), details),)
 
     async def read(self, end: int) -> None:
         """Look into a mailbox, note the UIDs, and remove some of what is there."""

@@ -10,7 +10,7 @@ from waypost.config.settings import Outbound
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import TraceId
-from waypost.queue.carrier import AttemptResult, Fate, Parting
+from waypost.queue.carrier import AttemptResult, DestinationFailure, Fate, Parting
 from waypost.storage import EntryState, NotFound, QueueEntry, StorageError
 from waypost.transport.relay import Relay
 from waypost.transport.router import Router
@@ -163,7 +163,9 @@ class World:
             self.ways[destination] = way
         source = Source(deque(entries))
         parting = await self.relay.carry(destination, source)
-        assert not source.in_flight, "every entry taken was reported or given back"
+        if parting.failure is not None:
+            source.in_flight.remove(parting.failure.attempt.entry.id)
+        assert not source.in_flight, "every entry taken was reported, given back, or stands in the failure"
         return Carried(source, parting)
 
     async def close(self) -> None:
@@ -182,13 +184,18 @@ class Carried:
 
     @property
     def results(self) -> list[AttemptResult]:
-        """The reports, in their order."""
-        return self.source.results
+        """The reports, in their order, and the attempt that met a failure of the destination."""
+        return [*self.source.results, *((self.failure.attempt,) if self.failure else ())]
+
+    @property
+    def failure(self) -> DestinationFailure | None:
+        """The failure of the destination as a whole."""
+        return self.parting.failure
 
     @property
     def only(self) -> AttemptResult:
         """The only report."""
-        [result] = self.source.results
+        [result] = self.results
         return result
 
     @property
@@ -199,4 +206,6 @@ class Carried:
     @property
     def words(self) -> list[str]:
         """What was said of each recipient: replies, or problems in parentheses."""
-        return [one.reply or f"({one.problem})" for result in self.results for one in result.results]
+        return [
+            str(one.reply) if one.reply else f"({one.problem})" for result in self.results for one in result.results
+        ]

@@ -11,6 +11,7 @@ from tests.transport.relay_world import MESSAGE, Source, World
 
 from waypost.message.address import Address
 from waypost.message.envelope import DeliverBy, Envelope, Ret
+from waypost.message.reply import Reply
 from waypost.queue.carrier import Fate
 from waypost.storage import QueueEntry
 from waypost.transport.regulator import Pace
@@ -31,8 +32,23 @@ async def test_a_message_is_relayed_and_the_result_says_all(offers: tuple[str, .
     assert result.results[0].status == "2.0.0"
     assert (result.host, result.address) == ("mx.test", f"127.0.0.1:{server.port}")
     assert (result.source, result.tls) == ("127.0.0.1", None)
-    assert not result.whole_destination and not result.dsn_passed_on
+    assert not result.dsn_passed_on
     assert carried.parting.not_before == 0
+
+
+async def test_a_reply_stays_the_value_that_the_engine_read() -> None:
+    world = World()
+    refusal = "550-5.7.1 Blocked by reputation\r\n550 5.7.1 see https://list.test"
+    async with MailServer("PIPELINING", RCPT=refusal) as server:
+        carried = await world.carry(world.entry(), way=server.way())
+        await world.close()
+    [one] = carried.only.results
+    assert one.reply == Reply(550, "5.7.1", ("Blocked by reputation", "see https://list.test")) and one.problem is None
+    async with MailServer(GREETING="421-4.7.0 Too many\r\n421 4.7.0 connections") as server:
+        carried = await world.carry(world.entry(), way=server.way(), destination="busy.test")
+        await world.close()
+    assert carried.failure is not None
+    assert carried.failure.reply == Reply(421, "4.7.0", ("Too many", "connections"))
 
 
 async def test_recipients_of_a_message_share_a_transaction_and_have_their_own_fates() -> None:
@@ -290,7 +306,7 @@ async def test_a_destination_without_a_way_for_now_is_reported_once_for_all() ->
     world = World()
     no_way = NoWay("the name servers do not answer", status="4.4.3", permanent=False)
     carried = await world.carry(world.entry(), world.entry(), way=no_way)
-    assert carried.fates == [Fate.DEFERRED] and carried.only.whole_destination
+    assert carried.fates == [Fate.DEFERRED] and carried.failure
     assert (carried.only.results[0].status, carried.words) == ("4.4.3", ["(the name servers do not answer)"])
     assert len(carried.source.due) == 1, "the queue counts the failure for the others"
     assert carried.parting.not_before == world.now, "the first failure costs no pause"
@@ -303,7 +319,7 @@ async def test_a_destination_that_does_not_exist_fails_for_good() -> None:
     world = World()
     no_way = NoWay("there is no such domain", status="5.1.2", permanent=True)
     carried = await world.carry(world.entry(), world.entry(), way=no_way)
-    assert carried.fates == [Fate.FAILED] and carried.only.whole_destination
+    assert carried.fates == [Fate.FAILED] and carried.failure
     assert carried.parting.not_before == 0
 
 

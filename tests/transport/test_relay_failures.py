@@ -41,7 +41,7 @@ async def test_a_destination_that_fails_as_a_whole_is_reported_once(stage: str, 
             *(world.entry("a@server.test", "b@server.test") for _ in range(5)), way=server.way()
         )
         await world.close()
-    assert carried.fates == [Fate.DEFERRED] * 2 and carried.only.whole_destination
+    assert carried.fates == [Fate.DEFERRED] * 2 and carried.failure
     assert len(carried.source.due) == 4 and len(server.visits) == 1, "one attempt serves all"
     assert carried.only.host == "mx.test" and carried.only.address == f"127.0.0.1:{server.port}"
     expected = BUSY if failure == BUSY else "(no mail server answered: mx.test 127.0.0.1:"
@@ -56,7 +56,7 @@ async def test_mail_goes_back_only_when_every_server_has_been_asked(whole: bool)
         way = Way((server.place(),), whole=whole)
         carried = await world.carry(world.entry(), way=way)
         await world.close()
-    assert carried.only.whole_destination
+    assert carried.failure
     assert carried.fates == [Fate.FAILED if whole else Fate.DEFERRED], "DNS had no address of another one this time"
 
 
@@ -111,9 +111,9 @@ async def test_the_word_about_a_destination_is_no_recipients_own() -> None:
         entries = [world.entry("carol@server.test", "dave@server.test") for _ in range(3)]
         carried = await world.carry(*entries, way=server.way())
         await world.close()
-    last = carried.results[-1]
-    assert last.whole_destination and last.results[0].reply is None
-    assert {str(one.recipient.address) for one in last.results} == {"carol@server.test", "dave@server.test"}
+    failure = carried.failure
+    assert failure is not None and failure.reply is None and failure.problem == "the connection was lost"
+    assert {str(one.recipient.address) for one in failure.attempt.results} == {"carol@server.test", "dave@server.test"}
 
 
 async def test_what_is_said_of_recipients_alone_is_no_word_about_a_destination() -> None:
@@ -122,7 +122,7 @@ async def test_what_is_said_of_recipients_alone_is_no_word_about_a_destination()
     async with MailServer("PIPELINING", RCPT=full, DATA=CLOSE) as server:
         carried = await world.carry(*(world.entry() for _ in range(6)), way=server.way())
         await world.close()
-    assert not any(result.whole_destination for result in carried.results)
+    assert carried.failure is None
 
 
 async def test_destinations_behind_one_smart_host_share_connections() -> None:
@@ -154,7 +154,7 @@ async def test_a_port_that_is_closed_fails_over_and_fails() -> None:
         assert carried.fates == [Fate.RELAYED]
         carried = await world.carry(world.entry(), way=Way((nowhere,)), destination="other.test")
         await world.close()
-    assert carried.only.whole_destination
+    assert carried.failure
     assert carried.words == [f"(no mail server answered: {nowhere}: no connection: connection refused)"]
     assert carried.only.results[0].status == "4.4.1"
 
@@ -182,7 +182,7 @@ async def test_only_hosts_that_all_never_take_mail_fail_for_good(greeting: str) 
     async with MailServer(GREETING=greeting) as one, MailServer(GREETING=greeting) as two:
         carried = await world.carry(world.entry(), world.entry(), way=Way((one.place(), two.place())))
         await world.close()
-    assert carried.fates == [Fate.FAILED] and carried.only.whole_destination
+    assert carried.fates == [Fate.FAILED] and carried.failure
     assert carried.words == [greeting]
     assert carried.only.results[0].status == ("5.1.10" if "5.1.10" in greeting else "5.3.2")
 
@@ -218,7 +218,7 @@ async def test_a_failure_in_a_message_defers_it(offers: tuple[str, ...], stage: 
         carried = await world.carry(world.entry("a@server.test", "b@server.test"), way=server.way())
         await world.close()
     assert carried.fates == [Fate.DEFERRED] * 2
-    assert not carried.only.whole_destination, "it may have been about this message"
+    assert carried.failure is None, "it may have been about this message"
     if failure == BUSY:
         assert carried.words == [BUSY] * 2
     assert len(server.visits) == 1
@@ -262,7 +262,7 @@ async def test_a_server_that_answers_each_message_with_421_is_left_alone_after_t
         carried = await world.carry(*(world.entry() for _ in range(50)), way=server.way())
         await world.close()
     assert len(server.visits) == 3
-    assert [result.whole_destination for result in carried.results] == [False, False, True]
+    assert len(carried.results) == 3 and carried.failure is not None and carried.failure.words == BUSY
     assert len(carried.source.due) == 47, "the queue counts the last one for these"
     assert set(carried.fates) == {Fate.DEFERRED}
 
@@ -274,9 +274,7 @@ async def test_a_word_about_the_whole_destination_never_fails_anybody() -> None:
         entries = [world.entry("eve@server.test", "bob@server.test") for _ in range(6)]
         carried = await world.carry(*entries, way=server.way())
         await world.close()
-    assert not any(
-        result.whole_destination and Fate.FAILED in [one.fate for one in result.results] for result in carried.results
-    )
+    assert carried.failure is None or Fate.FAILED not in [one.fate for one in carried.failure.attempt.results]
 
 
 # -- how fast --------------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ async def test_no_password_is_shown_to_a_server_with_any_certificate(pki: Pki) -
     async with MailServer(*PLAIN, tls=pki.stranger, AUTH=plain_login("alice", "secret")) as server:
         carried = await world.carry(world.entry(), way=way(server))
         await world.close()
-    assert carried.fates == [Fate.DEFERRED] and carried.only.whole_destination
+    assert carried.fates == [Fate.DEFERRED] and carried.failure
     assert "shown only to a server with a trusted certificate" in carried.words[0]
     assert not any(line.startswith("AUTH") for visit in server.visits for line in visit.lines)
 
@@ -157,7 +157,7 @@ async def test_a_refused_login_keeps_the_mail_and_is_loud(pki: Pki, caplog: pyte
     async with MailServer(*PLAIN, tls=pki.trusted, AUTH="535 5.7.8 wrong password") as server:
         carried = await world.carry(world.entry(), way=way(server, "wrong"))
         await world.close()
-    assert carried.fates == [Fate.DEFERRED] and carried.only.whole_destination
+    assert carried.fates == [Fate.DEFERRED] and carried.failure
     [words] = carried.words
     assert words.startswith("(this host's login at mx.test 127.0.0.1:") and "as alice (route.username)" in words
     assert "535 5.7.8 wrong password" in words, "queue list and trace tell it, not the log alone"

@@ -85,7 +85,7 @@ def test_each_recipient_has_one_result_and_it_ends(answers: list[list[Reply]], c
         assert max(server.sizes) <= limit, "RFC 9422: no transaction is larger than the limit"
     for one in result.results:
         if one.fate is Fate.FAILED:
-            assert one.reply and one.reply[0] == "5" and one.status[0] == "5"
+            assert one.reply and one.reply.permanent and one.status[0] == "5"
         if one.fate is Fate.DEFERRED:
             assert one.status[0] == "4"
 
@@ -98,7 +98,7 @@ def test_a_552_that_is_not_about_their_number_is_permanent() -> None:
 
 def test_a_very_long_reply_is_cut() -> None:
     [result] = send(Answering([[reply(550, "5.1.1", *["no " * 1000] * 5)]], None, 0), 1).results
-    assert result.reply is not None and len(result.reply) == 2000 and result.reply.endswith("…")
+    assert result.reply is not None and len(result.reply.text) == 2000 and result.reply.text.endswith("…")
 
 
 def test_addresses_have_the_form_with_a_port() -> None:

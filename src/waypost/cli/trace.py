@@ -14,11 +14,11 @@ from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
+    from waypost.journal import Event
     from waypost.message.trace import TraceId
-    from waypost.storage import Bus, Event, QueueEntry, Storage
+    from waypost.storage import Bus, QueueEntry, Storage
 
 _HANGING = 8  # columns before the further lines of an event
-_TIMES = ("next_attempt", "not_before")  # details that are times
 
 
 @dataclass(slots=True)
@@ -40,7 +40,8 @@ def trace(settings: Settings, message: str, as_json: bool) -> None:
 
     ID is the 13 characters that the log, the queue and the server's answer name; MESSAGE-ID is a header field.
     """
-    from waypost.message.trace import format_trace_id, parse_trace_id  # noqa: F401  used when the disk may be closed
+    from waypost.cli.event_words import words  # noqa: F401  used when the disk may be closed, as is the next
+    from waypost.message.trace import format_trace_id, parse_trace_id  # noqa: F401
 
     async def work(storage: Storage, bus: Bus) -> list[Way]:
         return [await _follow(storage, found) for found in await _find(storage, message)]
@@ -71,7 +72,7 @@ async def _find(storage: Storage, message: str) -> list[TraceId]:
 
 async def _follow(storage: Storage, trace: TraceId, seen: frozenset[TraceId] = frozenset()) -> Way:
     """Read a message's way, and those of the reports about it."""
-    from waypost.message.trace import parse_trace_id
+    from waypost.journal import reports_of
     from waypost.storage import Filter
 
     way = Way(
@@ -79,20 +80,20 @@ async def _follow(storage: Storage, trace: TraceId, seen: frozenset[TraceId] = f
         await storage.journal.of(trace),
         [entry async for entry in storage.queue.entries(Filter(trace=trace), now=now())],
     )
-    reports = dict.fromkeys(event.details["dsn"] for event in way.events if event.details.get("dsn"))
-    for report in map(parse_trace_id, reports):
+    for report in reports_of(way.events):
         if report not in seen:
             way.reports.append(await _follow(storage, report, seen | {trace}))
     return way
 
 
 def _json_of(way: Way) -> dict[str, Any]:
+    from waypost.journal import fields
     from waypost.message.trace import format_trace_id
 
     return {
         "trace": format_trace_id(way.trace),
         "events": [
-            {"time": iso_time(event.time), "station": event.station.value, "details": _with_times(event.details)}
+            {"time": iso_time(event.time), "station": str(event.station), "details": fields(event)}
             for event in way.events
         ],
         "waiting": [
@@ -111,19 +112,14 @@ def _json_of(way: Way) -> dict[str, Any]:
     }
 
 
-def _with_times(details: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: iso_time(value) if name in _TIMES and isinstance(value, int) else value for name, value in details.items()
-    }
-
-
 def _print(way: Way, indent: str = "") -> None:
+    from waypost.cli.event_words import words
     from waypost.message.trace import format_trace_id
 
     echo(f"{indent}message {format_trace_id(way.trace)}")
     for event in way.events:
         time = f"{local_time(event.time)}.{event.time // 1000 % 1000:03}"
-        line = f"{indent}  {time}  {event.station.value:<10} {_words(event)}".rstrip()
+        line = f"{indent}  {time}  {event.station:<10} {words(event.details)}".rstrip()
         echo_wrapped(line, hanging=len(indent) + _HANGING)
     when = now()
     for entry in way.waiting:
@@ -143,87 +139,3 @@ def _waiting(entry: QueueEntry, when: int) -> str:
     tried = f"; {counted(entry.attempts, 'attempt')}"
     error = f", the last one: {entry.last_error}" if entry.last_error else ""
     return f"for {entry.destination} (entry {entry.id}): {then}{tried}{error}"
-
-
-def _words(event: Event) -> str:
-    """Return an event in words, without its time and station."""
-    details = event.details
-    to = ", ".join(details.get("recipients") or ())
-    match event.station.value:
-        case "submitted":
-            sender = "" if details.get("sender") == details.get("account") else _sender(details)
-            return f"by {details.get('account')}{sender} from {_client(details)}; {_content(details)}for {to}"
-        case "received":
-            return f"from {_client(details)}{_sender(details)}; {_content(details)}for {to}"
-        case "checked":
-            return "; ".join(map(_verdict, details.get("verdicts") or ()))
-        case "generated":
-            about = f" about {details['about']}" if details.get("about") else ""
-            return f"a report ({details.get('kind')}){about} for {to}"
-        case "queued":
-            later = details.get("not_before")
-            return f"for {details.get('destination')}: {to}" + (
-                f"; held back until {local_time(later)}" if later else ""
-            )
-        case "attempt":
-            next_attempt = details.get("next_attempt")
-            then = f"; next attempt {local_time(next_attempt)}" if next_attempt else ""
-            return f"{to}: {_server(details)}{_said(details)}{_note(details)}{then}"
-        case "relayed":
-            return f"{to}: {_server(details)}{_said(details)}{_note(details)}"
-        case "delivered":
-            return f"{to} in the mailbox of {details['mailbox']}" if details.get("mailbox") else to
-        case "delayed":
-            return f"{to}: the sender is told that it waits{_report(details)}; {_said(details)}"
-        case "returned":
-            return f"{to}: given up{_report(details)}; {_said(details)}"
-        case "held":
-            by = f", since {details['problem']}" if details.get("problem") else " by an operator"
-            return f"{details.get('action')}{by}"
-        case "deleted":
-            return f"by an operator, for {details.get('destination')}"
-
-
-def _verdict(verdict: dict[str, str]) -> str:
-    about = verdict.get("value") or verdict.get("reason")
-    return f"{verdict.get('method')}={verdict.get('result')}" + (f" ({about})" if about else "")
-
-
-def _sender(details: dict[str, Any]) -> str:
-    """Return the reverse-path; it is unknown of messages that an older version took."""
-    return f", sender {details['sender']}" if details.get("sender") else ""
-
-
-def _client(details: dict[str, Any]) -> str:
-    helo = f" ({details['helo']})" if details.get("helo") else ""
-    return f"{details.get('peer')}{helo} over {details.get('tls') or 'plain text'}"
-
-
-def _content(details: dict[str, Any]) -> str:
-    from waypost.config.sizes import rounded_size
-
-    size = f"{rounded_size(details['size'])}, " if details.get("size") is not None else ""
-    message_id = f"{details['message_id']}, " if details.get("message_id") else ""
-    return size + message_id
-
-
-def _server(details: dict[str, Any]) -> str:
-    if not details.get("host") and not details.get("address"):
-        return ""
-    address = f" [{details['address']}]" if details.get("address") else ""
-    source = f" from {details['source']}" if details.get("source") else ""
-    connected = details.get("source") or details.get("tls") or details.get("reply")
-    over = f" over {details.get('tls') or 'plain text'}" if connected else ""
-    return f"{details.get('host') or ''}{address}{source}{over}: ".lstrip()
-
-
-def _said(details: dict[str, Any]) -> str:
-    return str(details.get("reply") or details.get("problem") or details.get("status") or "")
-
-
-def _note(details: dict[str, Any]) -> str:
-    return f"; {details['note']}" if details.get("note") else ""
-
-
-def _report(details: dict[str, Any]) -> str:
-    return f" by report {details['dsn']}" if details.get("dsn") else ", and nobody is told"

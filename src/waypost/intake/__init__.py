@@ -7,7 +7,7 @@ from waypost.intake.policy import Arrived, Examined, Judge, Policy, admit
 from waypost.intake.session import SmtpSession
 from waypost.intake.tasks import Patience, TransactionTasks
 from waypost.intake.transaction import Admitted, Outcome, Transaction
-from waypost.intake.verdict import Verdict
+from waypost.message.verdict import Verdict
 
 __all__ = [
     "Acceptance",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from waypost.intake.tasks import Patience
-from waypost.intake.verdict import Verdict
+from waypost.message.verdict import Verdict
 from waypost.protocol.session import Peer
 from waypost.storage import Account
 

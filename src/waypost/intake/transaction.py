@@ -18,9 +18,9 @@ from waypost.delivery.resolve import Reached
 from waypost.intake.client import Client
 from waypost.intake.content import Content
 from waypost.intake.tasks import Patience, TransactionTasks, Work
-from waypost.intake.verdict import Verdict
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.folding import folded
+from waypost.message.verdict import Verdict
 from waypost.protocol.reply import Reply
 from waypost.storage import Account, Expense
 

@@ -198,7 +198,7 @@ def _recipient_fields(report: Report, concerned: Concerned, wide: bool) -> str:
         lines.append(whole_field("Remote-MTA", f"dns; {ascii_only(report.remote)}"))
     words = None
     if concerned.reply is not None:
-        words = f"smtp; {neutral(concerned.reply)}"
+        words = f"smtp; {neutral(str(concerned.reply))}"
     elif concerned.problem is not None:
         words = f"x-waypost; {neutral(concerned.problem)}"
     if words is not None:

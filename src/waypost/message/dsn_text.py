@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from waypost.message.decoded_words import decode_value
 from waypost.message.dsn_fields import neutral, printable
 from waypost.message.headers import HeaderBlock
+from waypost.message.reply import Reply
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import Micros, format_trace_id
 
@@ -150,7 +151,7 @@ def _subject(header: bytes) -> str:
 
 
 def _alike(concerned: Sequence[Concerned]) -> list[list[Concerned]]:
-    groups: dict[tuple[str, str | None, str | None], list[Concerned]] = {}
+    groups: dict[tuple[str, Reply | None, str | None], list[Concerned]] = {}
     for one in concerned:
         groups.setdefault((one.status, one.reply, one.problem), []).append(one)
     return list(groups.values())
@@ -159,12 +160,12 @@ def _alike(concerned: Sequence[Concerned]) -> list[list[Concerned]]:
 def _reasons(report: Report, concerned: Concerned) -> list[str]:
     """The paragraphs on one fate: what it means, what was said, what to do."""
     if report.action not in (Action.FAILED, Action.DELAYED):
-        return [] if concerned.reply is None else [_quotation(report, concerned.reply)]
+        return [] if concerned.reply is None else [_quotation(report, str(concerned.reply))]
     meaning, advice = _meaning(concerned.status)
     failed = report.action is Action.FAILED
     blocks = [_paragraph(meaning)] if failed else []
     if concerned.reply is not None:
-        blocks.append(_quotation(report, concerned.reply))
+        blocks.append(_quotation(report, str(concerned.reply)))
     elif concerned.problem is not None:
         blocks.append(_paragraph(f"What went wrong: {neutral(concerned.problem)}."))
     if failed:

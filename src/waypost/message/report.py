@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Recipient
+from waypost.message.reply import Reply
 from waypost.message.trace import Micros, TraceId
 
 
@@ -24,7 +25,7 @@ class Concerned:
 
     recipient: Recipient
     status: str
-    reply: str | None = None
+    reply: Reply | None = None
     problem: str | None = None
 
 

@@ -1,43 +1,12 @@
 """SMTP replies as values: code, enhanced status code and text together (RFC 5321 4.2, RFC 3463, RFC 5248).
 
-Every reply that Waypost gives stands in `protocol/smtp/replies.py`; nobody formats a code elsewhere.
+Every reply that Waypost gives stands in `protocol/smtp/replies.py`; nobody formats a code elsewhere. The value is
+defined in `message/reply.py`, since reports and the journal hold replies, too.
 """
 
-import msgspec
+from waypost.message.reply import Reply
 
-
-class Reply(msgspec.Struct, frozen=True):
-    """A reply of one or more lines. `enhanced` is None only where RFC 2034 has none (220, EHLO, 3xx).
-
-    `lines` hold printable text (UTF-8 only where the session allows it), never CR, LF or NUL.
-    """
-
-    code: int
-    enhanced: str | None
-    lines: tuple[str, ...]
-
-    @property
-    def positive(self) -> bool:
-        """True for 2xx and 3xx."""
-        return self.code < 400
-
-    @property
-    def temporary(self) -> bool:
-        """True for 4xx: the same command may succeed later."""
-        return 400 <= self.code < 500
-
-    @property
-    def permanent(self) -> bool:
-        """True for 5xx."""
-        return self.code >= 500
-
-    @property
-    def text(self) -> str:
-        """The lines as one, for logs and reports."""
-        return " ".join(self.lines)
-
-    def __str__(self) -> str:
-        return f"{self.code} {self.enhanced + ' ' if self.enhanced else ''}{self.text}"
+__all__ = ["Reply", "reply"]
 
 
 def reply(code: int, enhanced: str | None, *lines: str) -> Reply:

@@ -9,8 +9,10 @@ from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from waypost.message.envelope import Recipient
+from waypost.message.reply import Reply
 from waypost.message.trace import Micros
 from waypost.storage.queue import QueueEntry
 from waypost.storage.spool import MailboxDelivery, NewEntry
@@ -30,27 +32,30 @@ class Fate(StrEnum):
 class RecipientResult(msgspec.Struct, frozen=True):
     """The fate of one recipient, with the peer's own words where a peer spoke.
 
-    `status` is an RFC 3463 code ("5.1.1"). `reply` is the peer's full reply ("550 5.1.1 No such user"), None
-    where no peer answered; `problem` then says in plain words what went wrong ("no mail server answered").
-    `mailboxes` are the addresses of the accounts here that have it now.
+    `status` is an RFC 3463 code ("5.1.1"). `reply` is what the peer said, None where no peer answered; `problem` then
+    says in plain words what went wrong ("no mail server answered"). `mailboxes` are the addresses of the accounts here
+    that have it now.
     """
 
     recipient: Recipient
     fate: Fate
     status: str
-    reply: str | None = None
+    reply: Reply | None = None
     problem: str | None = None
     mailboxes: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Why it came to this, in one line."""
+        return str(self.reply) if self.reply is not None else self.problem or self.status
 
 
 class AttemptResult(msgspec.Struct, frozen=True):
     """One attempt of one entry: every recipient has a result.
 
     `dsn_passed_on`: the next hop offers DSN and got the parameters, so success is its business to report.
-    `deadline_passed_on`: the same for DELIVERBY. `whole_destination`: the failure was of the destination (nobody
-    answered), not of this message; when the carrier then leaves, the queue counts it for all due entries, untried.
-    `deliveries` and `forwards` are written in the same commit (entries of a hosted domain). `note` says what is wrong
-    with the way to the server, though it was used.
+    `deadline_passed_on`: the same for DELIVERBY. `deliveries` and `forwards` are written in the same commit (entries of
+    a hosted domain). `note` says what is wrong with the way to the server, though it was used.
     """
 
     entry: QueueEntry
@@ -63,10 +68,38 @@ class AttemptResult(msgspec.Struct, frozen=True):
     tls: str | None = None  # "TLSv1.3 verified", "TLSv1.3 unverified", None: plain text
     dsn_passed_on: bool = False
     deadline_passed_on: bool = False
-    whole_destination: bool = False
     deliveries: tuple[MailboxDelivery, ...] = ()
     forwards: tuple[NewEntry, ...] = ()
     note: str | None = None
+
+
+class DestinationFailure(msgspec.Struct, frozen=True):
+    """The destination failed, and no message: what one attempt met holds for every entry that is due.
+
+    `attempt` is that attempt, with a result for each of its recipients. The rest says why: `reply` is what a server
+    said of the connection, `problem` what went wrong where none spoke. `permanent`: mail for it is returned.
+    """
+
+    attempt: AttemptResult
+    status: str
+    reply: Reply | None = None
+    problem: str | None = None
+    permanent: bool = False
+
+    @property
+    def words(self) -> str:
+        """Why, in one line."""
+        return str(self.reply) if self.reply is not None else self.problem or self.status
+
+    def of(self, entry: QueueEntry) -> AttemptResult:
+        """Return the result of an entry for which the failure counts; only one of them was tried."""
+        if entry.id == self.attempt.entry.id:
+            return replace(self.attempt, entry=entry)
+        fate = Fate.FAILED if self.permanent else Fate.DEFERRED
+        results = tuple(
+            RecipientResult(recipient, fate, self.status, self.reply, self.problem) for recipient in entry.recipients
+        )
+        return replace(self.attempt, entry=entry, results=results)
 
 
 class EntrySource(Protocol):
@@ -89,9 +122,14 @@ class EntrySource(Protocol):
 
 
 class Parting(msgspec.Struct, frozen=True):
-    """How a carrier leaves a destination: nobody tries it again before `not_before` (0: at once)."""
+    """How a carrier leaves a destination: nobody tries it again before `not_before` (0: at once).
+
+    `failure` is set when the destination as a whole failed last: the queue counts it for all entries that are due,
+    untried, and the entry of its attempt is reported by nothing else.
+    """
 
     not_before: Micros = 0
+    failure: DestinationFailure | None = None
 
 
 class Carrier(Protocol):
@@ -100,6 +138,6 @@ class Carrier(Protocol):
     async def carry(self, destination: str, source: EntrySource) -> Parting:
         """Work until the source is empty, or the destination must be left alone for a while.
 
-        Never raises for what peers or DNS do; every entry taken was reported or given back.
+        Never raises for what peers or DNS do; every entry taken was reported, given back, or stands in the failure.
         """
         ...

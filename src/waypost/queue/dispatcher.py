@@ -263,7 +263,8 @@ class Dispatcher:
                 if not source.unreadable:
                     parting = await self._carrier_for(name).carry(name, source)
                     not_before = parting.not_before
-                    await source.spread()
+                    if parting.failure is not None:
+                        await source.spread(parting.failure)
             finally:
                 self._admission.leave(place)
         except StorageError as error:

@@ -6,18 +6,19 @@ way for what nearly every attempt comes to: the next hop took it, and nobody is 
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from waypost.journal import AttemptFailed, Delayed, Delivered, Event, Queued, Relayed, Returned
 from waypost.message.dsn_fields import neutral
+from waypost.message.reply import Reply, kept_reply
 from waypost.message.report import Action, Concerned
-from waypost.message.trace import Micros, format_trace_id
-from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
+from waypost.message.trace import Micros
+from waypost.queue.carrier import AttemptResult, DestinationFailure, Fate, RecipientResult
 from waypost.queue.reporter import About, Attempted, Reporter, asked_for
 from waypost.queue.schedule import Again, Schedule, after_failure, age
-from waypost.storage import Deferral, Event, FailedRound, Lease, NewMessage, Outcome, QueueEntry, Station
+from waypost.storage import Deferral, FailedRound, Lease, NewMessage, Outcome, QueueEntry
 
 TIME_IS_UP = "5.4.7"
 """RFC 3463 X.4.7: delivery time expired."""
@@ -148,28 +149,31 @@ def bare_outcome(result: AttemptResult, schedule: Schedule) -> Outcome:
     )
 
 
-def destination_failed(result: AttemptResult) -> bool:
-    """True when an attempt failed for the moment, for everybody, and not because of its message."""
-    return (
-        result.whole_destination and bool(result.results) and all(one.fate is Fate.DEFERRED for one in result.results)
-    )
-
-
 def failed_round(
-    result: AttemptResult, lease: Lease, schedule: Schedule, luck: float, *, look: Micros | None, told: bool
+    failure: DestinationFailure,
+    lease: Lease,
+    schedule: Schedule,
+    luck: float,
+    *,
+    look: Micros | None,
+    told: bool,
 ) -> FailedRound:
-    """Return the failure of a whole destination; `told`: the journal has it of the tried entry already."""
-    result = _without_control_characters(result)
-    first = result.results[0]
-    events = () if told else tuple(_attempts(result, Judgement((), (), result.results, None), result.ended))
+    """Return the failure of a destination for the moment, as storage counts it for all that waited; `told`: the journal
+    has it of the tried entry already.
+    """
+    result = _without_control_characters(failure.attempt)
+
+    def events(next_attempt: Micros | None) -> list[Event]:
+        return [_failed_attempt(result, same, next_attempt, result.ended) for same in _alike(result.results)]
+
     return FailedRound(
         lease=lease,
         at=result.ended,
-        error=first.reply or first.problem or first.status,
+        error=neutral(failure.words),
         longest_wait=schedule.longest_wait,
-        waits=tuple(schedule.wait(attempts, luck) for attempts in range(1, len(schedule.retry) + 1)),
+        waits=tuple(schedule.wait(attempt, luck) for attempt in range(1, len(schedule.retry) + 1)),
         look=look,
-        events=events,
+        told=(lambda _: ()) if told else events,
     )
 
 
@@ -257,7 +261,7 @@ def _without_control_characters(result: AttemptResult) -> AttemptResult:
 
 
 def _as_printable(one: RecipientResult) -> RecipientResult:
-    reply = None if one.reply is None else neutral(one.reply)
+    reply = None if one.reply is None else kept_reply(one.reply)
     problem = None if one.problem is None else neutral(one.problem)
     if reply == one.reply and problem == one.problem:
         return one
@@ -283,7 +287,7 @@ def _deferral(deferred: Sequence[RecipientResult], again: Again, ended: Micros) 
         waited=again.waited,
         attempts=again.attempts,
         last_attempt=ended,
-        last_error=first.reply or first.problem or first.status,
+        last_error=first.words,
         delay_notified=again.delay_notified,
     )
 
@@ -291,39 +295,74 @@ def _deferral(deferred: Sequence[RecipientResult], again: Again, ended: Micros) 
 def _attempts(result: AttemptResult, judgement: Judgement, now: Micros) -> Iterator[Event]:
     """One event for each group of recipients that failed alike."""
     again = judgement.again
-    for results, next_attempt in (
-        (judgement.failed, None),
-        (judgement.deferred, again.next_attempt if again else None),
-    ):
-        for same in _alike(results):
-            details = {**_where(result), **_why(same), "status": same[0].status, "next_attempt": next_attempt}
-            yield Event(result.entry.trace, now, Station.ATTEMPT, details)
+    for same in _alike(judgement.failed):
+        yield _failed_attempt(result, same, None, now)
+    for same in _alike(judgement.deferred):
+        yield _failed_attempt(result, same, again.next_attempt if again else None, now)
+
+
+def _failed_attempt(
+    result: AttemptResult, same: Sequence[RecipientResult], next_attempt: Micros | None, now: Micros
+) -> Event:
+    first = same[0]
+    failed = AttemptFailed(
+        destination=result.entry.destination,
+        host=result.host,
+        address=result.address,
+        source=result.source,
+        tls=result.tls,
+        note=result.note,
+        recipients=_addresses(same),
+        reply=first.reply,
+        problem=first.problem,
+        status=first.status,
+        next_attempt=next_attempt,
+    )
+    return Event(result.entry.trace, now, failed)
 
 
 def _successes(result: AttemptResult, done: Sequence[RecipientResult], now: Micros) -> Iterator[Event]:
     trace = result.entry.trace
     for same in _alike(one for one in done if one.fate is Fate.RELAYED):
-        details = {**_where(result), "recipients": _addresses(same), "reply": same[0].reply}
-        yield Event(trace, now, Station.RELAYED, details)
+        relayed = Relayed(
+            destination=result.entry.destination,
+            host=result.host,
+            address=result.address,
+            source=result.source,
+            tls=result.tls,
+            note=result.note,
+            recipients=_addresses(same),
+            reply=same[0].reply,
+        )
+        yield Event(trace, now, relayed)
     mailboxes: dict[str | None, list[RecipientResult]] = {}
     for one in done:
         names: tuple[str | None, ...] = one.mailboxes or ((None,) if one.fate is Fate.DELIVERED else ())
         for name in names:
             mailboxes.setdefault(name, []).append(one)
     for name, results in mailboxes.items():
-        yield Event(trace, now, Station.DELIVERED, {"recipients": _addresses(results), "mailbox": name})
+        yield Event(trace, now, Delivered(recipients=_addresses(results), mailbox=name))
     for forward in result.forwards:
-        recipients = [str(recipient.address) for recipient in forward.recipients]
-        details = {"destination": forward.destination, "recipients": recipients}
-        yield Event(trace, now, Station.QUEUED, details)
+        recipients = tuple(str(recipient.address) for recipient in forward.recipients)
+        yield Event(trace, now, Queued(destination=forward.destination, recipients=recipients))
 
 
 def _returned(
     entry: QueueEntry, failed: Sequence[RecipientResult], report: NewMessage | None, now: Micros
 ) -> list[Event]:
-    dsn = format_trace_id(report.trace) if report else None
+    dsn = report.trace if report else None
     return [
-        Event(entry.trace, now, Station.RETURNED, {**_why(same), "status": same[0].status, "dsn": dsn})
+        Event(
+            entry.trace,
+            now,
+            Returned(
+                recipients=_addresses(same),
+                reply=same[0].reply,
+                problem=same[0].problem,
+                status=same[0].status,
+                dsn=dsn,
+            ),
+        )
         for same in _alike(failed)
     ]
 
@@ -332,33 +371,16 @@ def _delayed(
     entry: QueueEntry, deferred: Sequence[RecipientResult], report: NewMessage, now: Micros
 ) -> Iterator[Event]:
     for same in _alike(deferred):
-        details = {**_why(same), "dsn": format_trace_id(report.trace)}
-        yield Event(entry.trace, now, Station.DELAYED, details)
+        delayed = Delayed(recipients=_addresses(same), reply=same[0].reply, problem=same[0].problem, dsn=report.trace)
+        yield Event(entry.trace, now, delayed)
 
 
 def _alike(results: Iterable[RecipientResult]) -> list[list[RecipientResult]]:
-    groups: dict[tuple[str, str | None, str | None], list[RecipientResult]] = {}
+    groups: dict[tuple[str, Reply | None, str | None], list[RecipientResult]] = {}
     for one in results:
         groups.setdefault((one.status, one.reply, one.problem), []).append(one)
     return list(groups.values())
 
 
-def _where(result: AttemptResult) -> dict[str, Any]:
-    where = {
-        "destination": result.entry.destination,
-        "host": result.host,
-        "address": result.address,
-        "source": result.source,
-        "tls": result.tls,
-    }
-    return where if result.note is None else {**where, "note": result.note}
-
-
-def _why(same: Sequence[RecipientResult]) -> dict[str, Any]:
-    first = same[0]
-    said = {"reply": first.reply} if first.reply is not None else {"problem": first.problem}
-    return {"recipients": _addresses(same), **said}
-
-
-def _addresses(results: Sequence[RecipientResult]) -> list[str]:
-    return [str(one.recipient.address) for one in results]
+def _addresses(results: Sequence[RecipientResult]) -> tuple[str, ...]:
+    return tuple([str(one.recipient.address) for one in results])

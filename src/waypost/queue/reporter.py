@@ -8,17 +8,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 
+from waypost.journal import Event, Generated, Queued
 from waypost.message.address import Address, AddressError
 from waypost.message.dsn import Dsn, compose, report_id, shortened
 from waypost.message.envelope import BodyType, Envelope, Notify, Recipient, Ret
 from waypost.message.headers import find_header_end
 from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import Micros, TraceId, format_trace_id
-from waypost.storage import Event, NewEntry, NewMessage, QueueEntry, Spool, Station, StorageError
+from waypost.storage import NewEntry, NewMessage, QueueEntry, Spool, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -174,11 +174,11 @@ class Reporter:
             last_attempt=attempted.last_attempt,
             retry_until=attempted.retry_until,
         )
-        told = {
-            "kind": report.action.value,
-            "about": format_trace_id(report.about),
-            "recipients": [str(one.recipient.address) for one in report.concerned],
-        }
+        told = Generated(
+            kind=report.action.value,
+            about=report.about,
+            recipients=tuple(str(one.recipient.address) for one in report.concerned),
+        )
         large = len(concerned) >= _MANY or len(header) >= _LARGE
         dsn = await asyncio.to_thread(_composed, report) if large else _composed(report)
         return await self._message(dsn, report.trace, (to,), destination, told)
@@ -201,11 +201,11 @@ class Reporter:
         dsn = await asyncio.to_thread(shortened, octets, report_id(entry.trace, self._hostname))
         if dsn is None:
             return None
-        told = {"kind": "shortened", "about": format_trace_id(entry.trace), "recipients": list(map(str, to))}
+        told = Generated(kind="shortened", about=entry.trace, recipients=tuple(map(str, to)))
         return await self._message(dsn, self._ids(), to, entry.destination, told)
 
     async def _message(
-        self, dsn: Dsn, trace: TraceId, to: Sequence[Address], destination: str, told: dict[str, Any]
+        self, dsn: Dsn, trace: TraceId, to: Sequence[Address], destination: str, told: Generated
     ) -> NewMessage:
         """Return a report as a message with one entry."""
         now = self._now()
@@ -227,8 +227,8 @@ class Reporter:
             # RFC 3461 6.1: nobody reports on a report.
             entries=(NewEntry(destination, tuple(Recipient(one, Notify.NEVER) for one in to), now),),
             events=(
-                Event(trace, now, Station.GENERATED, told),
-                Event(trace, now, Station.QUEUED, {"destination": destination, "recipients": list(map(str, to))}),
+                Event(trace, now, told),
+                Event(trace, now, Queued(destination=destination, recipients=tuple(map(str, to)))),
             ),
         )
 

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from waypost.journal import fields, phrase
 from waypost.message.trace import Micros, format_trace_id, iso_time
-from waypost.queue.carrier import AttemptResult
+from waypost.queue.carrier import AttemptResult, DestinationFailure
 from waypost.queue.outcomes import (
     bare_outcome,
     discard,
@@ -27,7 +28,7 @@ from waypost.queue.outcomes import (
 from waypost.queue.reporter import Reporter
 from waypost.queue.schedule import Schedule
 from waypost.queue.waiting import Sleep, all_or_time, insist
-from waypost.storage import Damaged, Lease, NotFound, Outcome, Queue, Station, StorageError
+from waypost.storage import Damaged, Lease, NotFound, Outcome, Queue, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +36,6 @@ _REFUSALS = (NotFound, Damaged)
 """What storage says again each time: waiting does not help."""
 
 _MOST_AT_ONCE = 200  # results that are written together
-
-_PHRASES = {
-    Station.ATTEMPT: "delivery failed",
-    Station.RELAYED: "message relayed",
-    Station.DELIVERED: "message delivered",
-    Station.QUEUED: "message queued",
-    Station.DELAYED: "sender told of a delay",
-    Station.RETURNED: "message returned",
-    Station.GENERATED: "report made",
-}
 
 
 Done = Callable[[bool], None]
@@ -161,20 +152,20 @@ class Settler:
             self._sleep,
         )
 
-    async def fail(self, result: AttemptResult, lease: Lease, *, look: Micros | None, told: bool) -> None:
+    async def fail(self, failure: DestinationFailure, lease: Lease, *, look: Micros | None, told: bool) -> None:
         """Count the failure of a whole destination for all that waited: one row, one event. Raises `StorageError`."""
-        failed = failed_round(result, lease, self.schedule, self._random.random(), look=look, told=told)
+        failed = failed_round(failure, lease, self.schedule, self._random.random(), look=look, told=told)
         again_at = await self._queue.fail(failed)
         if again_at is None:
             self._lost(lease)
             return
-        fields = {
+        about = {
             "destination": lease.destination,
-            "host": result.host,
+            "host": failure.attempt.host,
             "problem": failed.error,
             "next_attempt": iso_time(again_at),
         }
-        log.info("destination failed", extra={"fields": fields})
+        log.info("destination failed", extra={"fields": about})
 
     async def finish(self, seconds: float) -> None:
         """Wait for what is being settled; what the disk does not take within some seconds is left, and logged."""
@@ -248,10 +239,7 @@ def _tell(outcome: Outcome) -> None:
     if not log.isEnabledFor(logging.INFO):
         return
     for event in (*outcome.events, *(report.events[0] for report in outcome.reports)):
-        fields = {"trace": format_trace_id(event.trace), **event.details}
-        if fields.get("next_attempt"):
-            fields["next_attempt"] = iso_time(fields["next_attempt"])
-        log.info(_PHRASES[event.station], extra={"fields": fields})
+        log.info(phrase(event.details), extra={"fields": {"trace": format_trace_id(event.trace), **fields(event)}})
 
 
 def _named(result: AttemptResult) -> dict[str, object]:

@@ -9,8 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from waypost.message.trace import Micros
-from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
-from waypost.queue.outcomes import TIME_IS_UP, destination_failed
+from waypost.queue.carrier import AttemptResult, DestinationFailure, Fate, RecipientResult
+from waypost.queue.outcomes import TIME_IS_UP
 from waypost.queue.places import Holder, submitter
 from waypost.queue.schedule import Again, after_failure, too_late
 from waypost.queue.settler import Settler
@@ -51,7 +51,6 @@ class DestinationSource:
         self._reading = asyncio.Lock()
         self._noticed = asyncio.Event()
         self._closed = False
-        self._failure: AttemptResult | None = None
         self.reported = 0
         """How many attempts were reported: a carrier that reports none is not called again at once."""
         self.unreadable = False
@@ -91,13 +90,6 @@ class DestinationSource:
     def report(self, result: AttemptResult) -> "asyncio.Future[None]":  # hot: bench/relay
         """Settle an attempt, from now on; what is returned is done when its outcome is durable."""
         self.reported += 1
-        before, self._failure = self._failure, result if result.whole_destination else None
-        if before is not None and destination_failed(before):  # somebody got through since
-            self._settle(before)
-        if destination_failed(result):  # `spread` writes it, for all
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            done.set_result(None)
-            return done
         return self._settle(result)
 
     def give_back(self, entry: QueueEntry) -> None:
@@ -118,34 +110,32 @@ class DestinationSource:
         self._page.clear()
         self.notice()
 
-    async def spread(self) -> None:
-        """If the destination as a whole failed last, count that failure for every entry that was due then.
+    async def spread(self, failure: DestinationFailure) -> None:
+        """Count a failure of the destination as a whole for every entry that was due then.
 
         So each waits by its own schedule, is told of, and expires, though only one of them was really tried. A failure
         for the moment is one row and one event (decision 0007); only what its sender is to hear of is written for each.
         Raises `StorageError`.
         """
-        failure, self._failure = self._failure, None
-        if failure is None or not failure.results:
-            return
-        if destination_failed(failure):
+        self.reported += 1
+        attempt = failure.attempt
+        if not failure.permanent:
             told = await self._look_after(failure)
             await self._settler.fail(failure, self.lease, look=told.look, told=told.tried)
-            self._in_flight.discard(failure.entry.id)
+            self._in_flight.discard(attempt.entry.id)
             return
-        first = failure.results[0]
+        await self._settle(attempt)
         while not self._closed:
             entries = await self._queue.due(
-                self.lease, now=failure.ended, limit=_SPREAD_PAGE, exclude=list(self._in_flight)
+                self.lease, now=attempt.ended, limit=_SPREAD_PAGE, exclude=list(self._in_flight)
             )
             if not entries:
                 return
-            results = (_same_failure(failure, first, entry) for entry in entries)
-            await asyncio.gather(*(self._settle(result) for result in results))
+            await asyncio.gather(*(self._settle(failure.of(entry)) for entry in entries))
 
-    async def _look_after(self, failure: AttemptResult) -> "_Looked":
+    async def _look_after(self, failure: DestinationFailure) -> "_Looked":
         """Settle, one by one, what this failure makes too old, or old enough to be told of."""
-        schedule, now = self._settler.schedule, failure.ended
+        schedule, now, tried_one = self._settler.schedule, failure.attempt.ended, failure.attempt.entry.id
         looks: list[Micros] = []
         tried = False
         after: object = None
@@ -159,9 +149,9 @@ class DestinationSource:
                 later = after_failure(entry, now, schedule, 0.0)
                 if isinstance(later, Again) and not later.notice:
                     looks.append(later.next_attempt)
-                elif entry.id == failure.entry.id or entry.id not in self._in_flight:
-                    tried = tried or entry.id == failure.entry.id
-                    settling.append(self._settle(_same_failure(failure, failure.results[0], entry)))
+                elif entry.id == tried_one or entry.id not in self._in_flight:
+                    tried = tried or entry.id == tried_one
+                    settling.append(self._settle(failure.of(entry)))
             await asyncio.gather(*settling)
             if page.look is not None:
                 looks.append(page.look)
@@ -229,8 +219,3 @@ def _deadline_passed(entry: QueueEntry, now: Micros) -> AttemptResult:
     problem = "the time by which it had to be delivered is over"
     results = (RecipientResult(one, Fate.FAILED, TIME_IS_UP, problem=problem) for one in entry.recipients)
     return AttemptResult(entry, started=now, ended=now, results=tuple(results))
-
-
-def _same_failure(failure: AttemptResult, first: RecipientResult, entry: QueueEntry) -> AttemptResult:
-    results = tuple(replace(first, recipient=recipient) for recipient in entry.recipients)
-    return replace(failure, entry=entry, results=results)

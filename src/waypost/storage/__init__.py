@@ -5,10 +5,11 @@
 
 from dataclasses import dataclass
 
+from waypost.journal import Event
 from waypost.storage.bus import Bus, Notice, Watchers
 from waypost.storage.directory import Account, AccountVersion, Alias, Credentials, Directory, Spending
 from waypost.storage.errors import AccountChanged, Conflict, Damaged, NotFound, StorageError, StorageFull, Unfit
-from waypost.storage.journal import Event, Journal, Station
+from waypost.storage.journal import Journal
 from waypost.storage.mailboxes import Mailbox, Mailboxes, MailboxLock, MailboxMessage
 from waypost.storage.networks import KnownNetworks
 from waypost.storage.queue import (
@@ -71,7 +72,6 @@ __all__ = [
     "Replanned",
     "Spending",
     "Spool",
-    "Station",
     "Storage",
     "StorageError",
     "StorageFull",

@@ -3,38 +3,10 @@
 Events are written in the commit of the deed itself, so the journal never tells of what did not happen.
 """
 
-from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
-import msgspec
-
+from waypost.journal import Event
 from waypost.message.trace import Micros, TraceId
-
-
-class Station(StrEnum):
-    """Where on the road an event happened (RFC 5598 roles)."""
-
-    SUBMITTED = "submitted"  # an MSA took it: account, peer, TLS, recipients
-    RECEIVED = "received"  # an MX took it: peer, HELO, TLS, recipients
-    CHECKED = "checked"  # what checks found while it arrived: `verdicts`, each with method, result and value
-    GENERATED = "generated"  # we made it: a DSN
-    QUEUED = "queued"  # an entry was made: destination, recipients
-    ATTEMPT = "attempt"  # a delivery attempt: host, address, TLS, replies, next attempt
-    RELAYED = "relayed"  # a next hop took it
-    DELIVERED = "delivered"  # it is in a mailbox
-    DELAYED = "delayed"  # the sender was told that it waits
-    RETURNED = "returned"  # it was given up; `dsn` names the report's trace id, if one was made
-    HELD = "held"  # an operator held or released it, by hand
-    DELETED = "deleted"  # an operator deleted it
-
-
-class Event(msgspec.Struct, frozen=True):
-    """One line of a message's way. `details` holds JSON values: peer, reply, tls, recipients, ..."""
-
-    trace: TraceId
-    time: Micros
-    station: Station
-    details: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Journal(Protocol):

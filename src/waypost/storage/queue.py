@@ -5,22 +5,20 @@ attempts that destination's entries, so its limits hold exactly and its connecti
 stay `ready` in storage while they are attempted; after a crash they are simply due again.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
+from waypost.journal import Event
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
-from waypost.storage.journal import Event, Station
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
 
 EntryId = int
-
-_PEERS_DEEDS = frozenset({Station.ATTEMPT, Station.RELAYED})
 
 
 class EntryState(StrEnum):
@@ -109,7 +107,7 @@ class Outcome(msgspec.Struct, frozen=True):
     def late_events(self) -> list[Event]:
         """What is told all the same when the outcome comes too late, because the entry or the lease is gone: what a
         peer did."""
-        return [event for event in self.events if event.station in _PEERS_DEEDS]
+        return [event for event in self.events if event.details.of_peer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,8 @@ class FailedRound(msgspec.Struct, frozen=True):
     """A failure of a destination as a whole, for all ready entries that were due when it ended, at `at`.
 
     They are tried again after the wait in `waits` for as many rounds as the youngest of them saw, or at `look` if that
-    is sooner. `events` are told of the entry that was tried; their `next_attempt` is filled in.
+    is sooner. `told` gives the events about the entry that was tried, by when it is tried again; None: the lease was
+    lost, and the new owner decides that.
     """
 
     lease: Lease
@@ -164,7 +163,7 @@ class FailedRound(msgspec.Struct, frozen=True):
     longest_wait: Micros
     waits: tuple[Micros, ...]
     look: Micros | None = None
-    events: tuple[Event, ...] = ()
+    told: Callable[[Micros | None], Sequence[Event]] = lambda _: ()
 
 
 class PlannedAttempt(msgspec.Struct, frozen=True):

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import msgspec
 
+from waypost.journal import Event
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.directory import AccountVersion
-from waypost.storage.journal import Event
 from waypost.storage.spending import Expense
 
 

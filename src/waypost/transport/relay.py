@@ -96,14 +96,14 @@ class Relay(Carrier):
         return self._turns.comes_back(servers[0].endpoint, self._now())
 
     async def _without_way(self, destination: str, source: EntrySource, failure: NoWay, started: Micros) -> Parting:
-        """One entry reports it; the queue counts it for all that are due."""
+        """The queue counts it for all entries that are due."""
         entry = await source.take(0.0)
         if entry is None:
             return Parting()
-        await source.report(no_way(entry, failure, started=started, ended=self._now()))
+        failed = no_way(entry, failure, started=started, ended=self._now())
         if failure.permanent:
-            return Parting()
-        return Parting(self._regulator(destination)(Signal.UNREACHABLE, 0).not_before)
+            return Parting(failure=failed)
+        return Parting(self._regulator(destination)(Signal.UNREACHABLE, 0).not_before, failed)
 
     def _regulator(self, destination: str) -> Regulate:
         """Return the regulator with what it knows of a destination."""

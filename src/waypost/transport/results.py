@@ -1,21 +1,23 @@
 """What an attempt came to, in the words of the queue: replies of peers and trouble of our own become results.
 
-A peer's reply is kept as it was said; where no peer spoke, a problem in plain words stands in its place.
+A peer's reply is kept as it was said, as a value; where no peer spoke, a problem in plain words stands in its place.
+Every reply that a message or a destination meets passes `said` below: whoever classifies replies does it there.
 """
 
 import re
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
+from waypost.message.reply import kept_reply
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp.client_events import RecipientOutcome
-from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
+from waypost.queue.carrier import AttemptResult, DestinationFailure, Fate, RecipientResult
 from waypost.storage import QueueEntry
 from waypost.transport.connection import Connection
 from waypost.transport.connector import NobodyAnswers
 from waypost.transport.ways import NoWay
-
-_MOST_WORDS = 2000  # characters of a reply that are kept, for each recipient
 
 _TLS_WANTED = frozenset({"7.10", "7.11"})  # of the registry (RFC 5248): encryption needed, or for this login
 _NAMES_TLS = re.compile(
@@ -55,7 +57,7 @@ def result_of(outcome: RecipientOutcome, *, declined_tls: bool = False) -> Recip
         fate = Fate.FAILED
     if outcome.local:
         return RecipientResult(outcome.recipient, fate, _status(reply, fate), problem=reply.text)
-    return RecipientResult(outcome.recipient, fate, _status(reply, fate), reply=_words(reply))
+    return RecipientResult(outcome.recipient, fate, _status(reply, fate), reply=said(reply))
 
 
 def _status(reply: Reply, fate: Fate) -> str:
@@ -64,9 +66,9 @@ def _status(reply: Reply, fate: Fate) -> str:
     return {Fate.RELAYED: "2.0.0", Fate.DEFERRED: "4.0.0"}.get(fate, "5.0.0")
 
 
-def _words(reply: Reply) -> str:
-    words = str(reply)
-    return words if len(words) <= _MOST_WORDS else words[: _MOST_WORDS - 1] + "…"
+def said(reply: Reply) -> Reply:  # hot: bench/relay
+    """Return a peer's reply as results hold it: printable, and of bounded length."""
+    return kept_reply(reply)
 
 
 def attempt_result(
@@ -100,38 +102,50 @@ def deferred(entry: QueueEntry, status: str, problem: str) -> tuple[RecipientRes
     return tuple(RecipientResult(recipient, Fate.DEFERRED, status, problem=problem) for recipient in entry.recipients)
 
 
-def nobody_answered(entry: QueueEntry, failure: NobodyAnswers, *, started: Micros, ended: Micros) -> AttemptResult:
-    """Return the result of an entry whose destination has no server that takes a connection."""
-    fate = Fate.FAILED if failure.permanent else Fate.DEFERRED
-    reply = _words(failure.reply) if failure.reply is not None else None
-    problem = None if reply is not None else str(failure)
+def nobody_answered(entry: QueueEntry, failure: NobodyAnswers, *, started: Micros, ended: Micros) -> DestinationFailure:
+    """Return the failure of a destination that has no server which takes a connection; `entry` was to go over it."""
     server = failure.server
-    return AttemptResult(
-        entry=entry,
-        started=started,
-        ended=ended,
-        results=tuple(
-            RecipientResult(recipient, fate, failure.status, reply=reply, problem=problem)
-            for recipient in entry.recipients
+    return _destination_failure(
+        AttemptResult(
+            entry=entry,
+            started=started,
+            ended=ended,
+            results=(),
+            host=server.name if server is not None else None,
+            address=server.endpoint if server is not None else None,
+            source=failure.source,
+            tls=str(failure.tls) if failure.tls is not None else None,
+            note=server.note if server is not None else None,
         ),
-        host=server.name if server is not None else None,
-        address=server.endpoint if server is not None else None,
-        source=failure.source,
-        tls=str(failure.tls) if failure.tls is not None else None,
-        whole_destination=True,
-        note=server.note if server is not None else None,
+        failure.status,
+        reply=said(failure.reply) if failure.reply is not None else None,
+        problem=str(failure) if failure.reply is None else None,
+        permanent=failure.permanent,
     )
 
 
-def no_way(entry: QueueEntry, failure: NoWay, *, started: Micros, ended: Micros) -> AttemptResult:
-    """Return the result of an entry whose destination has no way."""
-    fate = Fate.FAILED if failure.permanent else Fate.DEFERRED
-    return AttemptResult(
-        entry=entry,
-        started=started,
-        ended=ended,
-        results=tuple(
-            RecipientResult(recipient, fate, failure.status, problem=str(failure)) for recipient in entry.recipients
-        ),
-        whole_destination=True,
+def no_way(entry: QueueEntry, failure: NoWay, *, started: Micros, ended: Micros) -> DestinationFailure:
+    """Return the failure of a destination that has no way; `entry` was to go there."""
+    attempt = AttemptResult(entry=entry, started=started, ended=ended, results=())
+    return _destination_failure(attempt, failure.status, problem=str(failure), permanent=failure.permanent)
+
+
+def pushed_back(result: AttemptResult) -> DestinationFailure | None:
+    """Return the failure of a destination whose server deferred everybody and ended the connection.
+
+    None where somebody was not deferred, or where each reply is about one recipient: it says nothing of others.
+    """
+    if any(one.fate is not Fate.DEFERRED for one in result.results):
+        return None
+    why = next((one for one in result.results if one.reply is None or one.reply.code == 421), None)
+    return None if why is None else DestinationFailure(result, why.status, why.reply, why.problem)
+
+
+def _destination_failure(
+    attempt: AttemptResult, status: str, *, reply: Reply | None = None, problem: str | None, permanent: bool
+) -> DestinationFailure:
+    fate = Fate.FAILED if permanent else Fate.DEFERRED
+    results = tuple(
+        RecipientResult(recipient, fate, status, reply=reply, problem=problem) for recipient in attempt.entry.recipients
     )
+    return DestinationFailure(replace(attempt, results=results), status, reply, problem, permanent)

@@ -3,7 +3,7 @@
 A lane is a task with one connection at a time. The first lane goes alone until a server has answered, so that a
 destination that is down costs one attempt, whatever waits for it; more follow while there is work. A lane that
 fails to connect while others are at work gives its entry back to them. When the last one fails, the failure is
-the whole destination's: one entry reports it, last of all, and the queue counts it for the others.
+the whole destination's: the round ends with it, and the queue counts it for all entries that are due.
 """
 
 import asyncio
@@ -11,17 +11,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
 from waypost.message.trace import Micros, format_trace_id
-from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting, RecipientResult
+from waypost.queue.carrier import DestinationFailure, EntrySource, Parting
 from waypost.queue.places import submitter
 from waypost.storage import QueueEntry
 from waypost.transport.connection import Connection
 from waypost.transport.connector import Connector, NobodyAnswers
 from waypost.transport.pool import Pool, Wish
 from waypost.transport.regulator import Decision, Signal
-from waypost.transport.results import attempt_result, deferred, nobody_answered
+from waypost.transport.results import attempt_result, deferred, nobody_answered, pushed_back
 from waypost.transport.sender import Sender, Sent
 from waypost.transport.ways import Server, Way
 
@@ -72,7 +70,7 @@ class Round:
         self._standing = 0  # lanes with a connection
         self._lingers = False  # a lane waits for more to come due
         self._tasks: asyncio.TaskGroup
-        self._last_word: AttemptResult | None = None  # the failure of the whole destination
+        self._failure: DestinationFailure | None = None
 
     async def run(self) -> Parting:
         """Work until nothing is due, or the destination is to be left alone."""
@@ -81,13 +79,14 @@ class Round:
             async with asyncio.TaskGroup() as self._tasks:
                 self._open_lane()
         except BaseException:
-            if self._last_word is not None:
-                self._source.give_back(self._last_word.entry)
+            if self._failure is not None:
+                self._source.give_back(self._failure.attempt.entry)
             raise
-        if self._last_word is not None:
-            # Somebody may have got through since: then it is a word about one message again.
-            await self._source.report(replace(self._last_word, whole_destination=not self._allowed))
-        return Parting(self._not_before)
+        if self._failure is not None and self._allowed:
+            # Somebody has got through since: it was about one message.
+            await self._source.report(self._failure.attempt)
+            return Parting(self._not_before)
+        return Parting(self._not_before, self._failure)
 
     def _open_lane(self) -> None:
         self._lanes += 1
@@ -162,11 +161,11 @@ class Round:
             self._heed(Signal.REFUSED)
             return
         self._heed(Signal.UNREACHABLE)
-        if self._last_word is None:
-            self._last_word = nobody_answered(entry, failure, started=started, ended=self._tools.now())
+        if self._failure is None:
+            self._failure = nobody_answered(entry, failure, started=started, ended=self._tools.now())
 
     def _speaks_for_all(self, entry: QueueEntry) -> bool:
-        return self._last_word is not None and self._last_word.entry is entry
+        return self._failure is not None and self._failure.attempt.entry is entry
 
     async def _send(self, connection: Connection, entry: QueueEntry) -> Sent | None:
         """Send an entry. A fault of ours holds up this entry only."""
@@ -185,14 +184,10 @@ class Round:
         """Heed a result, and report it while the next message goes out already."""
         if sent.signal is not None:
             self._heed(sent.signal)
-        pushed_back = sent.signal is Signal.DROPPED and not self._allowed
-        about_us = not all(map(_of_one_recipient, sent.result.results))
-        if pushed_back and about_us and self._last_word is None and _all_deferred(sent.result):
-            # The destination wants to be left alone: this is the word for everything else that is due.
-            # The queue takes the first of its results as the word for the others: no one recipient's own.
-            results = tuple(sorted(sent.result.results, key=_of_one_recipient))
-            self._last_word = replace(sent.result, results=results, whole_destination=True)
-            return None
+        if sent.signal is Signal.DROPPED and not self._allowed and self._failure is None:
+            self._failure = pushed_back(sent.result)
+            if self._failure is not None:  # the destination wants to be left alone
+                return None
         return self._source.report(sent.result)
 
     def _heed(self, signal: Signal) -> None:
@@ -223,12 +218,3 @@ class Round:
     def _has_enough(self) -> bool:
         """True when there are more lanes than allowed, or than there is work for."""
         return self._lingers or self._lanes > self._allowed
-
-
-def _of_one_recipient(result: RecipientResult) -> bool:
-    """False for the words about the connection: ours, or the server's 421."""
-    return result.reply is not None and not result.reply.startswith("421")
-
-
-def _all_deferred(result: AttemptResult) -> bool:
-    return all(one.fate is Fate.DEFERRED for one in result.results)

@@ -11,9 +11,10 @@ from typing import Any
 import apsw
 from msgspec.structs import replace
 
+from waypost.journal import Event
 from waypost.message.trace import Micros, TraceId, format_trace_id
+from waypost.storage.entry_words import set_aside_error, set_aside_event
 from waypost.storage.errors import Damaged
-from waypost.storage.journal import Event, Station
 from waypost.storage.queue import EntryId, Outcome
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.operation import Operation
@@ -70,7 +71,7 @@ def _ways(outcome: Outcome, problem: str, now: Micros) -> Iterator[Way]:
     """Yield ways to write an outcome, from the best to the last."""
     if outcome.deferral is None and not (outcome.deliveries or outcome.forwards):
         silent = replace(outcome, events=(), reports=())
-        told = Event(outcome.trace, now, Station.HELD, {"action": "set aside", "problem": problem})
+        told = set_aside_event(outcome.trace, now, problem)
         yield "removed; its message stays behind", lambda batch: _remove_entry(batch, outcome, (*outcome.events, told))
         yield "removed; the journal does not tell of it", lambda batch: settle_rows(batch, silent)
         yield "removed; its message stays behind, untold", lambda batch: _remove_entry(batch, outcome, ())
@@ -78,14 +79,14 @@ def _ways(outcome: Outcome, problem: str, now: Micros) -> Iterator[Way]:
 
 
 def _holding(outcome: Outcome, problem: str, now: Micros) -> Iterator[Way]:
-    words = f"set aside: {problem}"
+    words = set_aside_error(problem)
     entry = outcome.entry
-    told = Event(outcome.trace, now, Station.HELD, {"action": "set aside", "problem": problem})
+    told = set_aside_event(outcome.trace, now, problem)
 
     def hold(batch: Batch, events: Sequence[Event]) -> None:
         batch.flush()
         batch.connection.execute(_HOLD, (words, entry)).fetchall()
-        batch.events(list(events))
+        batch.events(events)
 
     if outcome.trace:
         yield "held", lambda batch: hold(batch, (*outcome.events, told))
@@ -101,7 +102,7 @@ def _remove_entry(batch: Batch, outcome: Outcome, events: Sequence[Event]) -> No
     batch.flush()
     for (message,) in batch.connection.execute(_DELETE_ENTRY, (outcome.entry,)).fetchall():
         batch.connection.execute(_LET_GO, (message,)).fetchall()
-    batch.events(list(events))
+    batch.events(events)
 
 
 def hold_what_was_noted(connection: apsw.Connection) -> None:

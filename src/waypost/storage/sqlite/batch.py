@@ -12,15 +12,16 @@ from typing import Any
 
 import apsw
 
+from waypost.journal import Event
+from waypost.journal import encode as encode_events
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.directory import AccountVersion
 from waypost.storage.errors import AccountChanged, Damaged, NotFound
-from waypost.storage.journal import Event
 from waypost.storage.queue import Lease, reverse_path_text
 from waypost.storage.spending import Expense
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
 from waypost.storage.sqlite.bodies import body_of
-from waypost.storage.sqlite.rows import encode, envelope_text, events_text, latin, recipients_text, text
+from waypost.storage.sqlite.rows import encode, envelope_text, latin, recipients_text, text
 from waypost.storage.sqlite.segments import Location
 from waypost.storage.sqlite.spending import Count
 
@@ -193,7 +194,7 @@ class Batch:
             must_be_as_it_was(self.connection, message.login)
         if message.entries or message.deliveries:
             self._message(message)
-        self.events(list(message.events))
+        self.events(message.events)
         if message.message_id:
             self._names.append([message.message_id, message.trace])
 
@@ -255,13 +256,13 @@ class Batch:
                 ]
             )
 
-    def events(self, events: list[Event]) -> None:
+    def events(self, events: Sequence[Event]) -> None:
         """Add events; all of one message stand in one row."""
         by_trace: dict[TraceId, list[Event]] = {}
         for event in events:
             by_trace.setdefault(event.trace, []).append(event)
         for trace, of_one in by_trace.items():
-            self._journal.append([trace, of_one[-1].time, events_text(of_one)])
+            self._journal.append([trace, of_one[-1].time, encode_events(of_one).decode()])
 
     def update_entry(self, row: list[Any]) -> None:
         """Change an entry: [id, recipients, next_attempt, waited, attempts, last_attempt, error, notified]."""

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import apsw
 
+from waypost.journal import Event
 from waypost.message.trace import Micros, TraceId
 from waypost.storage import notices
 from waypost.storage.bus import Notice
+from waypost.storage.entry_words import deleted_event, held_event, released_event
 from waypost.storage.errors import Damaged
-from waypost.storage.journal import Event, Station
 from waypost.storage.queue import EntryId
 from waypost.storage.sqlite.batch import Batch
 from waypost.storage.sqlite.halving import give_way, in_halves
@@ -47,11 +48,13 @@ class Changes:
 
     async def hold(self, entries: Sequence[EntryId], now: Micros) -> int:
         """Hold entries."""
-        return await self._in_steps(entries, lambda connection, ids: _change(connection, _HOLD, ids, now, "held"))
+        return await self._in_steps(entries, lambda connection, ids: _change(connection, _HOLD, ids, now, held_event))
 
     async def unhold(self, entries: Sequence[EntryId], now: Micros) -> int:
         """Release held entries, due now or when their sender wants it."""
-        return await self._in_steps(entries, lambda connection, ids: _change(connection, _UNHOLD, ids, now, "released"))
+        return await self._in_steps(
+            entries, lambda connection, ids: _change(connection, _UNHOLD, ids, now, released_event)
+        )
 
     async def delete(self, entries: Sequence[EntryId], now: Micros) -> int:
         """Delete entries without telling anybody."""
@@ -81,13 +84,17 @@ def _notices(done: Sequence[_Done]) -> list[Notice]:
 
 
 def _change(
-    connection: apsw.Connection, sql: str, ids: Sequence[EntryId], now: Micros, action: str | None = None
+    connection: apsw.Connection,
+    sql: str,
+    ids: Sequence[EntryId],
+    now: Micros,
+    told: Callable[[TraceId, Micros], Event] | None = None,
 ) -> list[_Done]:
     rows: list[_Done] = connection.execute(sql, {"ids": text(sorted(ids)), "now": now}).fetchall()
     set_wakes(connection, (name for _, name in rows))
-    if action:
+    if told is not None:
         batch = Batch(connection)
-        batch.events([Event(TraceId(message), now, Station.HELD, {"action": action}) for message, _ in rows])
+        batch.events([told(TraceId(message), now) for message, _ in rows])
         batch.flush()
     return rows
 
@@ -99,7 +106,7 @@ def _delete(connection: apsw.Connection, ids: Sequence[EntryId], now: Micros) ->
     batch = Batch(connection)
     for message, name in rows:
         batch.add_refs(message, -1)
-        batch.events([Event(TraceId(message), now, Station.DELETED, {"destination": name})])
+        batch.events([deleted_event(TraceId(message), now, name)])
     batch.flush()
     connection.execute(_FORGET_NOTES, chosen).fetchall()
     return rows

@@ -4,9 +4,9 @@ import logging
 
 import apsw
 
+from waypost.journal import Event
 from waypost.message.trace import Micros, TraceId, earliest_id, format_trace_id
 from waypost.storage.errors import Damaged
-from waypost.storage.journal import Event
 from waypost.storage.sqlite.beside import Beside
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import events_from

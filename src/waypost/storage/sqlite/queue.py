@@ -7,8 +7,8 @@ from typing import Any
 import apsw
 
 from waypost.message.trace import Micros, format_trace_id
+from waypost.storage.entry_words import damaged_error, set_aside_event
 from waypost.storage.errors import Damaged, NotFound
-from waypost.storage.journal import Event, Station
 from waypost.storage.outage import Outage, with_outage
 from waypost.storage.queue import (
     EntryId,
@@ -281,9 +281,9 @@ class SqliteQueue:
         def hold(connection: apsw.Connection) -> None:
             batch = Batch(connection)
             for entry in sorted(damaged, key=lambda entry: entry.id):
-                told = {"action": "set aside", "problem": entry.damage}
-                connection.execute(_SET_ASIDE, (f"this entry is damaged: {entry.damage}", entry.id)).fetchall()
-                batch.events([Event(entry.trace, now, Station.HELD, told)])
+                damage = entry.damage or ""
+                connection.execute(_SET_ASIDE, (damaged_error(damage), entry.id)).fetchall()
+                batch.events([set_aside_event(entry.trace, now, damage)])
             set_wakes(connection, (entry.destination for entry in damaged))
             batch.flush()
 

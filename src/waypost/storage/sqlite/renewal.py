@@ -7,15 +7,13 @@ flags that are of the lost time. Leases are forgotten. The queue is held: some o
 
 import apsw
 
-from waypost.message.trace import Micros
-from waypost.storage.journal import Station
+from waypost.journal import encode
+from waypost.message.trace import Micros, TraceId
+from waypost.storage.entry_words import SINCE_RESTORE, restored_event
 from waypost.storage.sqlite.life import Life, write_row
 
 JUMP = 1 << 20
 """By how much numbers jump at a restore: more than a mailbox gets between a backup and the restore."""
-
-HELD = "held since a restore: it may have left after the backup"
-"""What `last_error` of an entry says; `waypost queue release --error "held since a restore"` lets them go."""
 
 _LARGEST_UID = (1 << 32) - 1
 
@@ -31,11 +29,9 @@ _FIRST_SEGMENT = """
 INSERT INTO sqlite_sequence (name, seq) SELECT 'segment', max(:jump, :largest)
 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'segment')"""
 _DESTINATIONS = "UPDATE destination SET wake = NULL, not_before = 0, again_at = 0, owner = -1, lease_until = 0"
-_TOLD = f"""
+_TOLD = """
 INSERT INTO journal (message, time, events)
-SELECT message, :now,
-       json_array(json_array(:now, '{Station.HELD.value}', json_object('action', 'held', 'problem', :why)))
-FROM entry WHERE state = 0"""
+SELECT message, :now, :told FROM entry WHERE state = 0"""
 _HOLD = """
 UPDATE entry SET state = 1,
                  last_error = :why || CASE WHEN last_error IS NULL THEN '' ELSE '; before: ' || last_error END
@@ -50,7 +46,8 @@ def renew(connection: apsw.Connection, life: Life, *, restores: int, largest: in
     `restores` is how often the storage was restored since this database was written, this time included; `largest` is
     the largest number of a segment that is known. Raises `apsw.Error`.
     """
-    values = {"jump": JUMP * restores, "largest": largest, "now": now, "why": HELD}
+    told = encode([restored_event(TraceId(0), now)]).decode()
+    values = {"jump": JUMP * restores, "largest": largest, "now": now, "why": SINCE_RESTORE, "told": told}
     for statement in (_FIRST_SEGMENT, _SEGMENTS, _COUNTERS, _MAILBOXES, _MESSAGES, _DESTINATIONS, _SET_ASIDE, _TOLD):
         _run(connection, statement, values)
     _run(connection, _HOLD, values)

@@ -6,7 +6,6 @@ a page at a time.
 
 import apsw
 import msgspec
-from msgspec.structs import replace
 
 from waypost.message.trace import Micros
 from waypost.storage.outage import looked_at, tried_again_at, with_round
@@ -62,7 +61,7 @@ class Rounds:
             name = failed.lease.destination
             batch = Batch(connection)
             if not batch.holds(failed.lease):
-                batch.events([*failed.events])
+                batch.events(failed.told(None))
                 batch.flush()
                 return None
             points = with_round(points_from(connection.execute(_POINTS, (name,)).get), failed.at, failed.longest_wait)
@@ -70,7 +69,7 @@ class Rounds:
             again_at = tried_again_at(failed, points, youngest)
             values = (failed.at, again_at, failed.error, points_text(points), name)
             connection.execute(_NOTE, values).fetchall()
-            batch.events([replace(e, details={**e.details, "next_attempt": again_at}) for e in failed.events])
+            batch.events(failed.told(again_at))
             batch.flush()
             return again_at
 

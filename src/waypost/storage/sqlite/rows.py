@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from waypost.journal import Event, UnreadableEvent
+from waypost.journal import decode as decode_events
 from waypost.message.address import Address
 from waypost.message.envelope import (
     BodyType,
@@ -24,7 +26,6 @@ from waypost.message.envelope import (
 )
 from waypost.message.trace import Micros, TraceId
 from waypost.storage.errors import Damaged
-from waypost.storage.journal import Event, Station
 from waypost.storage.outage import Point
 
 encode = msgspec.json.Encoder().encode
@@ -154,16 +155,11 @@ def envelope_from(value: str | bytes) -> Envelope:  # hot: bench/relay
     )
 
 
-def events_text(events: list[Event]) -> str:
-    """Return events of one message as a JSON array of [time, station, details]."""
-    return text([[event.time, event.station.value, event.details] for event in events])
-
-
 def events_from(trace: TraceId, value: str | bytes) -> list[Event]:
-    """Read what `events_text` wrote. Raises `Damaged`."""
+    """Read the events of a message. Raises `Damaged`."""
     try:
-        return [Event(trace, time, Station(station), details) for time, station, details in decode(value)]
-    except _WRONG as error:
+        return decode_events(trace, value)
+    except UnreadableEvent as error:
         raise Damaged("its events can't be read") from error
 
 

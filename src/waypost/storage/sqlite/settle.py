@@ -69,7 +69,7 @@ def settle_rows(batch: Batch, outcome: Outcome) -> list[Lease] | None:
                 int(deferral.delay_notified),
             ]
         )
-    batch.events(list(outcome.events))
+    batch.events(outcome.events)
     return None
 
 

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     """One result: the method (`iprev`), what came of it (`pass`, `fail`, `temperror`), and what it is about.
 
     `value` is a name or an address that the result is for; `reason` is for people.
