@@ -100,7 +100,7 @@ def test_what_is_no_backup_is_said(run: Run, config: Path, message: TraceId) -> 
 
 
 @pytest.mark.parametrize("left", [b"", b"{}x", None], ids=["empty", "damaged", "missing"])
-def test_a_folder_that_was_copied_without_its_label_is_listed_verified_restored_and_gone_on_with(
+def test_a_folder_that_was_copied_without_its_label_is_listed_restored_and_gone_on_with_and_verify_says_so(
     run: Run, config: Path, message: TraceId, left: bytes | None
 ) -> None:
     run("backup", "b")
@@ -109,7 +109,8 @@ def test_a_folder_that_was_copied_without_its_label_is_listed_verified_restored_
         label.unlink(missing_ok=True)
         if left is not None:
             label.write_bytes(left)
-        run(*command, "b")
+        output = run(*command, "b", status=int("verify" in command)).output
+        assert ("waypost-backup.json" in output) is ("verify" in command)
     assert json.loads(label.read_bytes())["format"] == 1
     assert len(json.loads(run("backup", "list", "b", "--json").stdout)) == 2
 

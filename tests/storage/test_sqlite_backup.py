@@ -68,7 +68,7 @@ async def test_a_backup_beside_traffic_and_housekeeping_has_every_message_of_its
     finally:
         done.set()
         await working
-    assert all(found.whole for found in verify(BackupFolder(tmp_path / "b"), show))
+    assert verify(BackupFolder(tmp_path / "b"), show).whole
     assert bring_back(engine, tmp_path / "b", tmp_path / "new").messages >= len(kept)
     other, restored = await open_at(tmp_path / "new", engine)
     for trace, octets in kept.items():
@@ -120,7 +120,7 @@ async def test_the_last_backup_stays_while_the_new_one_is_not_verified(
             patch.setattr(taking, step, broken)
             with pytest.raises(OSError, match="No space"):
                 backup(engine, tmp_path / "b")
-        assert [found.whole for found in verify(BackupFolder(tmp_path / "b"), show)] == [True]
+        assert [found.whole for found in verify(BackupFolder(tmp_path / "b"), show).backups] == [True]
         assert BackupFolder(tmp_path / "b").backups()[-1].name == first.backup.name
     bring_back(engine, tmp_path / "b", tmp_path / "new")
     other, restored = await open_at(tmp_path / "new", engine)
@@ -144,7 +144,7 @@ async def test_damage_in_the_backup_is_named_and_mended_by_the_next_one(
         segment.write_bytes(octets[: octets.index(b"number 1")])
     else:
         segment.unlink()
-    (found,) = verify(BackupFolder(tmp_path / "b"), show)
+    (found,) = verify(BackupFolder(tmp_path / "b"), show).backups
     expected = {"flipped": traces[1:2], "cut": traces[1:], "removed": traces}[harm]
     assert [each.trace for each in found.damaged] == expected
     with pytest.raises(StorageError, match=r"messages? (is|are) not whole"):
@@ -152,7 +152,7 @@ async def test_damage_in_the_backup_is_named_and_mended_by_the_next_one(
     assert not (tmp_path / "new" / DATABASE).exists()
     assert len(bring_back(engine, tmp_path / "b", tmp_path / "most", despite_damage=True).damaged) == len(expected)
     assert backup(engine, tmp_path / "b").damaged == ()
-    assert verify(BackupFolder(tmp_path / "b"), show)[0].whole
+    assert verify(BackupFolder(tmp_path / "b"), show).whole
 
 
 async def test_damage_in_the_storage_harms_no_octet_that_was_backed_up_before(
@@ -178,10 +178,10 @@ async def test_a_damaged_database_of_a_backup_is_found(
     octets = bytearray(taken.backup.database.read_bytes())
     octets[4096 * 2 : 4096 * 3] = bytes(4096)
     taken.backup.database.write_bytes(octets)
-    (found,) = verify(BackupFolder(tmp_path / "b"), show)
-    assert found.problem is not None and "is damaged" in found.problem
+    (found,) = verify(BackupFolder(tmp_path / "b"), show).backups
+    assert "is damaged" in found.faults[0].what
     taken.backup.database.unlink()
-    assert "is missing" in str(verify(BackupFolder(tmp_path / "b"), show)[0].problem)
+    assert "is missing" in verify(BackupFolder(tmp_path / "b"), show).backups[0].faults[0].what
 
 
 async def test_a_damaged_manifest_is_found_and_keeps_nobody_from_the_next_backup(
@@ -190,12 +190,12 @@ async def test_a_damaged_manifest_is_found_and_keeps_nobody_from_the_next_backup
     await letters.post(b"x", to=[BOB])
     first = backup(engine, tmp_path / "b")
     first.backup.database.with_suffix(".json").write_text("{")
-    with pytest.raises(StorageError, match=r"\.json can't be read"):
-        verify(BackupFolder(tmp_path / "b"), show)
-    with pytest.raises(StorageError, match="holds no whole backup"):
+    found = verify(BackupFolder(tmp_path / "b"), show)
+    assert not found.whole and f"{first.backup.name}.json can't be read" in found.faults[0].what
+    with pytest.raises(StorageError, match=r"\.json can't be read.*waypost restore RESCUED"):
         find_source(tmp_path / "b", None)
     second = backup(engine, tmp_path / "b")
-    assert [found.backup.name for found in verify(BackupFolder(tmp_path / "b"), show)] == [second.backup.name]
+    assert [found.backup.name for found in verify(BackupFolder(tmp_path / "b"), show).backups] == [second.backup.name]
     assert not first.backup.database.exists()
 
 
@@ -304,4 +304,4 @@ async def test_after_a_restore_the_same_folder_takes_backups_again(engine: Engin
         letters = Letters((await engine.open()).storage, engine.clock, maker=number + 1)
     for number, trace in enumerate(traces):
         assert await stored(letters.storage.spool, trace) == HEAD + b"%d" % number * 100
-    assert verify(BackupFolder(tmp_path / "b"), show)[0].whole
+    assert verify(BackupFolder(tmp_path / "b"), show).whole

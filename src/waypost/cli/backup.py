@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,12 @@ from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
-    from waypost.storage.engine.upkeep import Backup, DamagedMessage, Progress, Verified
+    from waypost.storage.engine.upkeep import Backup, DamagedMessage, Fault, Progress, Report, Verified
+
+_WITHOUT_DIGESTS = (
+    "made before backups had digests: octets of the database's rows, of the manifest and between messages were not "
+    "compared; the next backup has them"
+)
 
 directory = click.argument("directory", metavar="DIR", type=Folder(path_type=Path))
 
@@ -118,7 +125,10 @@ def take(settings: Settings, directory: Path, keep: int, quick: bool, as_json: b
 @_unused_config
 @json_option
 def verify(directory: Path, as_json: bool) -> None:
-    """Read every backup in DIR: the database, and every octet that it needs. Exits with 1 when one is not whole."""
+    """Read every file in DIR, and compare it with its digest: databases, manifests, and every octet of messages.
+
+    Says which file is not as it was written, and what to do. Exits with 1 then.
+    """
     from waypost.storage import StorageError
     from waypost.storage.engine.upkeep import BackupFolder
     from waypost.storage.engine.upkeep import verify as verify_all
@@ -130,18 +140,40 @@ def verify(directory: Path, as_json: bool) -> None:
     except OSError as error:
         fail(f"{error.filename or directory}: {error.strerror}")
     if as_json:
-        print_json({"whole": all(each.whole for each in found), "backups": [_json_of(each) for each in found]})
+        print_json(
+            {
+                "whole": found.whole,
+                "backups": [_json_of(each) for each in found.backups],
+                "problems": [_fault(each) for each in found.faults],
+                "notes": [_fault(each) for each in found.notes],
+            }
+        )
     else:
-        for each in found:
-            state = (
-                "whole"
-                if each.whole
-                else each.problem or f"{counted(len(each.damaged), 'message is', 'messages are')} not whole"
-            )
-            echo(printable(f"{each.backup.name}: {counted(each.backup.manifest.messages, 'message')}: {state}"))
-            _print_damaged(each.damaged)
-    if not all(each.whole for each in found):
+        _print_report(found)
+    if not found.whole:
         raise SystemExit(1)
+
+
+def _print_report(found: Report) -> None:
+    for each in found.backups:
+        name, messages = each.backup.name, counted(each.backup.manifest.messages, "message")
+        if each.whole:
+            echo(printable(f"{name}: {messages}: whole" + ("" if each.has_digests else f" ({_WITHOUT_DIGESTS})")))
+            continue
+        state = f"{counted(len(each.damaged), 'message is', 'messages are')} not whole" if each.damaged else "damaged"
+        echo(printable(f"{name}: {messages}: {state}"))
+        _print_damaged(each.damaged)
+        _print_faults("problem", each.faults)
+    _print_faults("problem", found.faults)
+    _print_faults("note", found.notes)
+
+
+def _print_faults(kind: str, faults: tuple[Fault, ...]) -> None:
+    """Print faults, those with the same advice together, and that once."""
+    for advice, alike in groupby(faults, key=attrgetter("advice")):
+        for each in alike:
+            echo(printable(f"{kind}: {each.what}"))
+        echo(printable(f"  {advice}"))
 
 
 @backup.command(name="list")
@@ -187,9 +219,15 @@ def _json_of(found: Verified) -> dict[str, Any]:
     return {
         **_about(found.backup),
         "whole": found.whole,
-        "problem": found.problem,
+        "digests": found.has_digests,
+        "problem": "; ".join(each.what for each in found.faults) or None,
+        "problems": [_fault(each) for each in found.faults],
         "damaged": _damaged(found.damaged),
     }
+
+
+def _fault(fault: Fault) -> dict[str, str]:
+    return {"what": fault.what, "advice": fault.advice}
 
 
 def _damaged(messages: tuple[DamagedMessage, ...]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from waypost.storage.sqlite.backup.folder import Backup, BackupFolder
 from waypost.storage.sqlite.backup.octets import DamagedMessage, Progress
 from waypost.storage.sqlite.backup.restoring import Restored, Source, find_source, is_used, restore
 from waypost.storage.sqlite.backup.taking import Show, take_backup
-from waypost.storage.sqlite.backup.verifying import Verified
+from waypost.storage.sqlite.backup.verifying import Fault, Report, Verified
 from waypost.storage.sqlite.check import Problem
 from waypost.storage.sqlite.check import Progress as Reach
 from waypost.storage.sqlite.presence import missing_segments, sizes_of
@@ -27,9 +27,11 @@ __all__ = [
     "Backup",
     "BackupFolder",
     "DamagedMessage",
+    "Fault",
     "Problem",
     "Progress",
     "Recovered",
+    "Report",
     "Restored",
     "Source",
     "Verified",
@@ -62,7 +64,7 @@ def problems_of(data: Path, reach: Reach, *, repair: bool, now: Micros) -> tuple
             checker.close()
 
 
-def verify(folder: BackupFolder, show: Show) -> list[Verified]:
+def verify(folder: BackupFolder, show: Show) -> Report:
     """Read every backup of a folder. Raises `StorageError`, `OSError`."""
     with _told("{}"):
         return verifying.verify(folder, show)

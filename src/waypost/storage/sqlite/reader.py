@@ -63,7 +63,7 @@ class SegmentReader:
         with self._lock:
             file = self._files.get(segment)
             if file is None:
-                flags = os.O_RDONLY | os.O_CLOEXEC
+                flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe under that name keeps nobody waiting
                 file = self._files[segment] = _File(os.open(segment_path(self._folder, segment), flags))
                 self._make_room()
             else:

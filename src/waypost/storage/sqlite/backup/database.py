@@ -8,6 +8,7 @@ import apsw
 
 from waypost.disk.files import make_file
 from waypost.storage.errors import StorageError
+from waypost.storage.sqlite.backup.files import require_file
 from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
 from waypost.storage.sqlite.life import Life, read_row
 
@@ -51,8 +52,7 @@ def sync_file(path: Path) -> None:
 
 def open_copy(database: Path) -> apsw.Connection:
     """Open a database that nobody changes, for reading. Raises `StorageError`."""
-    if not database.is_file():
-        raise StorageError(f"{database} is missing")
+    require_file(database)
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     try:
         return apsw.Connection(f"file:{quote(str(database.resolve()))}?immutable=1", flags=flags)

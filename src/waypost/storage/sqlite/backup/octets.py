@@ -12,6 +12,8 @@ import apsw
 
 from waypost.counting import counted
 from waypost.message.trace import TraceId
+from waypost.storage.errors import StorageError
+from waypost.storage.sqlite.backup.files import Missing, reading, require_file
 from waypost.storage.sqlite.reader import SegmentReader
 from waypost.storage.sqlite.segments import Location, record_header, segment_path
 
@@ -21,10 +23,11 @@ _PAGE = 1000
 Progress = Callable[[int, int], None]
 """Called with how much is done, and of how much."""
 
-_NEEDED = "SELECT segment, max(offset + length) FROM message GROUP BY segment ORDER BY segment"
-_MESSAGES = """
-SELECT id, segment, offset, length, crc FROM message WHERE (segment, offset) > (?, ?)
-ORDER BY segment, offset LIMIT ?"""
+# In a damaged row a number may have become a text: such a row leads to no octets.
+_SOUND = " AND ".join(f"typeof({column}) = 'integer'" for column in ("segment", "offset", "length", "crc"))
+_NEEDED = f"SELECT segment, max(offset + length) FROM message WHERE {_SOUND} GROUP BY segment ORDER BY segment"
+_MESSAGES = f"SELECT id, offset, length, crc FROM message WHERE segment = ? AND {_SOUND} ORDER BY offset"
+_UNSOUND = f"SELECT id FROM message WHERE NOT ({_SOUND})"
 _COPIES = "SELECT segment, offset, octets FROM unflushed ORDER BY segment, offset"
 
 
@@ -44,26 +47,26 @@ def needed_segments(connection: apsw.Connection) -> dict[int, int]:
 
 def copy_segment(source: Path, target: Path, end: int) -> int:
     """Let `target` have the octets of `source` up to `end`, durably; what it has already stays. Returns how many were
-    copied. A segment that is missing or too short gives what it has. Raises `OSError`."""
-    have = target.stat().st_size if target.exists() else 0
+    copied. A segment that is missing or too short gives what it has. Raises `Replaced`, `OSError`."""
+    try:
+        have = require_file(target)
+    except Missing:
+        have = 0
     if have >= end:
         return 0
     try:
-        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+        with reading(source) as there:
+            writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                position = have
+                while position < end and (data := os.pread(there, min(_CHUNK, end - position), position)):
+                    _write(writing, data, position)
+                    position += len(data)
+                os.fsync(writing)
+            finally:
+                os.close(writing)
+    except Missing:
         return 0
-    try:
-        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            position = have
-            while position < end and (data := os.pread(reading, min(_CHUNK, end - position), position)):
-                _write(writing, data, position)
-                position += len(data)
-            os.fsync(writing)
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
     return position - have
 
 
@@ -92,29 +95,61 @@ def _write(fd: int, data: bytes, position: int) -> None:
 
 
 def damaged_messages(
-    connection: apsw.Connection, folder: Path, progress: Progress, *, only: set[int] | None = None
+    connection: apsw.Connection,
+    folder: Path,
+    progress: Progress,
+    *,
+    only: set[int] | None = None,
+    then: Callable[[int], None] = lambda segment: None,
 ) -> Iterator[DamagedMessage]:
     """Read all messages in the order of their octets, or those in some segments; yield those that are not whole.
 
-    Raises `apsw.Error`.
+    `then` is called with each segment, also those that were not read, while its octets are still in memory. Raises
+    `apsw.Error`, and what `then` raises.
     """
     total = int(connection.execute("SELECT count(*) FROM message").get)
     reader = SegmentReader(folder, keep=4)
-    segment, offset, done = -1, -1, 0
+    done = 0
     progress(0, total)
     try:
-        while rows := connection.execute(_MESSAGES, (segment, offset, _PAGE)).fetchall():
-            for trace, segment, offset, length, crc in rows:
-                if only is not None and segment not in only:
-                    continue
-                location = Location(segment, offset, length, crc)
-                how = _damage(reader, location)
-                if how is not None:
-                    yield DamagedMessage(TraceId(trace), location, how)
-            done += len(rows)
-            progress(done, max(done, total))
+        for (trace,) in connection.execute(_UNSOUND).fetchall():
+            yield DamagedMessage(TraceId(trace), Location(0, 0, 0, 0), "has a row that can't be read")
+        for segment in needed_segments(connection):
+            if only is None or segment in only:
+                for location, trace in _messages(connection, segment):
+                    how = _damage(reader, location)
+                    if how is not None:
+                        yield DamagedMessage(trace, location, how)
+                    done += 1
+                    if not done % _PAGE:
+                        progress(done, max(done, total))
+            then(segment)
+        progress(total, total)
     finally:
         reader.close()
+
+
+def _messages(connection: apsw.Connection, segment: int) -> Iterator[tuple[Location, TraceId]]:
+    for trace, offset, length, crc in connection.execute(_MESSAGES, (segment,)):
+        yield Location(segment, offset, length, crc), TraceId(trace)
+
+
+def mend_headers(connection: apsw.Connection, folder: Path) -> int:
+    """Write record headers anew that are damaged in front of messages; return how many. Raises `OSError`."""
+    reader = SegmentReader(folder, keep=4)
+    mended = 0
+    try:
+        for segment in needed_segments(connection):
+            if not segment_path(folder, segment).exists():  # its messages are told of as damaged
+                continue
+            for place, trace in _messages(connection, segment):
+                header = record_header(trace, place.length, place.crc)
+                if reader.read(segment, place.offset - len(header), len(header)) != header:
+                    _write_at(segment_path(folder, segment), [(place.offset - len(header), header)])
+                    mended += 1
+    finally:
+        reader.close()
+    return mended
 
 
 def _damage(reader: SegmentReader, location: Location) -> str | None:
@@ -137,8 +172,10 @@ def copy_message(message: DamagedMessage, source: Path, target: Path) -> bool:
     place = message.location
     reader = SegmentReader(source, keep=1)
     try:
+        if require_file(segment_path(source, place.segment)) < place.offset + place.length:
+            return False
         octets = reader.read(place.segment, place.offset, place.length)
-    except OSError:
+    except (StorageError, OSError):
         return False
     finally:
         reader.close()

@@ -15,17 +15,20 @@ from pathlib import Path
 import apsw
 
 from waypost.counting import counted
-from waypost.disk.files import make_file, try_lock
+from waypost.disk.files import try_lock
 from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros, format_trace_id
 from waypost.storage.errors import Conflict, StorageError
 from waypost.storage.sqlite import life as lives
 from waypost.storage.sqlite.backup.database import count_of, life_of, require_whole, sync_file
+from waypost.storage.sqlite.backup.digests import Changed, FileDigest, copy_file
+from waypost.storage.sqlite.backup.files import Missing, Replaced, require_file
 from waypost.storage.sqlite.backup.folder import BackupFolder
 from waypost.storage.sqlite.backup.octets import (
     DamagedMessage,
     copy_segment,
     damaged_messages,
+    mend_headers,
     needed_segments,
     write_copies,
 )
@@ -44,12 +47,14 @@ _MARGIN = 64 << 20  # octets of the disk that a restore leaves free
 @dataclass(frozen=True, slots=True)
 class Source:
     """What is restored: a database and the segments of it. `name`: of a backup in a folder of several; `older`: those
-    before it there, the newest first."""
+    before it there, the newest first; `digest`: of the database, where one was written; `folder`: of the backups."""
 
     database: Path
     segments: Path
     name: str
     older: tuple[str, ...] = ()
+    digest: FileDigest | None = None
+    folder: BackupFolder | None = None
 
     @property
     def instead(self) -> str:
@@ -82,7 +87,8 @@ def find_source(place: Path, name: str | None) -> Source:
         backup = folder.choose(name)
         serial = backup.manifest.serial
         before = [each.name for each in folder.backups(unreadable=[]) if each.manifest.serial < serial]
-        return Source(backup.database, backup.segments, backup.name, tuple(reversed(before)))
+        digest = backup.manifest.digests.database if backup.manifest.digests else None
+        return Source(backup.database, backup.segments, backup.name, tuple(reversed(before)), digest, folder)
     if (place / DATABASE).is_file() and (place / "segments").is_dir():
         return Source(place / DATABASE, place / "segments", str(place))
     raise StorageError(f"{place} holds neither backups nor a copied data directory ({DATABASE} beside segments/)")
@@ -112,7 +118,8 @@ def restore(
     if source.segments.resolve() == (data / "segments").resolve():
         raise StorageError(f"{data} is the data directory itself")
     make_folder(data)
-    with _alone(data), _alone(source.database.parent, make=False):
+    held = source.folder.reading() if source.folder else contextlib.nullcontext()
+    with held, _alone(data), _alone(source.database.parent, make=False):
         previous = _previous(data)
         work = data / RESTORING
         if work.exists():  # of a restore that was broken off: copies, and no more
@@ -135,7 +142,8 @@ def _alone(folder: Path, *, make: bool = True) -> Iterator[None]:
     if not make and not path.exists():
         yield
         return
-    fd = os.open(path, (os.O_CREAT | os.O_RDWR if make else os.O_RDONLY) | os.O_CLOEXEC, 0o600)
+    flags = (os.O_CREAT | os.O_RDWR if make else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
     try:
         if not try_lock(fd):
             raise Conflict(f"{folder} is in use: stop the service first")
@@ -156,7 +164,7 @@ def _prepare(
 ) -> tuple[int, int, int, tuple[DamagedMessage, ...]]:
     """Make the whole new storage in a folder of its own; return counts of messages, accounts, held entries, damage."""
     try:
-        _copy_database(source, work)
+        _copy_database(source, work, despite_damage)
         migrate(work)
         shutil.rmtree(work / "snapshots", ignore_errors=True)  # the backup is one
         connection = connect(work / DATABASE)
@@ -167,6 +175,7 @@ def _prepare(
                 damaged = tuple(damaged_messages(connection, work / "segments", progress))
             if damaged and not despite_damage:
                 raise StorageError(_words(source, damaged) + source.instead)
+            mend_headers(connection, work / "segments")
             held = _begin_anew(connection, work, previous, now)
             found = count_of(connection, "message"), count_of(connection, "account"), held, damaged
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -199,17 +208,19 @@ def _words(source: Source, damaged: tuple[DamagedMessage, ...]) -> str:
     )
 
 
-def _copy_database(source: Source, work: Path) -> None:
+def _copy_database(source: Source, work: Path, despite_damage: bool) -> None:
     database = source.database
-    if not database.is_file():
-        raise StorageError(f"{database} is missing; nothing was changed{source.instead}")
-    size = database.stat().st_size
-    _require_room(work, size)
-    for suffix in ("", "-wal"):  # a copied data directory may have a log beside it
-        path = database.with_name(database.name + suffix)
-        if path.is_file():
-            make_file(work / (DATABASE + suffix))
-            shutil.copyfile(path, work / (DATABASE + suffix), follow_symlinks=False)
+    try:
+        _require_room(work, require_file(database))
+        found = copy_file(database, work / DATABASE)
+        if source.digest is not None and found != source.digest and not despite_damage:
+            instead = "" if source.older else "; --despite-damage restores it, if the database can be read"
+            raise Changed(f"{database} is damaged: it holds other octets than were written{instead}")
+    except (Missing, Replaced, Changed) as error:
+        raise StorageError(f"{error}; nothing was changed{source.instead}") from error
+    log = database.with_name(f"{database.name}-wal")
+    if source.folder is None and log.is_file():  # a copied data directory may have a log beside it
+        copy_file(log, work / f"{DATABASE}-wal")
     pending(work)  # a newer schema is refused before anything else is copied
 
 

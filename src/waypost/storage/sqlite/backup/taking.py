@@ -23,7 +23,9 @@ from waypost.storage.sqlite.backup.database import (
     schema_of,
     snapshot,
 )
-from waypost.storage.sqlite.backup.folder import Backup, BackupFolder, Manifest
+from waypost.storage.sqlite.backup.digests import Pieces, covering, digest_of, renewed
+from waypost.storage.sqlite.backup.files import remove
+from waypost.storage.sqlite.backup.folder import Backup, BackupFolder, Digests, Manifest, Unreadable
 from waypost.storage.sqlite.backup.octets import (
     DamagedMessage,
     Progress,
@@ -63,9 +65,12 @@ def take_backup(data: Path, to: Path, *, now: Micros, keep: int, quick: bool, sh
         raise StorageError(f"{data / DATABASE}: there is no database to back up")
     if to.resolve().is_relative_to(data.resolve()):
         raise StorageError(f"{to} is in the data directory: a backup belongs elsewhere, best on another disk")
-    folder.make(_life_of(data))
+    life = _life_of(data)
+    folder.make(life)
     with folder.locked():
-        folder.remove_unfinished()
+        if not folder.label.exists():
+            folder.write_label(life, folder.backups(unreadable=[]) if folder.is_one else ())
+        folder.remove_leftovers(spare=folder.about().backups or ())
         name = folder.new_name(now)
         database = folder.databases / f"{name}.db"
         try:
@@ -73,7 +78,10 @@ def take_backup(data: Path, to: Path, *, now: Micros, keep: int, quick: bool, sh
         except apsw.Error as error:
             raise StorageError(f"{database}: {error}") from error
         backup = folder.finish(name, manifest)
-        removed = () if damaged else _let_go(folder, keep)
+        if damaged:
+            folder.write_label(life, folder.backups(unreadable=[]))
+            return Taken(backup, copied, (), damaged)
+        removed = _let_go(folder, life, keep)
         return Taken(backup, copied, removed, damaged)
 
 
@@ -98,18 +106,46 @@ def _copy_and_verify(
         connection = open_copy(database)
         try:
             require_whole(connection, database)
+            digest = digest_of(database)
             ends = needed_segments(connection)
-            copied, fresh = _copy(data / "segments", folder.segments, ends, show)
+            before = folder.backups(unreadable=[])
+            known = _known_pieces(before)
+            copied, fresh = _copy(data / "segments", folder.segments, _whole_pieces(ends, known), show)
             write_copies(connection, folder.segments, ends)
-            only = fresh if quick else None
+            damaged, pieces = [], {}
+
+            def settle(segment: int) -> None:
+                source, target = segment_path(data / "segments", segment), segment_path(folder.segments, segment)
+                pieces[segment] = renewed(known.get(segment, ()), source, target, ends[segment], compare=not quick)
+
             with show("Verifying messages") as progress:
-                damaged = list(damaged_messages(connection, folder.segments, progress, only=only))
-            damaged = [each for each in damaged if not copy_message(each, data / "segments", folder.segments)]
-            serial = max((each.manifest.serial for each in folder.backups(unreadable=[])), default=0) + 1
-            manifest = _manifest(connection, serial, now, damaged)
+                only = fresh if quick else None
+                for each in damaged_messages(connection, folder.segments, progress, only=only, then=settle):
+                    if not copy_message(each, data / "segments", folder.segments):
+                        damaged.append(each)
+            serial = max((each.manifest.serial for each in before), default=0) + 1
+            manifest = _manifest(connection, serial, now, damaged, Digests(digest, pieces))
         finally:
             connection.close()
     return copied, tuple(damaged), manifest
+
+
+def _known_pieces(backups: list[Backup]) -> dict[int, Pieces]:
+    """Return of each segment the pieces that have digests, as the backup knows it that needs most of it."""
+    known: dict[int, Pieces] = {}
+    for backup in backups:
+        for segment, pieces in backup.manifest.digests.segments.items() if backup.manifest.digests else ():
+            if pieces and (segment not in known or pieces[-1].end >= known[segment][-1].end):
+                known[segment] = pieces
+    return known
+
+
+def _whole_pieces(ends: dict[int, int], known: dict[int, Pieces]) -> dict[int, int]:
+    """Return up to where segments are copied: a piece that has lost its end gets it again."""
+    return {
+        segment: max(end, *(piece.end for piece in covering(known.get(segment, ()), end)), 0)
+        for segment, end in ends.items()
+    }
 
 
 def _copy(source: Path, target: Path, ends: dict[int, int], show: Show) -> tuple[int, set[int]]:
@@ -126,7 +162,9 @@ def _copy(source: Path, target: Path, ends: dict[int, int], show: Show) -> tuple
     return copied, fresh
 
 
-def _manifest(connection: apsw.Connection, serial: int, now: Micros, damaged: list[DamagedMessage]) -> Manifest:
+def _manifest(
+    connection: apsw.Connection, serial: int, now: Micros, damaged: list[DamagedMessage], digests: Digests
+) -> Manifest:
     return Manifest(
         serial=serial,
         time=now,
@@ -138,28 +176,44 @@ def _manifest(connection: apsw.Connection, serial: int, now: Micros, damaged: li
         accounts=count_of(connection, "account"),
         life=life_of(connection),
         damaged=tuple(format_trace_id(message.trace) for message in damaged),
+        digests=digests,
     )
 
 
-def _let_go(folder: BackupFolder, keep: int) -> tuple[str, ...]:
+def _let_go(folder: BackupFolder, life: Life | None, keep: int) -> tuple[str, ...]:
     """Remove the oldest backups, and the segments that no other needs."""
-    unreadable: list[Path] = []
+    unreadable: list[Unreadable] = []
     backups = folder.backups(unreadable=unreadable)
-    gone = backups[:-keep]
+    gone, kept = backups[:-keep], backups[-keep:]
+    folder.write_label(life, kept)  # first: what is removed is missed by nobody
     for backup in gone:
         folder.forget(backup)
-    for path in unreadable:  # there is a whole one now
-        path.with_suffix(".db").unlink(missing_ok=True)
-        path.unlink()
+    for each in unreadable:  # there is a whole one now
+        remove(each.path.with_suffix(".db"))
+        remove(each.path)
+    folder.remove_leftovers()
     needed: set[int] = set()
-    for backup in backups[-keep:]:
-        connection = open_copy(backup.database)
-        try:
-            needed |= needed_segments(connection).keys()
-        finally:
-            connection.close()
+    for backup in kept:
+        segments = segments_of(backup)
+        if segments is None:  # an older one, whose database can't be read: who knows what it needs
+            return tuple(backup.name for backup in gone)
+        needed |= segments
     for path in list(folder.segments.iterdir()):
         number = segment_number(path)
         if number is not None and number not in needed:
-            path.unlink()
+            remove(path)
     return tuple(backup.name for backup in gone)
+
+
+def segments_of(backup: Backup) -> set[int] | None:
+    """Return the segments that a backup needs; None when nothing says that."""
+    if backup.manifest.digests is not None:
+        return set(backup.manifest.digests.segments)
+    try:
+        connection = open_copy(backup.database)
+        try:
+            return set(needed_segments(connection))
+        finally:
+            connection.close()
+    except (StorageError, apsw.Error):
+        return None
