@@ -282,7 +282,7 @@ def test_nothing_is_deleted_when_one_of_them_is_not_there(box: Pop3Place) -> Non
         (["save", "1", "a" * 300], ": File name too long"),
         (["save", "1", "-", "--json"], "can't have both the message and --json"),
         (["delete"], "delete which messages?"),
-        (["delete", "one"], "'one' is no number"),
+        (["delete", "one"], "'one' is not the number"),
     ],
 )
 def test_what_is_wrong_with_the_command_is_said(arguments: list[str], words: str, box: Pop3Place) -> None:
@@ -307,7 +307,7 @@ def test_plain_text_is_for_loopback_and_only_when_it_is_asked_for(box: Pop3Place
 @pytest.mark.parametrize("host", ["mail..example.org", "x" * 64 + ".example.org"])
 def test_a_server_whose_name_can_be_none_is_named(host: str) -> None:
     result = CliRunner().invoke(fetch, [f"pop3s://bob@{host}"], env={"WAYPOST_PASSWORD": PASSWORD})
-    assert (result.exit_code, result.stderr) == (1, f"waypost: {host}:995: this is no name of a host\n")
+    assert (result.exit_code, result.stderr) == (1, f"waypost: {host}:995: this is not the name of a host\n")
 
 
 def test_a_url_without_a_user_is_asked_whose_mailbox() -> None:

@@ -140,11 +140,11 @@ class TestLooking:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            (("--trace", "nonsense"), "is no trace id"),
-            (("--trace", "zzzzzzzzzzzzz"), "is no trace id: it is too large"),
+            (("--trace", "nonsense"), "is not a trace id"),
+            (("--trace", "zzzzzzzzzzzzz"), "is not a trace id: it is too large"),
             (("--id", "99999999999999999999"), "99999999999999999999 is not in the range"),
             (("--older-than", "yesterday"), 'write for example "5d"'),
-            (("--domain", "\u2028"), "is no domain name"),
+            (("--domain", "\u2028"), "is not a domain name"),
             (("--state", "lost"), "held"),
         ],
     )

@@ -147,12 +147,12 @@ def test_the_password_may_stand_in_a_file(url: str, certificate: Certificate, tm
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["hi"], "nobody to send it to"),
-        (["--to", "nobody", "hi"], "'nobody' is no address"),
+        (["hi"], "the message has no recipient"),
+        (["--to", "nobody", "hi"], "'nobody' is not an address"),
         (["--to", BOB, "--attach", "/nonexistent/a.txt", "hi"], "/nonexistent/a.txt: No such file"),
         (["--to", BOB, "--html", "/nonexistent/a.html", "hi"], "/nonexistent/a.html: No such file"),
         (["--to", BOB, "--header", "Bcc: x", "hi"], "use --bcc"),
-        (["--to", BOB, "--subject", "a\nBcc: eve@x.test", "hi"], "no line break"),
+        (["--to", BOB, "--subject", "a\nBcc: eve@x.test", "hi"], "line break or a NUL"),
         (["--to", BOB, "--via", "submissions://a:secret@h", "hi"], "set $WAYPOST_PASSWORD"),
     ],
 )
@@ -172,7 +172,7 @@ def test_without_a_server_it_says_how_to_name_one(certificate: Certificate) -> N
 @pytest.mark.parametrize("host", ["mail..example.org", "x" * 64 + ".example.org"])
 def test_a_server_whose_name_can_be_none_is_named(host: str, certificate: Certificate) -> None:
     result = run_send(f"submissions://alice@{host}", certificate, "--from", ALICE, "--to", BOB, "hi")
-    assert (result.exit_code, result.stderr) == (1, f"waypost: {host}:465: this is no name of a host\n")
+    assert (result.exit_code, result.stderr) == (1, f"waypost: {host}:465: this is not the name of a host\n")
 
 
 def test_standard_input_must_be_text(url: str, certificate: Certificate) -> None:
@@ -263,8 +263,8 @@ def test_the_password_is_asked_for_and_not_shown(
 @pytest.mark.parametrize(
     ("editor", "words"),
     [
-        ('text = text.replace("To: ", "To: nobody") + "precious"', "is no address"),
-        ('text = "no field\\n\\nprecious"', "is no header field"),
+        ('text = text.replace("To: ", "To: nobody") + "precious"', "is not an address"),
+        ('text = "no field\\n\\nprecious"', "is not a header field"),
         ('text = text.replace("To: ", "To: gone@x.test") + "precious"', "550 5.1.1 Gone"),
     ],
 )

@@ -71,7 +71,7 @@ def test_plain_text_stays_plain_and_the_rest_is_encoded(text: str, line: bytes) 
 
 @pytest.mark.parametrize("text", ["a\r\nBcc: eve@x.test", "a\nb", "a\rb", "a\0"])
 def test_a_value_makes_no_second_field(text: str) -> None:
-    with pytest.raises(ValueError, match="no line break"):
+    with pytest.raises(ValueError, match="line break or a NUL"):
         text_field("Subject", text)
 
 
@@ -109,14 +109,14 @@ def test_people_are_read_with_and_without_names() -> None:
     ["alice", "alice@", "@x.test", "a@x.test b@y.test", "a@x.test)b@y.test", "<a@x.test", "a@x..test", "\udc80@x.test"],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ClientError, match="is no address"):
+    with pytest.raises(ClientError, match="is not an address"):
         parse_people([text])
 
 
 def test_one_person_is_exactly_one() -> None:
     assert parse_person("Alice <alice@x.test>").name == "Alice"
     for text in ("", "a@x.test, b@x.test"):
-        with pytest.raises(ClientError, match="one address is wanted"):
+        with pytest.raises(ClientError, match="give one address"):
             parse_person(text)
 
 

@@ -41,18 +41,18 @@ def test_a_place_is_shown_with_its_port() -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("", "begins with none of submissions, submission, smtp; write for example submissions://alice"),
-        ("mail.example.org", "begins with none"),
-        ("pop3s://bob@host", "begins with none"),
-        ("submissions://", "more or less than a server"),
-        ("submissions://host/inbox", "more or less than a server"),
-        ("submissions://host?x=1", "more or less than a server"),
+        ("", "must begin with one of submissions, submission, smtp; write for example submissions://alice"),
+        ("mail.example.org", "must begin with one of"),
+        ("pop3s://bob@host", "must begin with one of"),
+        ("submissions://", "must name a server and nothing more"),
+        ("submissions://host/inbox", "must name a server and nothing more"),
+        ("submissions://host?x=1", "must name a server and nothing more"),
         ("submissions://host:port", "write for example"),
         ("submissions://host:99999", "write for example"),
         ("submissions://[::1", "write for example"),
-        ("smtp://alice@host", "smtp:// knows no login"),
-        ("submissions://alice:secret@host", "does not belong into a URL"),
-        ("imap://alice:secret@host", "begins with none"),
+        ("smtp://alice@host", "smtp:// has no login"),
+        ("submissions://alice:secret@host", "does not belong in a URL"),
+        ("imap://alice:secret@host", "must begin with one of"),
     ],
 )
 def test_what_is_wrong_is_said_without_showing_a_password(url: str, words: str) -> None:

@@ -111,7 +111,7 @@ def test_a_wrong_password_is_told_in_the_servers_words(certificate: Certificate)
 
 
 def test_a_server_without_a_known_login_is_left(certificate: Certificate) -> None:
-    with pytest.raises(ClientError, match="offers no login that is known here: GSSAPI"):
+    with pytest.raises(ClientError, match="offers no login mechanism known here: GSSAPI"):
         send(SmtpPlace(certificate, mechanisms=("GSSAPI",)))
 
 

@@ -22,7 +22,7 @@ WRONG = [
     # what stands behind FEWEST (lines 1 to 3), and what is told about it
     ('[queue]\nexpire = "5 dayz"', '5: queue.expire = "5 dayz": not a duration; write for example "5d" or "120h"'),
     ("[queue]\nexpire = 5", '5: queue.expire = 5: not a text; write for example "5m"'),
-    ('[queue]\nexpire = "0s"', '5: queue.expire = "0s": must be longer than nothing; write for example "1s"'),
+    ('[queue]\nexpire = "0s"', '5: queue.expire = "0s": must be longer than 0; write for example "1s"'),
     (
         '[queue]\nretry = [\n  "1m",\n  "soon",\n]',
         '7: queue.retry = "soon": not a duration; write for example "5d" or "120h"',
@@ -31,7 +31,7 @@ WRONG = [
     ("[queue]\nretry = []", '5: queue.retry = []: empty; write for example ["1m", "5m", "30m", "2h"]'),
     (
         '[queue]\nretry = ["1m", "0s"]',
-        '5: queue.retry = "0s": must be longer than nothing; write for example "1s"',
+        '5: queue.retry = "0s": must be longer than 0; write for example "1s"',
     ),
     (
         '[queue]\nexpire = "2h"\ndelayed_notice = "2h"',
@@ -117,7 +117,7 @@ WRONG = [
     ("[limits]\nerrors = 1.5", "5: limits.errors = 1.5: not a whole number; write for example 25"),
     (
         '[limits]\nexempt_networks = ["10.0.0.1/8"]',
-        '5: limits.exempt_networks = "10.0.0.1/8": has bits set behind its length; write "10.0.0.0/8"',
+        '5: limits.exempt_networks = "10.0.0.1/8": has bits set after its prefix; write "10.0.0.0/8"',
     ),
     (
         '[reception]\nsubaddress_separator = "++"',
@@ -231,7 +231,7 @@ def test_errors_at_the_top_are_told(text: str, told: list[str]) -> None:
         ),
         (b"a = 1\na = 2\n", "waypost.toml:2: not TOML in column 6: this key has a value already; write it once"),
         (b"a = 1\n# caf\xe9\n", "waypost.toml:2: not UTF-8; save the file in this encoding"),
-        (b"a = " + b"[" * 100_000, "waypost.toml: not usable: arrays or tables stand too deep in each other"),
+        (b"a = " + b"[" * 100_000, "waypost.toml: not usable: arrays or tables are nested too deep"),
     ],
 )
 def test_what_is_no_toml_is_told_where(data: bytes, told: str) -> None:

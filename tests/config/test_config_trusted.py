@@ -62,10 +62,10 @@ def test_named_networks_may_send_as_named_senders() -> None:
         ("64:ff9b::/96", "IPv4 addresses in the form of IPv6"),
         ("64:ff9b::c0a8:728/128", "IPv4 addresses in the form of IPv6"),
         ("2001:0:1::/48", "IPv4 addresses in the form of IPv6"),
-        ("224.0.0.0/24", "no network of single hosts"),
-        ("0.0.0.0/32", "no network of single hosts"),
-        ("ff02::/64", "no network of single hosts"),
-        ("255.255.255.255/32", "no network of single hosts"),
+        ("224.0.0.0/24", "not a network of single hosts"),
+        ("0.0.0.0/32", "not a network of single hosts"),
+        ("ff02::/64", "not a network of single hosts"),
+        ("255.255.255.255/32", "not a network of single hosts"),
         ("192.0.2.0/24", "public addresses"),
         ("8.8.8.8/32", "public addresses"),
         ("100.64.0.0/16", "public addresses"),
@@ -73,7 +73,7 @@ def test_named_networks_may_send_as_named_senders() -> None:
         ("198.18.0.1/32", "public addresses"),
         ("2001:db8::/64", "public addresses"),
         ("2a00::1/128", "public addresses"),
-        ("192.168.7.1/24", 'has bits set behind its length; write "192.168.7.0/24"'),
+        ("192.168.7.1/24", 'has bits set after its prefix; write "192.168.7.0/24"'),
         ("printers", "not a network"),
         ("192.168.7.40%eth0", "not a network"),
     ],
@@ -104,7 +104,7 @@ def test_private_networks_need_no_second_setting(network: str) -> None:
         (
             'address = "192.168.7.1:2525"',
             'address = "192.168.7.1:25"',
-            "waypost.toml:6: listener.address: port 25 is for other servers, of which nobody is trusted",
+            "waypost.toml:6: listener.address: port 25 is for other servers, and none of them is trusted",
         ),
         (
             'address = "192.168.7.1:2525"',
@@ -166,7 +166,7 @@ def test_each_mistake_is_named_by_file_line_and_key(line: str, other: str, words
 
 def test_a_listener_that_trusts_nobody_is_a_mistake() -> None:
     [line] = wrong(GOOD.partition("[[trusted_network]]")[0])
-    assert line == "waypost.toml:5: listener.protocol: nobody is trusted yet; add a table [[trusted_network]]"
+    assert line == "waypost.toml:5: listener.protocol: no network is trusted yet; add a table [[trusted_network]]"
 
 
 def test_two_tables_may_not_share_an_address() -> None:

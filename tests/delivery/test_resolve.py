@@ -195,7 +195,7 @@ async def test_who_may_send_as_whom(house: House) -> None:
     assert await may("alice@here.test", "ALICE@here.TEST", "alice+x@here.test", "sales@here.test") == [True] * 4
     assert await may("bob@here.test", "x@there.test", "alice@there.test", "alice@mx.here.test") == [False] * 4
     assert not await addresses.may_send_as(bob, A("whoever@exämple.test")), "a catch-all makes no owner"
-    assert not await addresses.may_send_as(bob, A('""@exämple.test')), "an empty local part is no catch-all"
+    assert not await addresses.may_send_as(bob, A('""@exämple.test')), "an empty local part is not a catch-all"
     assert await addresses.may_send_as(alice, A("postmaster@here.test")), "who hears it may answer"
     assert not await addresses.may_send_as(bob, A("postmaster@here.test"))
 

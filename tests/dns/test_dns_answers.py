@@ -78,7 +78,7 @@ def test_a_failure_is_no_answer(rcode: dns.rcode.Rcode) -> None:
 
 
 def test_a_circle_is_no_answer() -> None:
-    with pytest.raises(BadAnswer, match="circle"):
+    with pytest.raises(BadAnswer, match="form a loop"):
         read(A, "a.test. 60 IN CNAME b.test.", "b.test. 60 IN CNAME A.test.")
 
 
@@ -92,7 +92,7 @@ def test_a_referral_is_no_answer_because_it_would_look_like_absence() -> None:
     query = dns.message.make_query("a.test", "MX")
     message = answer(query, authority=("test. 60 IN NS ns.test.",))
     message.flags &= ~dns.flags.RA
-    with pytest.raises(BadAnswer, match="no recursive"):
+    with pytest.raises(BadAnswer, match="not a recursive"):
         read_answer(Message(message.to_wire()), name_of("a.test"), MX)
 
 

@@ -165,7 +165,7 @@ async def test_each_failure_is_one_line_in_the_log_without_the_password(
         "user": "bob\n@x",
         "peer": PEER,
         "mechanism": "USER",
-        "reason": "the user name is no full address",
+        "reason": "the user name is not a full address",
     }
     assert fields[1]["reason"] == "unknown user"
     assert "secret" not in str(fields)

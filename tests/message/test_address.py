@@ -58,7 +58,7 @@ def accepted(command: bytes, address: str) -> bool:
 @pytest.mark.skipif(not SUITE.exists(), reason="the public address suite is not beside this checkout")
 @pytest.mark.parametrize("command", DIALOGUE)
 def test_every_address_of_the_public_suite_gets_its_verdict(command: bytes) -> None:
-    # An empty text is the null path in MAIL, which is no address and has a meaning of its own.
+    # An empty text is the null path in MAIL, which is not an address and has a meaning of its own.
     wrong = [
         (number, address)
         for number, address, verdict in cases()

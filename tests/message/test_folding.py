@@ -35,7 +35,7 @@ def test_a_word_that_no_line_may_hold_is_cut() -> None:
 
 @pytest.mark.parametrize("name", ["", "X Y", "X:", "X\r\n", "Grüße", "\tX"])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is no name of a header field"):
+    with pytest.raises(ValueError, match="is not the name of a header field"):
         folded(name, "value")
 
 

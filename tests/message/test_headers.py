@@ -32,7 +32,7 @@ def test_a_block_without_some_fields_keeps_every_other_octet() -> None:
 
 def test_a_line_that_is_no_field_is_named_in_plain_words() -> None:
     headers = HeaderBlock(b"From: a@b.test\r\nhello there\x1b[2J\r\nTo: x\r\n\r\n")
-    assert headers.problems == ["this line of the header is no field: 'hello there\\x1b[2J'"]
+    assert headers.problems == ["this line of the header is not a field: 'hello there\\x1b[2J'"]
     assert [field.name for field in headers.fields] == [b"from", b"to"]
     assert HeaderBlock(b" folded without a field\r\n\r\n").problems
 

@@ -135,27 +135,27 @@ def test_lists_are_mended_as_a_whole() -> None:
         (b"Smith, boss@there.test <a@x.test>", "holds an @ outside of quotes"),
         (b"boss@there.test: a@x.test;", "the name 'boss@there.test' holds an @ outside of quotes"),
         (b"boss@there.test: a <a@x.test>", "holds an @ outside of quotes"),
-        (b"a@x.test boss@there.test", "'a@x.test boss@there.test' is no address"),
-        (b"a@x.test; boss@there.test", "is no address"),
-        (b"a@x.test; boss@there.test;", "is no address"),
-        (b"a@x.test;;", "is no address"),
+        (b"a@x.test boss@there.test", "'a@x.test boss@there.test' is not an address"),
+        (b"a@x.test; boss@there.test", "is not an address"),
+        (b"a@x.test; boss@there.test;", "is not an address"),
+        (b"a@x.test;;", "is not an address"),
         (b";", "an address is missing"),
-        (b"a@boss@there.test", "'a@boss@there.test' is no address"),
+        (b"a@boss@there.test", "'a@boss@there.test' is not an address"),
         (b"<a@x.test> <boss@there.test>", "a comma is missing before '<boss@there.test>'"),
         (b"<a@x.test> boss@there.test", "a comma is missing"),
         (b"<a@x.test<boss@there.test>>", "a comma is missing before '>'"),
-        (b"a@x.test>", "is no address"),
+        (b"a@x.test>", "is not an address"),
         (b"Alice", "'Alice' has no address"),
         (b"a@x.test, Alice", "'Alice' has no address"),
         (b'"Alice <a@x.test>"', "has no address"),
         (b'"Alice <a@x.test>', "a quote has no end"),
         (b"Alice (work <a@x.test>", "a comment has no end"),
-        (b"a b c@x.test d", "is no address"),
-        (b"Alice Jr. a@x.test", "is no address"),
-        (b'"A"a@x.test', "is no address"),
+        (b"a b c@x.test d", "is not an address"),
+        (b"Alice Jr. a@x.test", "is not an address"),
+        (b'"A"a@x.test', "is not an address"),
         (b'"b@there.test"[ <a@x.test>', "holds an @ beside brackets"),
         (b'"b@there.test" [ a@x.test', "holds an @ beside brackets"),
-        (b"<@there.test>", "is no address"),
+        (b"<@there.test>", "is not an address"),
         (b"<@a @b@c:a@x.test>", "the route '@a @b@c' can't be read"),
         (b"=?utf-8?q?ceo=40there.test?=", "has no address"),
         (b"=?utf-8?q?ceo?=@there.test", "holds an encoded word, which an address may not"),
@@ -233,25 +233,25 @@ def test_whatever_is_taken_names_one_sender_for_every_reader(pieces: list[bytes]
 def test_the_line_of_a_mailbox_file_is_left_out(line: bytes) -> None:
     assert mended(line + b"\r\n" + FROM) == FROM
     signed = b"DKIM-Signature: v=1\r\n" + FROM
-    assert mended(line + b"\r\n" + signed) == signed, "it is no field, so nothing that is signed changes"
+    assert mended(line + b"\r\n" + signed) == signed, "it is not a field, so nothing that is signed changes"
 
 
 def test_the_byte_order_mark_of_a_file_is_left_out() -> None:
     mark = b"\xef\xbb\xbf"
     assert mended(mark + FROM) == FROM
     assert mended(mark + b"From a@x.test Tue Nov 24 06:00:00 2026\r\n" + FROM) == FROM
-    assert refused(mark * 2 + FROM).startswith("This line of the header is no field")
-    assert refused(FROM + mark + b"Subject: x\r\n").startswith("This line of the header is no field")
+    assert refused(mark * 2 + FROM).startswith("This line of the header is not a field")
+    assert refused(FROM + mark + b"Subject: x\r\n").startswith("This line of the header is not a field")
     assert refused(mark + b"From: boss@there.test\r\n" + FROM) == "There is more than one From: field"
 
 
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        (b"From boss@there.test\r\nFrom boss@there.test\r\n" + FROM, "This line of the header is no field: 'From boss"),
-        (b"From boss@there.test\r\n folded\r\n" + FROM, "This line of the header is no field: 'From boss"),
-        (FROM + b"From boss@there.test\r\n", "This line of the header is no field: 'From boss"),
-        (b"FROM boss@there.test\r\n" + FROM, "This line of the header is no field: 'FROM boss"),
+        (b"From boss@there.test\r\nFrom boss@there.test\r\n" + FROM, "This line of the header is not a field: 'From b"),
+        (b"From boss@there.test\r\n folded\r\n" + FROM, "This line of the header is not a field: 'From boss"),
+        (FROM + b"From boss@there.test\r\n", "This line of the header is not a field: 'From boss"),
+        (b"FROM boss@there.test\r\n" + FROM, "This line of the header is not a field: 'FROM boss"),
         (b"From boss@there.test\r\n" + FROM * 2, "There is more than one From: field"),
         (b"From boss@there.test\r\nFrom : boss@there.test\r\n" + FROM, "There is more than one From: field"),
         (

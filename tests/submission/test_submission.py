@@ -130,7 +130,7 @@ async def test_a_large_message_is_completed_as_well(house: House) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("hello\r\n", "This line of the header is no field: 'hello'"),
+        ("hello\r\n", "This line of the header is not a field: 'hello'"),
         (written(f"{ALICE}\r\nFrom: {ALICE}"), "There is more than one From: field"),
     ],
 )

@@ -253,7 +253,7 @@ def _numbers(words: Sequence[str], there: Collection[int]) -> list[int]:
     numbers: set[int] = set()
     for word in words:
         if not _is_number(word):
-            fail(f"{word!r} is no number of a message, no range such as 2-5, and not 'all'")
+            fail(f"{word!r} is not the number of a message, a range such as 2-5, or 'all'")
         if word == _ALL:
             numbers.update(there)
             continue

@@ -185,7 +185,7 @@ def _from_template(words: _Words, written: str) -> _Words:
     for line in head.splitlines():
         name, colon, value = line.partition(":")
         if not colon:
-            raise ClientError(f"{line!r} stands above the blank line, and is no header field")
+            raise ClientError(f"{line!r} stands above the blank line, and is not a header field")
         if name.title() in _FIELDS:
             values[name.title()] = value.strip()
         else:

@@ -1,1 +1,1 @@
-"""The mail program: composing, submitting, and reading a mailbox by POP3. It knows no storage and no configuration."""
+"""The mail program: composes, submits, and reads a mailbox by POP3. It uses neither storage nor configuration."""

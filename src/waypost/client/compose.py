@@ -1,7 +1,7 @@
-"""Composes a message: what a person wrote becomes an envelope and the octets of RFC 5322 and MIME (RFC 2045).
+"""Composes a message: a person's text becomes an envelope and the octets of RFC 5322 and MIME (RFC 2045).
 
-The content is ASCII whatever is in it, so that every server takes it; only an address outside ASCII makes it a
-message of RFC 6532. Bcc recipients stand in the envelope alone.
+The content is encoded as ASCII, so that every server accepts it; only an address outside ASCII makes it a message of
+RFC 6532. Bcc recipients are only in the envelope.
 """
 
 import mimetypes
@@ -38,7 +38,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a person wrote. `fields` are further header fields, as name and value."""
+    """The text and data that a person gave. `fields` are further header fields, as name and value."""
 
     sender: Person
     to: tuple[Person, ...] = ()
@@ -66,7 +66,7 @@ def read_attachment(path: Path) -> Attachment:
     except OSError as error:
         raise ClientError(f"{path}: {error.strerror}") from None
     kind, encoding = mimetypes.guess_type(path.name)
-    # A compressed file is not of the type of what is in it; messages may not be in base64 (RFC 2046 5.2.1).
+    # A compressed file does not have the type of its content; messages must not be in base64 (RFC 2046 5.2.1).
     if kind is None or encoding is not None or kind.partition("/")[0] in ("message", "multipart"):
         kind = "application/octet-stream"
     name = "".join(character if character.isprintable() else "_" for character in path.name)
@@ -78,11 +78,11 @@ def parse_field(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     name = name.strip()
     if not colon or not _FIELD_NAME.match(name):
-        raise ClientError(f"{line!r} is no header field: write 'Name: value'")
+        raise ClientError(f"{line!r} is not a header field: write 'Name: value'")
     if name.lower() in _OPTIONS:
         raise ClientError(f"{name}: use {_OPTIONS[name.lower()]} for it")
     if name.lower() in _OWN or name.lower().startswith("content-"):
-        raise ClientError(f"{name}: this field is not the writer's to set")
+        raise ClientError(f"{name}: this field can't be set by hand")
     return name, value.strip()
 
 
@@ -93,7 +93,7 @@ def compose(draft: Draft, *, now: datetime, unique: Callable[[], str]) -> Compos
     """
     people = (*draft.to, *draft.cc, *draft.bcc)
     if not people:
-        raise ClientError("there is nobody to send it to: give --to, --cc or --bcc")
+        raise ClientError("the message has no recipient: give --to, --cc or --bcc")
     recipients = tuple({person.address.key: Recipient(person.address) for person in people}.values())
     try:
         content = b"".join(_header(draft, now, unique)) + _body(draft)

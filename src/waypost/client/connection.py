@@ -1,6 +1,6 @@
 """One connection of a mail program to a server: a blocking socket, TLS, and errors in plain words.
 
-A person waits for one thing at a time, so nothing in here is asynchronous.
+A person waits for one thing at a time, so this code is not asynchronous.
 """
 
 import os
@@ -17,7 +17,7 @@ from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.session import TlsInfo
 
 CONNECT_TIMEOUT = 30.0
-"""Seconds for the connection and for the handshake, each."""
+"""Seconds for the connection, and again for the handshake."""
 COMMAND_TIMEOUT = 300.0
 """Seconds that a server may be silent (RFC 5321 4.5.3.2)."""
 CONTENT_TIMEOUT = 600.0
@@ -28,17 +28,17 @@ _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"
 
 
 class Connection:
-    """An open connection, with TLS on where the place has it from the first octet. Raises `ClientError`."""
+    """An open connection; TLS is on if the place asks for it from the first octet. Raises `ClientError`."""
 
     def __init__(self, place: Place, trust: Trust) -> None:
         self._place = place
         self._trust = trust
         self.tls: TlsInfo | None = None
-        """The facts of the handshake; None while there was none."""
+        """The facts of the handshake; None before it."""
         try:
             self._socket = socket.create_connection((place.host, place.port), CONNECT_TIMEOUT)
         except UnicodeError:
-            raise ClientError(f"{place}: this is no name of a host") from None
+            raise ClientError(f"{place}: this is not the name of a host") from None
         except OSError as error:
             raise ClientError(f"{place}: {_words(error)}") from None
         if place.security is Security.IMPLICIT:
@@ -62,7 +62,7 @@ class Connection:
         return str(self._socket.getsockname()[0])
 
     def start_tls(self) -> None:
-        """Shake hands, and make sure that it is the right server. Raises `ClientError`."""
+        """Do the TLS handshake, and verify that it is the right server. Raises `ClientError`."""
         self._socket.settimeout(CONNECT_TIMEOUT)
         try:
             secured = self._trust.context.wrap_socket(self._socket, server_hostname=self._place.host)
@@ -95,7 +95,7 @@ class Connection:
         self.tls = TlsInfo(secured.version() or "TLS", cipher[0] if cipher else "", end_point)
 
     def read(self, timeout: float = COMMAND_TIMEOUT) -> bytes:
-        """Return what the server sends next, b"" at its end, waiting up to `timeout` seconds. Raises `ClientError`."""
+        """Return the server's next octets, b"" at their end, waiting up to `timeout` seconds. Raises `ClientError`."""
         self._socket.settimeout(timeout)
         try:
             return self._socket.recv(_PIECE)
@@ -105,10 +105,10 @@ class Connection:
             raise ClientError(f"{self._place}: {_words(error)}") from None
 
     def write(self, data: bytes) -> None:
-        """Send all of `data`. Raises `ClientError`, but not when the server has hung up: its last words come first."""
+        """Send all of `data`. Raises `ClientError`, but not if the server hung up: its last reply is read first."""
         self._socket.settimeout(COMMAND_TIMEOUT)
         try:
-            for start in range(0, len(data), _PIECE):  # the timeout is for a piece, not for a whole message
+            for start in range(0, len(data), _PIECE):  # the timeout is for each piece, not for the whole message
                 self._socket.sendall(data[start : start + _PIECE])
         except ConnectionError:
             return

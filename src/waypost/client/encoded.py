@@ -1,4 +1,4 @@
-"""Reads header values as a person would, whatever state they are in. The twin of `fields.py`."""
+"""Reads header values as a person would, malformed ones too. The counterpart of `fields.py`."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,5 +13,5 @@ def decode_date(value: bytes) -> datetime | None:
     try:
         date = parsedate_to_datetime(value.decode("ascii", "replace"))
         return date if date.tzinfo else date.replace(tzinfo=UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):  # all of them come, for dates that are none
+    except (ValueError, TypeError, IndexError, OverflowError):  # malformed dates raise each of these
         return None

@@ -1,9 +1,9 @@
-"""What can go wrong for a person at a mail program, in words for that person."""
+"""The errors of the mail program, with messages for the person who uses it."""
 
 
 class ClientError(Exception):
-    """Something did not work; the message says what, and whose words they are where a server spoke."""
+    """Something failed; the message says what, and quotes the server where the server said so."""
 
 
 class Refused(ClientError):
-    """The server said no to one command, in the words of the message; the session goes on."""
+    """The server refused one command; the message quotes it. The session goes on."""

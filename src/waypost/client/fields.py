@@ -1,7 +1,7 @@
-"""Header fields as they are written: folded, and in ASCII whatever they say (RFC 5322 2.2.3, RFC 2047).
+"""Writes header fields folded and in ASCII, for any text (RFC 5322 2.2.3, RFC 2047).
 
-Python's own writer loses spaces where encoded words meet plain ones, and quotes where names are folded; what a
-person typed must arrive as it was typed.
+Python's own writer loses spaces where encoded words meet plain ones, and quotes where names are folded; but a
+person's text must arrive as it was typed.
 """
 
 import re
@@ -21,7 +21,7 @@ _QUOTABLE = re.compile(r"[ -~]+\Z")
 def text_field(name: str, text: str) -> bytes:
     """Return the field for free text, such as the subject. Raises `ValueError` for a line break in it."""
     if any(character in text for character in "\r\n\0"):
-        raise ValueError(f"{name}: a header field holds no line break and no NUL")
+        raise ValueError(f"{name}: a header field must not hold a line break or a NUL")
     if _PLAIN.match(text) and "=?" not in text and max(map(len, text.split(" "))) <= _MAX_PLAIN:
         return fold(name, text.split(" "))
     return fold(name, encoded_words(text, len(name) + 2))

@@ -1,7 +1,7 @@
-"""The text of HTML for a person without a browser: a line for each block, and where each link leads.
+"""The text of HTML for a person without a browser: a line for each block, and the target of each link.
 
-The markup is read by `justhtml`, as HTML5 defines it, in one pass without a tree: in a tree, tags within tags cost time
-that grows with the square of their number. What no browser shows (scripts, styles, comments) is not shown here.
+`justhtml` reads the markup, as HTML5 defines it, in one pass without a tree: with a tree, the time for nested tags
+would grow with the square of their number. Scripts, styles and comments are not shown, as in a browser.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, cast
 from justhtml import stream
 
 MOST_CHARACTERS = 1 << 20
-"""Characters of a document that are read: some seconds of work at worst."""
+"""The most characters of a document that are read: some seconds of work at worst."""
 
 _SILENT = frozenset({"script", "style", "title", "iframe"})
 _BLOCKS = frozenset(
@@ -24,7 +24,7 @@ _BLOCKS = frozenset(
 )
 _PARAGRAPHS = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre"})
 _CELLS = frozenset({"td", "th"})
-_CELL = "\0"  # stands between cells; no text of HTML holds it
+_CELL = "\0"  # separates cells; it does not occur in the text of HTML
 _MOST_READINGS = 4
 _LONGEST_LINK = 2000
 _ZEROS = re.compile(r"(&#[xX]?)0++")
@@ -35,8 +35,8 @@ _WHERE_META_STANDS = 4096  # octets; HTML asks for 1024
 
 
 def text_of_html(source: str) -> str:
-    """Return the text of an HTML document, its entities resolved, with a line end behind it."""
-    # Numbers of thousands of digits are no characters, and slow to read.
+    """Return the text of an HTML document, its entities resolved, with a line end after it."""
+    # Character references with thousands of digits name no character, and are slow to read.
     short = _LONG_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", _ZEROS.sub(r"\g<1>0", source[:MOST_CHARACTERS]))
     writer = _Writer()
     for kind, data in _events(short):
@@ -59,14 +59,14 @@ def charset_of_html(octets: bytes) -> str | None:
     if match is None:
         return None
     charset = match[1].decode()
-    return "utf-8" if charset.lower().startswith("utf-16") else charset  # else nobody could have read the tag
+    return "utf-8" if charset.lower().startswith("utf-16") else charset  # in UTF-16 the tag itself could not be read
 
 
 def _events(source: str) -> Iterator[tuple[str, Any]]:
     """Yield the tags and texts of a document.
 
-    An element without an end, whose text is no markup, takes all that follows: a title, a style. What looks like markup
-    in it is the message, and is read as such.
+    The text of some elements (title, style) is not markup. Without its end tag, such an element would take in the whole
+    rest. If that rest looks like markup, it is the message, and is read as markup.
     """
     for _ in range(_MOST_READINGS):
         opened, rest = "", ""
@@ -93,7 +93,7 @@ class _Writer:
         self._line: list[str] = []
         self._silent = False
         self._pre = 0
-        self._link = ""  # where the link leads in which we are
+        self._link = ""  # the target of the link that is open
         self._label: list[str] = []
 
     def text(self, text: str) -> None:
@@ -150,7 +150,7 @@ class _Writer:
         return "\n".join(kept).strip("\n") + "\n"
 
     def _leave_link(self) -> None:
-        """Tell where a link leads, unless its text does."""
+        """Add the target of a link, unless its text names it."""
         link, label = self._link, " ".join("".join(self._label).split())
         self._link, self._label = "", []
         if not link or link.startswith("#") or label in (link, link.removeprefix("mailto:")):

@@ -1,4 +1,4 @@
-"""A mailbox at a server, read by POP3: drives the POP3 client engine over one connection (RFC 1939)."""
+"""Reads a mailbox of a server by POP3: drives the POP3 client engine over one connection (RFC 1939)."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,14 +13,14 @@ from waypost.protocol.pop3.client import Answered, Content, ContentEnded, Discon
 from waypost.protocol.sasl import choose
 
 _MAX_LISTING = 16 * 1024 * 1024  # octets of CAPA, LIST and UIDL
-_MAX_HEADER = 1024 * 1024  # octets of one header that are looked at
+_MAX_HEADER = 1024 * 1024  # octets of one header that are read
 _AHEAD = 50  # commands that wait for their answers, where the server allows more than one
 
 
 class Maildrop:
-    """A mailbox that is open for this session alone. Messages have numbers, from 1; they hold until `quit`.
+    """A mailbox that is open for this session alone. Messages have numbers, from 1, which are valid until `quit`.
 
-    Every method raises `ClientError` with the server's words, and `Refused` where the session goes on. Without `quit`,
+    Every method raises `ClientError` with the server's words, and `Refused` if the session can go on. Without `quit`,
     the server removes nothing.
     """
 
@@ -50,7 +50,7 @@ class Maildrop:
         self._connection.close()
 
     def unique_ids(self) -> dict[int, str]:
-        """Return the id of every message, by its number; it is empty where the server has none (UIDL)."""
+        """Return the id of every message, by its number; empty if the server does not support UIDL."""
         if "UIDL" not in self._capabilities:
             return {}
         return dict(_numbered(self._listing(self._engine.unique_ids, "UIDL")))
@@ -72,7 +72,7 @@ class Maildrop:
             yield waiting[0], self._header(waiting.popleft())
 
     def retrieve(self, number: int) -> Iterator[bytes]:
-        """Yield the octets of a message as the server has them, piece by piece."""
+        """Yield the unchanged octets of a message, piece by piece."""
         self._engine.retrieve(number)
         yield from self._content(f"message {number}")
 
@@ -89,12 +89,12 @@ class Maildrop:
             file.write(piece)
 
     def delete(self, number: int) -> None:
-        """Mark a message, to be removed by `quit`."""
+        """Mark a message; `quit` removes it."""
         self._engine.delete(number)
         self._expect_ok(f"message {number}")
 
     def quit(self) -> None:
-        """Remove what is marked, and end the session."""
+        """Remove the marked messages, and end the session."""
         self._engine.quit()
         self._expect_ok("QUIT")
 
@@ -120,7 +120,7 @@ class Maildrop:
         self._capabilities = {}
         self._engine.capabilities()
         if not self._answer().ok:
-            return  # an old server; it may still know what it does not list
+            return  # an old server without CAPA; it may still know commands that it can't list
         for line in self._rest("CAPA").decode("utf-8", "replace").splitlines():
             name, *words = line.split() or [""]
             self._capabilities[name.upper()] = words
@@ -139,7 +139,7 @@ class Maildrop:
             raise ClientError(f"login as {user}: {error}") from None
         self._expect_ok(f"login as {user}")
         if self._capabilities:
-            self._ask_capabilities()  # some are told only now (RFC 2449 section 5)
+            self._ask_capabilities()  # a server may list some only after the login (RFC 2449 section 5)
 
     # -- answers ------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class Maildrop:
 
 
 def _numbered(listing: bytes) -> Iterator[tuple[int, str]]:
-    """The lines of LIST or UIDL: a number, and what belongs to it."""
+    """Yield the lines of LIST or UIDL: a message's number, and its size or id."""
     for line in listing.decode("ascii", "replace").splitlines():
         number, _, text = line.partition(" ")
         if number.isascii() and number.isdigit() and len(number) < 10:

@@ -1,4 +1,4 @@
-"""Where a mail program connects to: `submissions://alice%40example.org@mail.example.org:465` and the like."""
+"""The servers that a mail program connects to, as URLs: `submissions://alice%40example.org@mail.example.org:465`."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ class Security(Enum):
     """When TLS begins."""
 
     NONE = auto()
-    STARTTLS = auto()  # after the server's 220 or +OK; without it nothing is sent
+    STARTTLS = auto()  # after the server's 220 or +OK; no mail or password is sent without TLS
     IMPLICIT = auto()  # from the first octet (RFC 8314 section 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A server, and who logs in there. `host` is a name in A-labels or an IP address without brackets."""
+    """A server, and the user to log in. `host` is a name in A-labels or an IP address without brackets."""
 
     scheme: str
     host: str
@@ -54,7 +54,7 @@ _OTHER_BEGINNING = {
 
 
 def other_scheme(place: Place) -> str:
-    """Return in words what to write where TLS begins otherwise than the place says."""
+    """Return a hint in words: the scheme to write if TLS begins in the other way on this port."""
     scheme = _OTHER_BEGINNING[place.scheme]
     port, security = _SCHEMES[scheme]
     begins = "TLS from the first octet" if security is Security.IMPLICIT else "plain text and STARTTLS"
@@ -74,20 +74,20 @@ def parse_place(url: str, schemes: Collection[str]) -> Place:
     except (ValueError, AddressError) as error:
         raise ClientError(f"{_without_password(url)}: {error}; {example}") from None
     if parts.scheme not in schemes:
-        raise ClientError(f"{_without_password(url)}: it begins with none of {', '.join(schemes)}; {example}")
+        raise ClientError(f"{_without_password(url)}: it must begin with one of {', '.join(schemes)}; {example}")
     if not host or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ClientError(f"{_without_password(url)}: it is more or less than a server; {example}")
+        raise ClientError(f"{_without_password(url)}: it must name a server and nothing more; {example}")
     if parts.password is not None:
-        raise ClientError("a password does not belong into a URL, where others can see it: set $WAYPOST_PASSWORD")
+        raise ClientError("a password does not belong in a URL, where others can see it: set $WAYPOST_PASSWORD")
     usual_port, security = _SCHEMES[parts.scheme]
     user = unquote(parts.username) if parts.username else None
     if user is not None and parts.scheme == "smtp":
-        raise ClientError("smtp:// knows no login: use submissions:// or submission://")
+        raise ClientError("smtp:// has no login: use submissions:// or submission://")
     return Place(parts.scheme, host, port or usual_port, security, user)
 
 
 def _without_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """Return the URL without its password, so that it may be shown."""
     before, at, after = url.rpartition("@")
     scheme, slashes, login = before.partition("://")
     return f"{scheme}{slashes}{login.partition(':')[0]}{at}{after}" if at else url

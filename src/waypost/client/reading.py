@@ -1,7 +1,7 @@
-"""Makes a message readable: who, when, what about, the text, and the names of what is attached.
+"""Makes a message readable: sender, date, subject, the text, and the names of attachments.
 
-Whatever is in a message, something can be shown, in bounded time. Nothing here makes text safe for a terminal:
-whoever prints it does.
+Something can be shown of any message, in bounded time. This code does not make text safe for a terminal; the code that
+prints it does.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from waypost.message.headers import HeaderBlock, fields_end
 from waypost.message.structure import scan_structure
 
 MOST_OCTETS = 8 * 1024 * 1024
-"""Octets of a message that are looked at for its text."""
+"""The most octets of a message that are read for its text."""
 
 _SHOWN = (b"from", b"to", b"cc", b"reply-to", b"date", b"subject")
 _MOST_FIELDS = 20  # of one name
@@ -23,7 +23,7 @@ _MOST_FIELDS = 20  # of one name
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One message of a list. `date` is None when there is none that can be read."""
+    """One message of a list. `date` is None when it is missing or can't be read."""
 
     date: datetime | None
     sender: str
@@ -32,7 +32,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """A message for a person. `fields` are names and decoded values; `problem` says why `text` is not its text."""
+    """A message for a person. `fields` are names and decoded values; `problem` says why `text` is not its full text."""
 
     fields: tuple[tuple[str, str], ...]
     text: str
@@ -41,7 +41,7 @@ class Readable:
 
 
 def summarize(header: bytes) -> Summary:
-    """Return what a list shows of a message."""
+    """Return the data of a message that a list shows."""
     block = HeaderBlock(header)
     return Summary(
         decode_date(block.get(b"date") or b""),
@@ -51,15 +51,13 @@ def summarize(header: bytes) -> Summary:
 
 
 def read_message(content: bytes) -> Readable:
-    """Return a message as a person reads it."""
+    """Return a message in readable form."""
     seen = _with_header(content[:MOST_OCTETS])
     fields = tuple(_shown_fields(HeaderBlock(seen)))
     structure = scan_structure(seen)
     shown = shown_parts(seen, structure.root, _header_text)
     if not shown.texts and not structure.whole:
-        return Readable(
-            fields, seen.decode("utf-8", "replace"), (), "it has too many parts to tell; this is its source"
-        )
+        return Readable(fields, seen.decode("utf-8", "replace"), (), "it has too many parts; this is its source")
     problems = []
     if len(content) > MOST_OCTETS:
         problems.append(f"the message is longer than {MOST_OCTETS} octets")
@@ -71,10 +69,10 @@ def read_message(content: bytes) -> Readable:
 
 
 def _with_header(content: bytes) -> bytes:
-    """Return a message in which the body begins behind a blank line, whatever is missing.
+    """Return a message whose body begins after a blank line, even if the message lacks one.
 
-    Where no line before the blank line is a field, all of it is text; where there is no blank line, the text begins at
-    the first line that is no field.
+    If no line before the blank line is a field, all of it is text. Without a blank line, the text begins at the first
+    line that is not a field.
     """
     end = fields_end(content)
     if end and not HeaderBlock(content[:end]).fields:

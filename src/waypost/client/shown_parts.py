@@ -1,7 +1,7 @@
-"""Which parts of a message a person reads, in which order, and the names of those that are not shown.
+"""Chooses the parts of a message that a person reads, and lists the names of the others.
 
-Text that is meant to be seen is shown where it stands (RFC 2183 section 2, RFC 2046 5.1.3); of alternatives, the one
-that a terminal shows best (RFC 2046 5.1.4). What is not shown is listed with its name, type and size.
+Inline text is shown in its place (RFC 2183 section 2, RFC 2046 5.1.3); of alternatives, the one that a terminal shows
+best is shown (RFC 2046 5.1.4). A part that is not shown is listed with its name, type and size.
 """
 
 import re
@@ -17,37 +17,37 @@ from waypost.message.structure import Part, scan_structure
 from waypost.message.transfer_encoding import decode_transfer
 
 _MESSAGES = frozenset({"message/rfc822", "message/global"})
-_DEEPEST = 5  # encoded messages within each other
+_DEEPEST = 5  # how deep encoded messages may be nested
 _TWINS = frozenset({"text/plain", "text/html"})  # the same text twice, as alternatives
-_BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]*+\Z")  # white space, and what has no width
+_BLANK = re.compile(r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]*+\Z")  # white space, and characters without width
 _SEPARATOR = "---------- a message within this one ----------\n"
 
 HeaderText = Callable[[bytes], str]
-"""Writes the header of a message within the message, for people."""
+"""Returns the header of an enclosed message as text for people."""
 
 
 @dataclass(slots=True)
 class Shown:
-    """What was found: texts in order, and the names of what is listed."""
+    """The result: texts in order, and the names of the listed parts."""
 
     texts: list[str] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
     html: bool = False
-    """A text was HTML."""
+    """True when one of the texts was HTML."""
     plain: bool = False
-    """A text was not HTML."""
+    """True when one of the texts was not HTML."""
     cut: bool = False
-    """HTML was longer than is read."""
+    """True when HTML was too long to be read as a whole."""
 
     @property
     def text(self) -> str:
-        """All texts, each beginning on a line of its own."""
+        """All texts, each beginning on a new line."""
         whole = (text if text.endswith("\n") else text + "\n" for text in self.texts[:-1])
         return "".join([*whole, *self.texts[-1:]])
 
 
 def shown_parts(content: bytes, root: Part, header_text: HeaderText) -> Shown:
-    """Return what a person reads of a message."""
+    """Return the texts and listed parts of a message."""
     shown = Shown()
     _Reader(content, shown, header_text, 0).show(root)
     return shown
@@ -77,12 +77,12 @@ class _Reader:
         elif part.content_type.value == "multipart/related":
             root = self._root_of(part)
             self.show(root)
-            for other in part.parts:  # what the root refers to
+            for other in part.parts:  # the parts that the root refers to
                 if other is not root:
                     self.show(other) if other.content_type.value == "text/plain" else self._list_leaves(other)
         elif part.content_type.value == "multipart/report":
             self.show(part.parts[0])
-            for other in part.parts[1:]:  # for programs, and what came back (RFC 6522)
+            for other in part.parts[1:]:  # the fields for programs, and the returned message (RFC 6522)
                 self._list_leaves(other)
         else:
             for each in part.parts:
@@ -138,7 +138,7 @@ class _Reader:
                 self._add(text, html=kind == "text/html")
             elif _file_name(part) is not None:
                 self._list(part)
-        elif major == "multipart":  # whose parts can't be told apart
+        elif major == "multipart":  # its parts could not be found
             self._add(decode_undeclared(self._content[part.body : part.end]).replace("\r\n", "\n"))
         else:
             self._list(part)
@@ -184,15 +184,12 @@ class _Reader:
 
 
 def _is_attached(part: Part) -> bool:
-    """True for what is to be seen only when somebody asks for it; so is each disposition that is not known.
-
-    RFC 2183 2.8 says so.
-    """
+    """True for a part that is shown only on request; so is one of unknown disposition (RFC 2183 2.8)."""
     return part.disposition is not None and part.disposition.value != "inline"
 
 
 def _file_name(part: Part) -> str | None:
-    """The name that a part asks for; it may be anything, and no path for us."""
+    """Return the file name that a part asks for; it may be any text, and must not be used as a path."""
     if part.disposition is not None and (name := part.disposition.text("filename")) is not None:
         return name
     return part.content_type.text("name")

@@ -1,6 +1,6 @@
 """Submits a message: drives the SMTP client engine over one connection (RFC 6409, RFC 8314).
 
-Nothing is said in plain text where the place asks for TLS, and no password before it.
+If the place asks for TLS, no mail is sent without it, and no password before it.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What the server said: `reply` to the whole message, None when it took it for nobody."""
+    """The server's replies: `reply` is the one to the whole message, None when it refused every recipient."""
 
     reply: Reply | None
     refused: tuple[RecipientOutcome, ...]
@@ -44,7 +44,7 @@ class Submitted:
 def submit(
     place: Place, trust: Trust, composed: Composed, *, password: Callable[[], str], now: Callable[[], Micros]
 ) -> Submitted:
-    """Send a message. `password` is asked for when it is needed. Raises `ClientError` with the server's words."""
+    """Send a message. `password` is called when one is needed. Raises `ClientError` with the server's words."""
     with Connection(place, trust) as connection:
         session = _Session(place, connection, now)
         session.open()
@@ -64,7 +64,7 @@ class _Session:
         self._engine = SmtpClient(ClientOptions(literal), now=now)
 
     def open(self) -> None:
-        """Take the greeting, say EHLO, and start TLS where the place has STARTTLS."""
+        """Read the greeting, say EHLO, and start TLS if the place asks for STARTTLS."""
         greeting = self._expect(Greeted).reply
         if greeting.code != 220:
             raise self._refused("", greeting)
@@ -89,7 +89,7 @@ class _Session:
         except ValueError as error:
             raise ClientError(f"login as {user}: {error}") from None
         if mechanism is None:
-            raise ClientError(f"{self._place}: the server offers no login that is known here: {', '.join(offered)}")
+            raise ClientError(f"{self._place}: the server offers no login mechanism known here: {', '.join(offered)}")
         self._engine.authenticate(mechanism)
         event = self._expect(Authenticated, AuthenticationFailed)
         if isinstance(event, AuthenticationFailed):
@@ -122,7 +122,7 @@ class _Session:
         if isinstance(event, Disconnected):
             hint = f"; {other_scheme(self._place)}" if Greeted in kinds and event.reply is None else ""
             raise ClientError(f"{self._place}: {event.reply or event.reason}{hint}")
-        raise AssertionError(f"{event} where none of {kinds} may be")
+        raise AssertionError(f"{event} instead of one of {kinds}")
 
     def _next(self) -> ClientEvent:
         while (event := self._engine.next_event()) is None:

@@ -1,8 +1,8 @@
-"""Which server is believed to be the right one: by certificate authorities, or by the very certificate given.
+"""Decides whether a server is the right one: by certificate authorities, or by a certificate that the user gave.
 
-Python can check the name in a certificate only during the handshake, before it is known which certificate comes;
-a certificate that its owner handed over needs no name. So the name is checked here, after the handshake and before
-anything is said.
+Python can check the name in a certificate only during the handshake, when it is not known yet which certificate comes;
+but a certificate that the user gave needs no matching name. So the name is checked here, after the handshake and before
+anything is sent.
 """
 
 import ssl
@@ -16,12 +16,12 @@ from waypost.client.errors import ClientError
 
 UNSAFE = (
     "--insecure: the server's certificate is NOT checked. "
-    "Whoever sits between you and the server can read the mail and the password."
+    "Anybody between you and the server can read the mail and the password."
 )
 
 
 class Trust:
-    """Judges certificates. `ca` is a PEM file that is trusted beside the system's authorities."""
+    """Checks certificates. `ca` is a PEM file that is trusted in addition to the system's authorities."""
 
     def __init__(self, *, ca: Path | None = None, insecure: bool = False) -> None:
         self.context = ssl.create_default_context()
@@ -42,7 +42,7 @@ class Trust:
             raise ClientError(f"{path}: {error.strerror}") from None
         except (ValueError, ssl.SSLError):
             raise ClientError(f"{path}: it holds no certificate in PEM form") from None
-        self.context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN  # what is given needs no issuer
+        self.context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN  # it needs no issuer
         self._given = frozenset(_der(certificate) for certificate in certificates)
 
     def check(self, certificate: x509.Certificate, host: str) -> None:
@@ -74,7 +74,7 @@ def is_certificate_of(certificate: x509.Certificate, host: str) -> bool:
 def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):  # ValueError: it can't be read
+    except (x509.ExtensionNotFound, ValueError):  # ValueError: the extension can't be read
         return None
 
 

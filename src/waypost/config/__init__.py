@@ -1,4 +1,4 @@
-"""Configuration: one TOML file -> frozen, typed settings; each error names file, line, key and what would be right.
+"""Configuration: one TOML file -> frozen, typed settings; each error names file, line, key and a correct form.
 
-`load.load` reads it, `settings.Settings` is what comes out.
+`load.load` reads the file and returns `settings.Settings`.
 """

@@ -1,4 +1,4 @@
-"""What must hold between settings, each of which may be right alone."""
+"""Checks of settings that are valid alone but may contradict each other."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Places = Mapping[KeyPath, list[KeyPath]]
 
 
 def check(settings: Settings, raw: Mapping[str, Any], places: Places, complaints: Complaints) -> None:
-    """Report everything that does not go together. `raw` is the document, `places` where its tables stand."""
+    """Report all contradictions. `raw` is the document, `places` says where its tables stand."""
     _domains(settings, complaints)
     _listeners(settings, places.get(("listener",), []), complaints, has_tls="tls" in raw)
     listeners, networks = places.get(("listener",), []), places.get(("trusted_network",), [])

@@ -10,7 +10,7 @@ _NOT_ONE = 'not a duration; write for example "5d" or "120h"'
 
 
 def parse_duration(text: str) -> int:
-    """Return microseconds. Raises `ValueError` with what is wrong and what would be right."""
+    """Return microseconds. Raises `ValueError` that says what is wrong and gives a correct form."""
     match = _DURATION.match(text)
     if match is None:
         raise ValueError(_NOT_ONE)
@@ -21,7 +21,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(duration: int) -> str:
-    """Return microseconds in the largest unit that fits without a rest; below a millisecond is cut off."""
+    """Return microseconds in the largest unit that divides them; less than a millisecond is cut off."""
     for unit, length in _UNITS.items():
         if duration and duration % length == 0:
             return f"{duration // length}{unit}"

@@ -1,4 +1,4 @@
-"""What is wrong in a configuration: each error by file, line and key, all of them at once."""
+"""The errors of a configuration: each names file, line and key, and all are reported at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from pathlib import Path
 from waypost.config.toml_text import key_text, value_text
 
 KeyPath = tuple[str | int, ...]
-"""Where a value stands: the keys from the top of the file down; a number counts in an array, from 0."""
+"""The path to a value: the keys from the top of the file down; a number is an index of an array, from 0."""
 
 _LONGEST_VALUE = 60
 
 
 class WrongValue(ValueError):
-    """A value can't be read. The message says what is wrong and what would be right.
+    """A value can't be read. The message says what is wrong and gives a correct form.
 
-    `inside` is where in the value, when it is an array or a table; `value` is what stands there.
+    In an array or a table, `inside` is the path to the wrong part, and `value` is that part.
     """
 
     def __init__(self, words: str, *, inside: KeyPath = (), value: object = None) -> None:
@@ -28,8 +28,8 @@ class WrongValue(ValueError):
 class ConfigError:
     """One error: `waypost.toml:12: queue.expire = "5 dayz": not a duration; write for example "5d" or "120h"`.
 
-    `line` counts from 1, and is None when the whole file is meant; `key` and `value` are texts as in the file, and
-    None where there is none to show.
+    `line` counts from 1, and is None when the whole file is meant. `key` and `value` are texts as in the file; None
+    when the error is not about a key, or the value is not shown.
     """
 
     file: Path
@@ -53,7 +53,7 @@ class ConfigErrors(Exception):
 
 
 class Complaints:
-    """Collects the errors of one file. `lines` says on which line each key stands."""
+    """Collects the errors of one file. `lines` gives the line of each key."""
 
     def __init__(self, file: Path, lines: Mapping[KeyPath, int]) -> None:
         self._file = file
@@ -61,14 +61,14 @@ class Complaints:
         self._found: list[ConfigError] = []
 
     def about_value(self, path: KeyPath, value: object, words: str) -> None:
-        """The value of a key is wrong."""
+        """Report that the value of a key is wrong."""
         text = value_text(value)
         if len(text) > _LONGEST_VALUE:
             text = text[:_LONGEST_VALUE] + " ..."
         self._add(path, text, words)
 
     def about_key(self, path: KeyPath, words: str) -> None:
-        """Something about a key is wrong, and its value need not or must not be shown."""
+        """Report that something about a key is wrong, without showing its value."""
         self._add(path, None, words)
 
     def _add(self, path: KeyPath, value: str | None, words: str) -> None:
@@ -85,5 +85,5 @@ class Complaints:
         return bool(self._found)
 
     def errors(self) -> ConfigErrors:
-        """Return all of them, by line."""
+        """Return all errors, in the order of their lines."""
         return ConfigErrors(tuple(sorted(self._found, key=lambda error: error.line or 0)))

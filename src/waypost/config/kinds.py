@@ -1,6 +1,6 @@
 """The kinds of value in a configuration: for each type of a setting, how it is read, written and named.
 
-The table `KINDS` is the whole of it; `reader.py` looks a field's type up there.
+The table `KINDS` has them all; `reader.py` looks up a field's type there.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,10 +51,10 @@ from waypost.config.toml_text import value_text
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How values of one type stand in the file.
+    """How values of one type are read from the file and written to it.
 
-    `name` is for the manual. `read` takes what `tomllib` gave and the folder of the configuration file, and raises
-    `WrongValue`. `write` gives the TOML of a value that was read.
+    `name` is for the manual. `read` takes a value of `tomllib` and the folder of the configuration file, and raises
+    `WrongValue`. `write` returns a value that was read as TOML.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Kind:
 
 
 def kind_of(annotation: Any) -> Kind:
-    """Return the kind for a field's type: one of `KINDS`, an enumeration, or an array of these. Optional ones too."""
+    """Return the kind for a field's type: one of `KINDS`, an enumeration, an array of these, or an optional one."""
     if annotation in KINDS:
         return KINDS[annotation]
     arguments = get_args(annotation)
@@ -141,7 +141,7 @@ def _at_least(lowest: int) -> Callable[[int], int]:
 def _longer_than_nothing(text: str) -> int:
     duration = parse_duration(text)
     if duration == 0:
-        raise ValueError('must be longer than nothing; write for example "1s"')
+        raise ValueError('must be longer than 0; write for example "1s"')
     return duration
 
 

@@ -1,7 +1,7 @@
-"""The table of what a listener may speak: one row a protocol, and all that follows from the protocol alone is in it.
+"""The table of the protocols that a listener may speak: one row a protocol, with all that depends on it alone.
 
-A row can't be left unfinished: each column is demanded here, and no worker starts with a row whose sessions nobody
-makes (`service/ways_in.py`). Nothing else lists protocols. docs/decisions/0035.
+A row can't be left incomplete: every column is required, and a worker does not start if `service/ways_in.py` can't make
+the sessions of a row. Nothing else lists protocols (docs/decisions/0035).
 """
 
 from enum import Enum, StrEnum, auto
@@ -18,9 +18,9 @@ class Encryption(Enum):
 class Clients(Enum):
     """Who connects to a listener."""
 
-    MAIL_SERVERS = auto()  # anybody's, with mail for addresses here
-    FRONT_END = auto()  # a mail server of ours in front of this one
-    DEVICES = auto()  # known by their address; they can't log in
+    MAIL_SERVERS = auto()  # any mail server, with mail for addresses here
+    FRONT_END = auto()  # our own mail server that passes mail to this one
+    DEVICES = auto()  # devices that can't log in; their IP address identifies them
     SENDERS = auto()  # people, who log in and send mail
     READERS = auto()  # people, who log in and read mail
 
@@ -30,9 +30,9 @@ _SMTP_REFUSAL, _POP3_REFUSAL = "{reply}", "-ERR [SYS/TEMP] {text}"  # POP3 has n
 
 
 class ListenerProtocol(StrEnum):
-    """What is spoken on a listener. `speaks` is the protocol as people know it, and `port` the usual one.
+    """The protocol of a listener. `speaks` is its common name, and `port` the usual port.
 
-    `refusal` is what a client hears instead of a greeting, made of `{reply}` (an SMTP reply) or its `{text}` alone;
+    `refusal` is the form of a reply instead of a greeting: it holds `{reply}` (an SMTP reply) or only its `{text}`;
     `sessions` is the function of `service/ways_in.py` that makes its sessions.
     """
 
@@ -47,7 +47,7 @@ class ListenerProtocol(StrEnum):
     def __new__(
         cls, name: str, speaks: str, port: int, encryption: Encryption, clients: Clients, refusal: str, sessions: str
     ) -> "ListenerProtocol":
-        """Make a row: all columns are demanded."""
+        """Make a row: all columns are required."""
         row = str.__new__(cls, name)
         row._value_ = name
         row.speaks, row.port, row.encryption = speaks, port, encryption
@@ -74,5 +74,5 @@ class ListenerProtocol(StrEnum):
 
     @property
     def from_servers(self) -> bool:
-        """True where mail servers connect: TLS takes what old ones know, and nobody logs in."""
+        """True where mail servers connect: TLS accepts what old servers support, and there is no login."""
         return self.clients in (Clients.MAIL_SERVERS, Clients.FRONT_END)

@@ -1,7 +1,7 @@
 """The configuration file -> `Settings`, or every error in it at once.
 
-Only the file itself is read: what it names (certificates, passwords) is looked at by `waypost check`, and by the
-service when it starts, since a command of the queue may run as a user that can't read a private key.
+Only the file itself is read. `waypost check`, and the service when it starts, read the files that it names
+(certificates, passwords): other commands may run as a user that can't read a private key.
 """
 
 import re
@@ -24,14 +24,14 @@ _TOML_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Settings with what is needed to complain about one of them by its line."""
+    """Settings, with the data that is needed to report an error in one of them by its line."""
 
     settings: Settings
     complaints: Complaints
 
 
 def load(path: Path) -> Settings:
-    """Read a configuration file. Raises `ConfigErrors` with everything that is wrong in it, or with reading it."""
+    """Read a configuration file. Raises `ConfigErrors` with all errors in it, or with the reason it can't be read."""
     return load_document(path).settings
 
 
@@ -45,12 +45,12 @@ def load_document(path: Path) -> Document:
 
 
 def parse(data: bytes, path: Path) -> Document:
-    """Read a configuration from its bytes; `path` is its name in errors, and where relative paths begin."""
+    """Read a configuration from its bytes. Errors name `path`, and its folder is where relative paths begin."""
     raw, text = _toml(data, path)
     complaints = Complaints(path, lines_of_keys(text))
     folder = path.absolute().parent
     reader = Reader(folder, complaints)
-    # Stand-ins for what may be missing, so that the rest is checked too; they never leave this function.
+    # Stand-ins for required keys that are missing, so that the rest is checked too; they never leave this function.
     stand_ins = {"path": path.absolute(), "hostname": "missing.invalid", "domains": (), "data": folder, "source": data}
     settings = reader.table(Settings, raw, (), stand_ins)
     assert settings is not None, "everything required has a stand-in"
@@ -75,7 +75,7 @@ def _toml(data: bytes, path: Path) -> tuple[dict[str, Any], str]:
         column = f" in column {position[2]}" if position and position[2] else " at the end of the file"
         raise _whole_file(path, line, f"not TOML{column}: {toml_words(words)}") from None
     except RecursionError:
-        raise _whole_file(path, None, "not usable: arrays or tables stand too deep in each other") from None
+        raise _whole_file(path, None, "not usable: arrays or tables are nested too deep") from None
     except ValueError as error:  # a number with thousands of digits
         raise _whole_file(path, None, f"not usable: {error}") from None
 

@@ -1,6 +1,6 @@
-"""Domain names, host names and mail addresses as settings: checked, and brought into the form that is compared.
+"""Checks domain names, host names and mail addresses in settings, and converts them to the form that is compared.
 
-That form is lower case with A-labels (RFC 5890), so that `BÜCHER.example` and `xn--bcher-kva.example` are one.
+That form is lower case with A-labels (RFC 5890), so that `BÜCHER.example` and `xn--bcher-kva.example` are equal.
 """
 
 import re
@@ -10,7 +10,8 @@ import idna
 from waypost.config.network import parse_ip
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
-# What `message/address.py` reads without quotes: dots anywhere, and no characters that steer a terminal or turn text.
+# A local part that `message/address.py` reads without quotes: dots anywhere, but no characters that steer a terminal
+# or turn text around.
 _ATEXT = r"a-z0-9!#$%&'*+/=?^_`{|}~\-\u00a0-\u2027\u202f-\u2065\u206a-\U0010ffff"
 _LOCAL_PART = re.compile(rf"[{_ATEXT}.]*[{_ATEXT}][{_ATEXT}.]*\Z")
 _MAX_DOMAIN = 253  # characters, RFC 1035 2.3.4
@@ -19,7 +20,7 @@ _MAX_ADDRESS = 254  # octets: a path of RFC 5321 4.5.3.1.3 without its brackets
 
 
 def parse_domain(text: str) -> str:
-    """Return a domain name as lower-case A-labels. Raises `ValueError` with what is wrong and what would be right."""
+    """Return a domain name as lower-case A-labels. Raises `ValueError` that says what is wrong, with a correct form."""
     try:
         return _domain(text)
     except ValueError as error:
@@ -70,7 +71,7 @@ def parse_mail_address(text: str) -> str:
         if not at:
             raise ValueError("there is no @")
         if not _LOCAL_PART.match(local):
-            raise ValueError("what stands before the @ is no name that an account can have")
+            raise ValueError("an account can't have the name before its @")
         address = f"{local}@{_domain(domain)}"
         if len(address.encode()) > _MAX_ADDRESS:
             raise ValueError(f"it is longer than {_MAX_ADDRESS} octets")
@@ -91,7 +92,7 @@ def _domain(text: str) -> str:
     """Return lower-case A-labels; the message of the `ValueError` says only what is wrong."""
     if not text:
         raise ValueError("it is empty")
-    # A-labels are never shorter, so what is too long already need not be encoded.
+    # A-labels are never shorter than the text, so a text that is too long need not be encoded.
     name = text if len(text) > _MAX_DOMAIN else _a_labels(text)
     if len(name) > _MAX_DOMAIN:
         raise ValueError(f"it is longer than {_MAX_DOMAIN} characters")
@@ -109,14 +110,14 @@ def _domain(text: str) -> str:
 
 
 def _where_the_dot_is(name: str) -> str:
-    """Say which dot of a name has nothing on one side."""
+    """Return words that say which dot of a name has no label on one side."""
     if name.endswith("."):
         return "it ends with a dot"
     return "it begins with a dot" if name.startswith(".") else "two of its dots have nothing between them"
 
 
 def _what_can_not_stand(label: str) -> str:
-    """Say why a label is none: the first character that no label has, else a hyphen at its end."""
+    """Return words that say why a label is wrong: its first illegal character, or a hyphen at one end."""
     wrong = next((each for each in label if each != "-" and not (each.isascii() and each.isalnum())), None)
     return "a label begins or ends with a hyphen" if wrong is None else f"{wrong!a} can't stand in it"
 

@@ -23,7 +23,7 @@ def parse_ip_network(text: str) -> IpNetwork:
         return ip_network(text)
     except ValueError as error:
         if "host bits" in str(error):
-            raise ValueError(f'has bits set behind its length; write "{ip_network(text, strict=False)}"') from None
+            raise ValueError(f'has bits set after its prefix; write "{ip_network(text, strict=False)}"') from None
         raise ValueError('not a network; write for example "192.0.2.0/24" or "2001:db8::/32"') from None
 
 
@@ -51,7 +51,7 @@ def _ip(text: str) -> IpAddress:
 
 
 def check_port(port: int, *, lowest: int = 1) -> int:
-    """Return a port when it is one. Raises `ValueError` as `parse_ip` does."""
+    """Return the port. Raises `ValueError`, as `parse_ip` does, when it is not a port number from `lowest` on."""
     if not lowest <= port <= _LARGEST_PORT:
         raise ValueError(f"not a port; write a number from {lowest} to {_LARGEST_PORT}")
     return port

@@ -1,4 +1,4 @@
-"""A password that stands in a file of its own, alone on its first line, so that the configuration has no secrets."""
+"""Reads a password from its own file, where it is alone on the first line; so the configuration holds no secrets."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ _LONGEST = 4096
 
 
 def read_password(path: Path) -> str:
-    """Return the password in a file. Raises `OSError`, or `ValueError` with what the file has or is.
+    """Return the password in a file. Raises `OSError`, or `ValueError` that says what is wrong with the file.
 
-    No error has the password in it.
+    No error holds the password.
     """
     with path.open("rb") as file:
         line = file.readline(_LONGEST + 2).rstrip(b"\r\n")

@@ -1,6 +1,6 @@
-"""Tables of a configuration -> the frozen dataclasses of `settings.py`, driven by their fields' types.
+"""Reads the tables of a configuration into the frozen dataclasses of `settings.py`, by their fields' types.
 
-It knows no setting by name. Everything wrong is reported to the `Complaints`; what can't be read is left at its
+It knows no setting by name. Every error is reported to the `Complaints`; a value that can't be read is left at its
 default, so that the rest is still read and checked.
 """
 
@@ -27,7 +27,7 @@ class FileKey:
 
     @property
     def required(self) -> bool:
-        """True when there is no default."""
+        """True when the key has no default."""
         return self.field.default is dataclasses.MISSING and self.field.default_factory is dataclasses.MISSING
 
     @property
@@ -45,7 +45,8 @@ class FileKey:
 def keys_of(table: type[Any]) -> dict[str, FileKey]:
     """Return the keys that may stand in a table, by name; a field's `metadata["key"]` may name it differently.
 
-    Fields that come from the loader ("key": None) or from behind another field's value ("behind") are left out.
+    Left out are fields that the loader fills ("key": None), and fields read from the end of another field's value
+    ("behind").
     """
     hints = get_type_hints(table, include_extras=True)
     keys = {}
@@ -63,12 +64,12 @@ class Reader:
         self._folder = folder
         self._complaints = complaints
         self.places: dict[KeyPath, list[KeyPath]] = {}
-        """For each array of tables: where the tables stand that could be read, in their order."""
+        """For each array of tables: the paths of those tables that could be read, in their order."""
 
     def table(self, into: type[T], raw: Mapping[str, Any], path: KeyPath, given: Mapping[str, Any]) -> T | None:
-        """Read a table; None when something is missing without which it can't be made.
+        """Read a table; None when a required key is missing or wrong.
 
-        `given` are values for fields that could not be read, or do not stand in the file.
+        `given` are values for fields that could not be read, or that are not in the file.
         """
         keys = keys_of(into)
         for name in raw:
@@ -89,7 +90,7 @@ class Reader:
         return into(**values) if needed <= values.keys() else None
 
     def _read(self, key: FileKey, raw: Any, path: KeyPath, values: dict[str, Any]) -> None:
-        """Read one key's value into `values`, when it can be read."""
+        """Read one key's value into `values`; report it when it can't be read."""
         if key.table is None:
             try:
                 values[key.field.name] = kind_of(key.annotation).read(raw, self._folder)
@@ -119,7 +120,7 @@ class Reader:
 
 
 def _unknown(name: str, path: KeyPath, known: Collection[str]) -> str:
-    """Return words about an unknown key: the nearest known one, or where it belongs."""
+    """Return words about an unknown key: the most similar known one, or the table where it belongs."""
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f'no such key; did you mean "{near[0]}"?'

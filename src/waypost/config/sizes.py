@@ -11,7 +11,7 @@ _NOT_ONE = 'not a size; write a number of octets, or for example "50 MiB" (KiB, 
 
 
 def parse_size(text: str) -> int:
-    """Return octets. Raises `ValueError` with what is wrong and what would be right."""
+    """Return octets. Raises `ValueError` that says what is wrong and gives a correct form."""
     match = _SIZE.match(text)
     if match is None:
         raise ValueError(_NOT_ONE)
@@ -19,7 +19,7 @@ def parse_size(text: str) -> int:
 
 
 def check_size(octets: int) -> int:
-    """Return a number of octets when it can be a size. Raises `ValueError` as `parse_size` does."""
+    """Return the number of octets. Raises `ValueError`, as `parse_size` does, when it is too large for a size."""
     if octets < 0:
         raise ValueError(_NOT_ONE)
     if octets > _LARGEST:
@@ -28,7 +28,7 @@ def check_size(octets: int) -> int:
 
 
 def format_size(octets: int) -> str:
-    """Return octets in the largest unit that fits without a rest, else as a plain number: exact, for files."""
+    """Return octets exactly, for files: in the largest unit that divides them, else as a plain number."""
     for unit, size in _UNITS.items():
         if octets and octets % size == 0:
             return f"{octets // size} {unit}"

@@ -1,4 +1,4 @@
-"""The configuration that `waypost init` writes: the fewest keys, each with what it is for."""
+"""The configuration that `waypost init` writes: only the necessary keys, each with a comment."""
 
 from waypost.config.listener_protocols import ListenerProtocol
 from waypost.config.toml_text import value_text

@@ -1,7 +1,7 @@
-"""Where each key of a TOML document stands: line numbers, which `tomllib` does not give.
+"""Finds the line of each key in a TOML document, which `tomllib` does not give.
 
-It reads documents that `tomllib` has accepted already, so it only has to find keys and skip values. Should it meet
-something unexpected, it returns what it found so far: an error message then names a table's line instead.
+It reads documents that `tomllib` has accepted already, so it only has to find keys and skip values. If it meets
+something unexpected, it returns what it found so far: an error message then names the line of a table instead.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def lines_of_keys(text: str) -> dict[KeyPath, int]:
 
 
 class _Unexpected(Exception):
-    """The text is no TOML that this file knows."""
+    """The text has a form that this file does not know."""
 
 
 class _Scanner:
@@ -56,7 +56,7 @@ class _Scanner:
             self._match(_SPACE)
 
     def _header(self) -> KeyPath:
-        """Read `[table]` or `[[array of tables]]`; returns where its keys stand."""
+        """Read `[table]` or `[[array of tables]]`; return the path of its keys."""
         start = self._at
         double = self._text.startswith("[[", start)
         self._at += 2 if double else 1
@@ -111,7 +111,7 @@ class _Scanner:
             self._ends(",")
 
     def _ends(self, mark: str) -> bool:
-        """Skip space, then `mark` if it stands there."""
+        """Skip white space, then `mark` if it is next; return whether it was."""
         self._match(_SPACE)
         if self._at >= len(self._text):
             raise _Unexpected

@@ -1,6 +1,6 @@
-"""Values as TOML writes them: for the configuration that `waypost init` makes, for error messages and the manual.
+"""Writes values as TOML: for the configuration that `waypost init` makes, for error messages and for the manual.
 
-The text is always one line without control characters, whatever the value.
+The text of any value is one line without control characters.
 """
 
 import datetime
@@ -12,7 +12,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
 def value_text(value: object) -> str:
-    """Return a value that `tomllib` gave, or could give, as TOML."""
+    """Return a value, of a type that `tomllib` can return, as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -1,10 +1,10 @@
-"""What is wrong with a file that is not TOML, in words for somebody who did not write the parser."""
+"""Explains the errors of the TOML parser in plain words."""
 
 import re
 
 _TABLE_TWICE = re.compile(r"Cannot declare \((.*?),?\) twice")
 
-# What tomllib says, as it begins -> what is meant, and what would be right.
+# The beginning of tomllib's message -> its meaning, and a correct form.
 _MEANT = (
     ("Illegal character '\\n'", 'a quote is missing: a text ends on its line, as in "mx.example.org"'),
     ("Illegal character '\\r'", "a line ends with a carriage return alone; save the file with the line ends of Unix"),
@@ -23,7 +23,7 @@ _MEANT = (
 
 
 def toml_words(said: str) -> str:
-    """Return what tomllib said, without its position, in plainer words where it is one of the usual mistakes."""
+    """Return tomllib's message without its position; for common mistakes, in plainer words."""
     twice = _TABLE_TWICE.match(said)
     if twice is not None:
         name = ".".join(part.strip().strip("'\"") for part in twice[1].split(","))

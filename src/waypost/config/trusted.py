@@ -1,6 +1,6 @@
-"""What must hold for `[[trusted_network]]`, so that no setting makes the host an open relay.
+"""Checks `[[trusted_network]]`, so that no setting makes the host an open relay.
 
-Here stands what the file alone can tell; what the machine's own addresses say is looked at by the service.
+These checks need only the file; the service compares the networks with the machine's own addresses.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ _PRIVATE = tuple(
     map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"))
 )
 _EVERYBODY = tuple(map(ip_network, ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "::/96")))
-"""IPv6 networks in which IPv4 addresses stand: whoever is in one may come from anywhere."""
+"""IPv6 networks that hold IPv4 addresses: a client in one of them may be anywhere on the internet."""
 _NOBODY = tuple(map(ip_network, ("0.0.0.0/8", "224.0.0.0/3", "ff00::/8")))
 
 
 def check_trusted(
     settings: Settings, listeners: list[KeyPath], networks: list[KeyPath], complaints: Complaints, *, any_table: bool
 ) -> None:
-    """Report what would be dangerous. The paths say where the tables of the file stand; `any_table` is true where it
+    """Report dangerous settings. The paths say where the tables of the file stand; `any_table` is True when the file
     has tables of networks, readable or not.
     """
     trusting = False
@@ -43,12 +43,12 @@ def check_trusted(
 
 def _about_listener(listener: Listener, *, any_table: bool) -> Iterator[tuple[str, str]]:
     if listener.port == _RECEPTION_PORT:
-        yield "address", "port 25 is for other servers, of which nobody is trusted; use another port, for example 2525"
+        yield "address", "port 25 is for other servers, and none of them is trusted; use another port, for example 2525"
     if listener.proxy_protocol:
         words = "the address of the TCP connection counts here, never one that a PROXY header names; remove this key"
         yield "proxy_protocol", words
     if not any_table:
-        yield "protocol", "nobody is trusted yet; add a table [[trusted_network]]"
+        yield "protocol", "no network is trusted yet; add a table [[trusted_network]]"
 
 
 def _about_table(trusted: TrustedNetwork, place: KeyPath, domains: tuple[str, ...], complaints: Complaints) -> None:
@@ -67,16 +67,16 @@ def _about_table(trusted: TrustedNetwork, place: KeyPath, domains: tuple[str, ..
 
 
 def _about_network(network: IpNetwork, *, public: bool) -> str | None:
-    """Return what is wrong with a network."""
+    """Return what is wrong with a network; None when it is right."""
     widest = _WIDEST[network.version]
     if network.prefixlen < widest:
         return f"wider than /{widest}; write the addresses of the devices"
     if _touches(network, _OWN):
         return "this machine itself: behind a proxy every stranger has this address; write the addresses of the devices"
     if _touches(network, _EVERYBODY):
-        return "IPv4 addresses in the form of IPv6, behind which everybody may be; write the IPv4 network"
+        return "IPv4 addresses in the form of IPv6, where a client may be anywhere; write the IPv4 network"
     if _touches(network, _NOBODY):
-        return "no network of single hosts; write the addresses of the devices"
+        return "not a network of single hosts; write the addresses of the devices"
     if not public and not any(_inside(network, private) for private in _PRIVATE):
         return "public addresses; write private ones, or add allow_public_addresses = true"
     return None

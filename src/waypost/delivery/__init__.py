@@ -1,3 +1,3 @@
-"""Delivery: the MDA of RFC 5598. Where an address of ours leads (`resolve.py`), what one commit writes for it
-(`plan.py`), and the carrier of what ends in mailboxes here (`local.py`).
+"""Delivery: the MDA of RFC 5598. `resolve.py` finds where one of our addresses leads, `plan.py` decides what one commit
+writes for it, and `local.py` is the carrier of queue entries for mailboxes here.
 """

@@ -1,4 +1,4 @@
-"""The address book of one host, made from its settings: for the service and for the command line alike."""
+"""Makes the address book of one host from its settings, for the service and for the command line."""
 
 from waypost.config.settings import Settings
 from waypost.delivery.resolve import AddressBook
@@ -7,7 +7,7 @@ from waypost.storage import Directory
 
 
 def address_book(settings: Settings, directory: Directory) -> AddressBook:
-    """Return the address book of the hosted domains; those with a route of their own are hosted partly elsewhere."""
+    """Return the address book of the hosted domains; a hosted domain with a route is hosted partly elsewhere."""
     hosted = {domain_key(domain) for domain in settings.domains}
     patterns = [pattern for route in settings.routes for pattern in route.domains]
     exact = {domain_key(pattern) for pattern in patterns if not pattern.startswith((".", "*"))}

@@ -1,6 +1,6 @@
-"""The carrier of entries that end in mailboxes here: held messages whose time has come (RFC 4865), and reports.
+"""The carrier of queue entries for mailboxes here: held messages whose time has come (RFC 4865), and reports.
 
-Addresses are resolved again, since accounts and aliases may have changed while the entry waited. The mailbox rows are
+Addresses are resolved again, because accounts and aliases may have changed while the entry waited. The mailbox rows are
 written in the commit of the outcome, so a message is in its mailbox or in the queue, and never in both.
 """
 
@@ -48,13 +48,13 @@ class LocalDelivery:
                 return False
             except Exception:
                 fields = {"trace": format_trace_id(entry.trace), "entry": str(entry.id)}
-                log.exception("a delivery failed by a fault of ours", extra={"fields": fields})
+                log.exception("a bug in a delivery", extra={"fields": fields})
                 result = self._failed(entry)
             await source.report(result)
         return True
 
     def _failed(self, entry: QueueEntry) -> AttemptResult:
-        """The result of an attempt that a fault of ours ended: it holds up this entry, and no other."""
+        """Return the result of an attempt that a bug of ours ended: it defers this entry, and no other."""
         problem = "something went wrong on our side"
         results = (RecipientResult(one, Fate.DEFERRED, "4.3.0", problem=problem) for one in entry.recipients)
         now = self._now()
@@ -68,7 +68,7 @@ class LocalDelivery:
         for recipient in entry.recipients:
             try:
                 found = await self._book.resolve(recipient.address, entry.size)
-            except Damaged as error:  # a person must mend it; the mail of others does not wait for that
+            except Damaged as error:  # a person must mend it; mail for others must not wait for that
                 fields = {"trace": format_trace_id(entry.trace), "recipient": str(recipient.address)}
                 log.error("recipient not resolved", extra={"fields": {**fields, "error": str(error)}})
                 problem = "the address can't be looked up on this server for the moment"
@@ -77,7 +77,7 @@ class LocalDelivery:
             results.append(_result(recipient, found))
             if found.somebody:
                 reached.append((recipient, found))
-        # It is due, by time or by an operator's word: nothing holds it any more.
+        # The entry is due, by its time or by an operator's command: nothing holds it any more.
         plan = self._planner.arrange(reached, replace(entry.envelope, hold_until=None), self._now())
         return AttemptResult(
             entry=entry,

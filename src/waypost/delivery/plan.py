@@ -1,4 +1,4 @@
-"""From recipients to storage: which mailboxes take a message at once, and which destinations it waits for."""
+"""Plans what storage writes for recipients: deliveries to mailboxes at once, and queue entries by destination."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -29,9 +29,9 @@ _NO_FILINGS: Mapping[int, Filing] = MappingProxyType({})
 class Plan(msgspec.Struct, frozen=True):
     """What one commit writes for the recipients of a message.
 
-    `delivered` tells which recipient went into which accounts (for the journal). A report of success is wanted and due
-    with this commit for `succeeded`, who are all in mailboxes, and `expanded`, groups whose message goes on from here
-    (RFC 3461 5.2.3 and 5.2.7.3).
+    `delivered` says which recipient went into which accounts (for the journal). A success report is requested and due
+    with this commit for two kinds of recipients: `succeeded` are in mailboxes, and `expanded` are groups whose message
+    goes on from here (RFC 3461 5.2.3 and 5.2.7.3).
     """
 
     deliveries: tuple[MailboxDelivery, ...] = ()
@@ -42,12 +42,12 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def local(self) -> bool:
-        """True when the message is delivered here for somebody, now or later."""
+        """True when the message is delivered to a mailbox here, now or later."""
         return bool(self.deliveries) or any(entry.destination == LOCAL_DESTINATION for entry in self.entries)
 
 
 class Planner:
-    """Plans what the recipients of a message, whose way is known, mean for storage."""
+    """Plans what storage writes for the recipients of a message, once they are resolved."""
 
     def __init__(self, book: AddressBook) -> None:
         self._book = book
@@ -59,12 +59,12 @@ class Planner:
         now: Micros,
         filings: Mapping[int, Filing] = _NO_FILINGS,
     ) -> Plan:
-        """Return where a message goes; None stands for an address elsewhere. `filings` are by the ids of accounts, for
-        what is delivered at once.
+        """Return where a message goes. In `reached`, None stands for an address elsewhere. `filings`, by account id,
+        are for the deliveries that happen at once.
 
-        A message that is to be held (RFC 4865) waits in the queue for its local recipients too. So it does for the
-        members of a group who have no room while others have: they may make some, and else the sender hears of it.
-        Recipients that lead to nobody are left out.
+        A held message (RFC 4865) waits in the queue for its local recipients too. It also waits for members of a group
+        that have no room while others have: they may make room later, or else the sender gets a report. Recipients that
+        lead nowhere are left out.
         """
         path = envelope.reverse_path
         return_path = f"Return-Path: <{path or ''}>\r\n"
@@ -80,7 +80,7 @@ class Planner:
                 continue
             for account in found.accounts:
                 if account.inbox not in boxes:
-                    # RFC 9228: the address by which it came, so that loops and subaddresses can be told.
+                    # RFC 9228: the address of the account, by which people and programs can tell loops.
                     head = return_path + f"Delivered-To: {Address.of_key(account.address)}\r\n"
                     filing = filings.get(account.id, _INBOX)
                     mailbox = account.inbox if filing.mailbox is None else filing.mailbox
@@ -113,9 +113,9 @@ def _pass_on(waiting: dict[str, dict[Address, Recipient]], recipient: Recipient,
 def _forwarded(recipient: Recipient, target: Address, found: Reached) -> Recipient:
     """Return the recipient under the address that an alias stands for.
 
-    Every report names the address that the sender wrote (RFC 3461 5.2.7.2). An alias of one address passes the
-    sender's wishes on. A group is where the message arrives: success is reported for it once, by us, and its
-    members are not asked for more (RFC 3461 5.2.7.3).
+    Every report names the address that the sender wrote (RFC 3461 5.2.7.2). An alias of one address keeps the sender's
+    NOTIFY. A group counts as the place of delivery: we report success for it once, and request no success reports for
+    its members (RFC 3461 5.2.7.3).
     """
     if not found.expanded:
         return replace(recipient, address=target)

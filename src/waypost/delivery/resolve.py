@@ -1,7 +1,7 @@
-"""Where an address of ours leads: accounts, aliases, groups, subaddresses, catch-alls, and who must always be reached.
+"""Where one of our addresses leads: accounts, aliases, groups, subaddresses, catch-alls, postmaster and abuse.
 
-Asked at RCPT, so that unknown recipients are refused and never bounced later; asked again when an entry for a hosted
-domain leaves the queue.
+Addresses are resolved at RCPT, so that unknown recipients are refused and not bounced later; and again when an entry
+for a hosted domain leaves the queue.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from waypost.message.address import Address, AddressError, domain_key, has_stray
 from waypost.storage import Account, Alias, Damaged, Directory
 
 LOCAL_DESTINATION = "[local]"
-"""The queue's destination of entries that end in mailboxes here: no domain can have this name."""
+"""The queue's destination of entries for mailboxes here: no domain can have this name."""
 
 _ALWAYS = ("postmaster", "abuse")  # RFC 5321 4.5.1, RFC 2142
-_BREATH = 50  # look-ups of one address in a row: a large group holds nobody else up
+_BREATH = 50  # look-ups of one address in a row, so that a large group does not hold up other sessions
 _ROUTING = frozenset("%!@" + "\u066a\u2030\u2031\u2052\u01c3\u2762\ua71d")
-"""What routes a local part for some server, and the letters that look like it and that no normalisation changes."""
+"""Characters that make some servers read a local part as a route, and look-alikes that NFKC leaves unchanged."""
 
 
 class Reached(msgspec.Struct, frozen=True):
-    """What an address leads to. Everything empty: there is nobody.
+    """What an address leads to. If everything is empty, the address does not exist.
 
-    `forwards` are addresses elsewhere; `disabled` and `full` name accounts that can't take the message;
-    `expanded` is true when the address stands for others (an alias or group), `always` for postmaster and abuse, who
-    are never refused for a quota or for a closed account: somebody must hear them.
+    `forwards` are addresses elsewhere; `disabled` and `full` name accounts that can't take the message; `expanded` is
+    True when the address stands for others (an alias or group). `always` is True for postmaster and abuse: mail to them
+    is never refused for a quota or a closed account, because a person must get it.
     """
 
     accounts: tuple[Account, ...] = ()
@@ -56,7 +56,7 @@ class Reached(msgspec.Struct, frozen=True):
 
     @property
     def goes_on(self) -> bool:
-        """True when not all that it leads to is a mailbox which takes the message at once."""
+        """True when a part of the message is queued: for an address elsewhere, or for a mailbox that is full now."""
         return bool(self.forwards or (self.accounts and self.full))
 
     def has_room(self, size: int) -> bool:
@@ -66,7 +66,7 @@ class Reached(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Walk:
-    """Where one resolution has been and goes: aliases may form groups and cycles, and every address is met once."""
+    """The state of one resolution: aliases may form groups and cycles, so every address is visited only once."""
 
     ahead: deque[Address] = field(default_factory=deque)
     seen: set[str] = field(default_factory=set)
@@ -116,12 +116,12 @@ class AddressBook:
         self._routed = frozenset(routed)
         self._separator = separator
         self._postmaster = postmaster
-        self._first_accounts: dict[str, str] = {}  # "@domain" -> the account that hears what postmaster@ gets
+        self._first_accounts: dict[str, str] = {}  # "@domain" -> the account that gets the mail of postmaster@
 
     def hosts(self, address: Address) -> bool:
-        """True when the address is of a hosted domain, or must be reached on this host anyway.
+        """True when the domain of the address is hosted, or the host must accept the address anyway.
 
-        The latter are `<postmaster>` without a domain, and postmaster at our own name (RFC 5321 4.5.1).
+        It must accept `<postmaster>` without a domain, and postmaster at our own host name (RFC 5321 4.5.1).
         """
         if not address.domain:
             return True
@@ -138,7 +138,7 @@ class AddressBook:
     def destination(self, address: Address) -> str:
         """Return the queue's destination for mail to this address: its domain key, or `LOCAL_DESTINATION`.
 
-        An address of a domain that is hosted partly elsewhere is local too: whoever delivers finds out.
+        An address of a domain that is hosted partly elsewhere is local too: its delivery finds out where it leads.
         """
         return LOCAL_DESTINATION if self.hosts(address) else address.domain_key
 
@@ -146,8 +146,8 @@ class AddressBook:
         """Return what an address of ours leads to; `size` octets must fit into a mailbox's quota.
 
         A local part that reads like a route (`user%other`, `other!user`, `"user@other"`) leads to a mailbox or alias
-        of exactly that name, or nowhere: neither a catch-all nor a route gets it, for whoever is behind them may
-        follow it.
+        of exactly that name, or nowhere: neither a catch-all nor a route gets it, because the next server might follow
+        such a route.
         """
         walk = _Walk(always=address.local.lower() in _ALWAYS)
         await self._walk(address, walk, size)
@@ -160,7 +160,7 @@ class AddressBook:
     async def may_send_as(self, account: Account, address: Address) -> bool:
         """True when an address is the account's own: itself, a subaddress of it, or an alias that leads to it.
 
-        Who hears what comes to postmaster@ and abuse@ may answer as them; a catch-all makes nobody an owner.
+        An account that gets the mail of postmaster@ and abuse@ may send as them; a catch-all gives no such right.
         """
         try:
             key = address.key
@@ -209,12 +209,12 @@ class AddressBook:
             walk.full.append(account.address)
 
     async def _look_up(self, key: str) -> Account | Alias | None:
-        """Exact account, exact alias, both without the detail, the configured postmaster, then the catch-all."""
+        """Try the exact account or alias, both without the detail, the configured postmaster, then the catch-all."""
         found = await self._named(key)
         if found is not None:
             return found
         local, _, domain = key.rpartition("@")
-        if has_stray_dots(local):  # a name that only its owner writes so
+        if has_stray_dots(local):  # only an account or alias of exactly this name gets its mail
             return None
         if self._postmaster is not None and local in _ALWAYS:
             return Alias(key, (self._postmaster,))
@@ -223,7 +223,7 @@ class AddressBook:
     async def _named(self, key: str) -> Account | Alias | None:
         plain = self._without_detail(key)
         for name in (key,) if plain == key else (key, plain):
-            if name.startswith("@"):  # an empty local part is no catch-all
+            if name.startswith("@"):  # an empty local part is not a catch-all
                 continue
             found = await self._directory.find(name)
             if found is not None:
@@ -233,14 +233,15 @@ class AddressBook:
     def _without_detail(self, key: str) -> str:
         local, _, domain = key.rpartition("@")
         user, separator, _ = local.partition(self._separator) if self._separator else (local, "", "")
-        if separator and has_stray_dots(local):  # such a name is nobody's but who has exactly it
+        if separator and has_stray_dots(local):  # only an account or alias of exactly this name gets its mail
             return key
         return f"{user}@{domain}" if separator and user else key
 
     async def _first_account(self, domain: str) -> Account | None:
-        """Return the oldest account of a domain that is not disabled, or else the oldest of all.
+        """Return the oldest enabled account of a domain, or else the oldest enabled account of all domains.
 
-        It is remembered and looked at again each time, so that nobody can make us read the whole directory often.
+        The answer is remembered and only checked each time, so that strangers can't make us read the whole directory
+        often.
         """
         known = self._first_accounts.get(domain)
         account = await self._directory.account(known) if known else None
@@ -260,5 +261,5 @@ def _fits(account: Account, size: int) -> bool:
 
 
 def _reads_like_a_route(local: str) -> bool:
-    """True for `user%other`, and for `user\uff05other`: whoever is behind us may normalise it."""
+    """True for `user%other`, and for `user\uff05other`: the next server might normalise it."""
     return not _ROUTING.isdisjoint(local if local.isascii() else unicodedata.normalize("NFKC", local))

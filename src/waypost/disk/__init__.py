@@ -1,4 +1,5 @@
-"""Files, folders and their owners on the disk of one machine: what everybody needs who touches it.
+"""Files, folders and their owners on the disk of one machine.
 
-The embedded storage and the service's own folders stand on it. Messages, the queue and mailboxes are above.
+The embedded storage and the service use this room for their folders. It knows nothing of messages, the queue and
+mailboxes.
 """

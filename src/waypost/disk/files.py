@@ -1,6 +1,6 @@
 """Open files: whether they still have their name, locks on them (flock), and their end.
 
-The kernel gives a lock back when its process ends, however that happens.
+The kernel releases a lock when its process ends, however that happens.
 """
 
 import contextlib
@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file that only its owner may read, unless there is one, whatever the umask. Raises `OSError`."""
+    """Make an empty file that only its owner may read, under any umask; keep an existing one. Raises `OSError`."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
 def still_named(path: Path, fd: int) -> bool:
-    """True when this is the name of an open file, which nobody has removed. Raises `OSError`."""
+    """True when `path` still names the open file `fd`: nobody removed or replaced it. Raises `OSError`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(fd))
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def still_named(path: Path, fd: int) -> bool:
 
 
 def try_lock(fd: int) -> bool:
-    """Lock an open file for its holder alone; False when somebody else holds it. Raises `OSError`."""
+    """Take an exclusive lock on an open file; False when another process holds one. Raises `OSError`."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -32,6 +32,6 @@ def try_lock(fd: int) -> bool:
 
 
 def close_quietly(fd: int) -> None:
-    """Close a file of octets, whatever its file system says: what was flushed is durable, and nothing else counts."""
+    """Close a file and ignore errors of its file system: what was flushed is durable, and the rest does not matter."""
     with contextlib.suppress(OSError):
         os.close(fd)

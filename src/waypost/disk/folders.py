@@ -1,4 +1,4 @@
-"""Folders whose names outlast a power loss: what is in a file is worth nothing when the way to it is lost."""
+"""Folders whose names survive a power loss: a durable file is lost when the name that leads to it is not durable."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that only its owner may enter, and those above it that are missing; their names are durable then.
+    """Make a folder that only its owner may enter, and all missing folders above it; make their names durable.
 
     Raises `OSError`.
     """

@@ -1,4 +1,4 @@
-"""Whether this process may use what is in a data directory; if not, whose it is and which command mends it."""
+"""Whether this process may use the files of a data directory; if not, who owns them and which command mends that."""
 
 import os
 import pwd
@@ -9,15 +9,16 @@ from pathlib import Path
 
 
 def forbidden(paths: Iterable[Path]) -> Path | None:
-    """Return the first of these paths that is there and that this process can't read and write; None when it can use
-    all of them. A file may vanish meanwhile, as the log of a database does when another process closes it.
+    """Return the first existing path that this process can't read and write; None when it can use all of them.
+
+    A file may vanish meanwhile, as the log of a database does when another process closes it.
     """
     for path in paths:
         try:
             if not path.exists():
                 continue
             wanted = os.R_OK | (os.X_OK if path.is_dir() else 0)
-            if not os.statvfs(path).f_flag & os.ST_RDONLY:  # the disk's fault, which is told as such
+            if not os.statvfs(path).f_flag & os.ST_RDONLY:  # a read-only file system is reported elsewhere
                 wanted |= os.W_OK
             if not os.access(path, wanted, effective_ids=True) and path.exists():
                 return path
@@ -29,10 +30,10 @@ def forbidden(paths: Iterable[Path]) -> Path | None:
 
 
 def whose(path: Path, data: Path) -> str:
-    """Say to whom a path in a data directory belongs, who we are, and what mends that.
+    """Return a text that names the owner of a path in a data directory, our own user, and the command that mends it.
 
-    What another user owns in our own data directory is to be given to us. In the directory of another user we may be
-    the wrong one: only the user of the service is to own it.
+    In our own data directory, the remedy gives a foreign file to us. In the directory of another user, we may run as
+    the wrong user: only the user of the service should own it.
     """
     me = user_name(os.geteuid())
     remedy = f"chown -R {me}: {shlex.quote(str(data))}"
@@ -59,7 +60,7 @@ def _is_ours(data: Path) -> bool:
 def user_name(number: int) -> str:
     """Return the name of a user, or the number of one without a name.
 
-    A worker asks before it confines itself: then it can't read the names any more.
+    A worker must call it before it confines itself; afterwards it can't read the names any more.
     """
     try:
         return pwd.getpwuid(number).pw_name

@@ -1,6 +1,6 @@
-"""Reads an answer of a name server: the records behind its CNAMEs, or that there are none (RFC 1034, RFC 2308).
+"""Reads an answer of a name server: follows its CNAMEs to the records, or to their absence (RFC 1034, RFC 2308).
 
-Pure: a message in, one `Step` out. An answer that can't be used, or that admits a failure, is `BadAnswer`.
+Pure: a message in, one `Step` out. An answer that can't be used, or that reports a failure, raises `BadAnswer`.
 """
 
 import struct
@@ -16,23 +16,23 @@ from waypost.dns.wire import AA, AD, NOERROR, NXDOMAIN, RA, Malformed, Message, 
 T = TypeVar("T")
 
 MAX_ALIASES = 8
-"""CNAMEs that are followed for one question; longer chains are mistakes or mischief."""
+"""The most CNAMEs that are followed for one question; longer chains are mistakes or attacks."""
 MAX_TTL = 86_400
-"""Seconds for which an answer is kept at most."""
+"""The longest time in seconds for which an answer is cached."""
 MAX_NEGATIVE_TTL = 3_600
-"""Seconds for which "there is none" is kept at most (RFC 2308 section 5 suggests one to three hours)."""
+"""The longest time in seconds for which a negative answer is cached (RFC 2308 section 5: one to three hours)."""
 
 _NUMBER = struct.Struct("!H")
 _SOA_TAIL = struct.Struct("!IIIII")  # serial, refresh, retry, expire, minimum
 
 
 class BadAnswer(Exception):
-    """The server answered, and the answer is of no use; the message says why. Another server may know better."""
+    """The server's answer can't be used; the message says why. Another server may give a better answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """A record type, how one record of it becomes a value of ours, and the octets of memory that the value takes."""
+    """A record type, how to read one record of it into our value, and the octets of memory that the value takes."""
 
     type: Type
     read: Callable[[Message, Record], T]
@@ -47,8 +47,8 @@ class Step(Generic[T]):
     """What one answer says.
 
     `name` is where its CNAMEs end, `aliases` their number. `exists` is False for NXDOMAIN; `whole` is False
-    when the answer stops at a CNAME, so that `name` must be asked for. `ttl` is in seconds, 0: don't keep. `complete`
-    is False when there are more records than were read.
+    when the answer stops at a CNAME, so that a question for `name` must follow. `ttl` is in seconds; 0 means: don't
+    cache. `complete` is False when there are more records than were read.
     """
 
     name: Name
@@ -116,7 +116,7 @@ def read_answer(message: Message, name: Name, kind: Kind[T]) -> Step[T]:
     if message.rcode not in (NOERROR, NXDOMAIN):
         raise BadAnswer(f"it says {rcode_text(message.rcode)}")
     if _is_referral(message):
-        raise BadAnswer("it refers to other servers: it is no recursive name server")
+        raise BadAnswer("it refers to other servers: it is not a recursive name server")
     try:
         return _follow(message, name, kind)
     except Malformed as error:
@@ -134,7 +134,7 @@ def _follow(message: Message, name: Name, kind: Kind[T]) -> Step[T]:
             return _without_records(message, name, ttl, aliases)
         name, ttl, aliases = _whole_name(message, alias[0].start, alias[0]), min(ttl, alias[0].ttl), aliases + 1
         if name in seen:
-            raise BadAnswer("its CNAMEs go round in a circle")
+            raise BadAnswer("its CNAMEs form a loop")
         if aliases > MAX_ALIASES:
             raise BadAnswer(f"there are more than {MAX_ALIASES} CNAMEs")
         seen.add(name)

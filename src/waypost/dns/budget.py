@@ -1,7 +1,7 @@
-"""What one piece of work may ask of DNS: the way to one domain, the checks of one message.
+"""Limits the DNS questions of one piece of work: finding the route to one domain, the checks of one message.
 
-A stranger chooses the names that are asked for, and each answer of his may name others. So whoever begins such a piece
-of work makes one `Budget` for it, and hands it to the resolver with each question.
+A stranger chooses the names that are asked for, and each answer may lead to more names. So the code that begins such
+work makes one `Budget` for it, and passes it to the resolver with each question.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from waypost.dns.resolver import OverBudget
 
 
 class Budget:
-    """Spent by each question that the resolver can't answer from memory.
+    """Each question that the resolver can't answer from its cache spends some of it.
 
-    `questions` counts all of them, each step along CNAMEs too; `at_once` are on the wire at the same time; `seconds` is
-    how long all together may take by `clock`, from now on. One piece of work takes no more of the resolver than that,
-    however many names it comes across.
+    `questions` is how many may be asked in all, each step along CNAMEs counted; at most `at_once` are on the wire at
+    the same time; all together may take `seconds` by `clock`, from now on. One piece of work uses no more of the
+    resolver than that, however many names it comes across.
     """
 
     def __init__(self, *, questions: int, at_once: int, seconds: float, clock: Callable[[], float]) -> None:
@@ -28,7 +28,7 @@ class Budget:
 
     @property
     def seconds_left(self) -> float:
-        """How long what is asked now may take."""
+        """Seconds that a question asked now may take."""
         return max(0.0, self._until - self._clock())
 
     async def __aenter__(self) -> "Budget":

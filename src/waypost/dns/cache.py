@@ -1,6 +1,6 @@
-"""What is known already, for as long as it holds: a bounded map whose entries have a term and a weight.
+"""The cache of answers: a bounded map whose entries have a time to live and a weight.
 
-The least recently used entries go first when it is full. It knows nothing of DNS; time is an argument.
+When it is full, the least recently used entries go first. It knows nothing of DNS; time is an argument.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """Keeps values until their term ends. `clock` gives seconds; `capacity` is the sum of weights kept at most."""
+    """Keeps values until their time is over. `clock` gives seconds; `capacity` is the largest sum of weights."""
 
     def __init__(self, capacity: int, clock: Callable[[], float]) -> None:
         self._capacity = capacity
@@ -24,7 +24,7 @@ class Cache(Generic[K, V]):
         return len(self._entries)
 
     def get(self, key: K) -> tuple[V, float] | None:
-        """Return the value and the seconds for which it still holds; None when there is none, or no longer."""
+        """Return the value and the seconds for which it is still valid; None when it is missing or expired."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -37,7 +37,7 @@ class Cache(Generic[K, V]):
         return value, left
 
     def put(self, key: K, value: V, seconds: float, weight: int) -> None:
-        """Keep a value for some seconds, in the place of an older one; one that never holds is not kept."""
+        """Keep a value for `seconds`, instead of an older one of this key; with no seconds, do not keep it."""
         if key in self._entries:
             self._drop(key)
         if seconds <= 0 or weight > self._capacity:

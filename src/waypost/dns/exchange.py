@@ -1,8 +1,8 @@
 """One question to one name server: over UDP, over TCP when the answer is truncated (RFC 1035, RFC 7766).
 
 An answer counts only when it comes from the server's address to the port that asked, with the id and the
-question asked (RFC 5452 section 9); whatever else arrives is ignored. Every question has a socket of its own,
-so the system gives each a fresh port.
+question asked (RFC 5452 section 9); anything else that arrives is ignored. Every question has its own socket, so the
+system gives each a fresh port.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from waypost.dns.wire import (
 )
 
 EDNS_PAYLOAD = 1232
-"""Octets of an answer that pass the usual paths in one piece (RFC 9715)."""
+"""The largest answer in octets that usual network paths carry without fragmentation (RFC 9715)."""
 
 _QUESTION = struct.Struct("!HH")  # type and class, after the name
 _IN = 1
 # The OPT record of RFC 6891 6.1.2: the root, type 41, our payload as its class, no flags, no options.
 _OPT = struct.pack("!BHHIH", 0, Type.OPT, EDNS_PAYLOAD, 0, 0)
-# What a server may say that could not even read the question.
+# The codes of a server that could not read the question, so that its answer may lack the question.
 _WITHOUT_QUESTION = frozenset({FORMERR, SERVFAIL, NOTIMP, REFUSED})
 _OPCODE = 0x7800
 
@@ -47,12 +47,12 @@ class NoReply(Exception):
 
 
 class Unreadable(BadAnswer):
-    """The octets of the answer are not a message."""
+    """The octets of the answer are not a DNS message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question. `question` is the name, the type and the class as they stand on the wire."""
+    """One question. `question` is the name, the type and the class in wire form."""
 
     id: int
     question: bytes
@@ -65,7 +65,7 @@ class Query:
 
     @property
     def wire(self) -> bytes:
-        """The octets of its message. AD asks for AD in the answer, without the signatures (RFC 6840 5.7)."""
+        """The octets of its message. The AD bit asks for AD in the answer, without the signatures (RFC 6840 5.7)."""
         head = HEADER.pack(self.id, RD | AD, 1, 0, 0, int(self.edns))
         return head + self.question + (_OPT if self.edns else b"")
 
@@ -90,15 +90,15 @@ async def exchange(
     new_id: Callable[[], int],
     edns: bool = True,
 ) -> Message:
-    """Return the server's answer, whatever it says. `new_id` gives 16 random bits, `patience` is in seconds.
+    """Return the server's answer, even one that reports a failure. `new_id` gives 16 random bits.
 
-    With `edns`, a server that seems to stumble over the OPT record is asked at once without it. Raises `NoReply`, or
-    `BadAnswer` for an answer that can't be read.
+    With `edns`, a server that seems not to understand the OPT record is asked again at once without it. `patience`
+    is in seconds. Raises `NoReply`, or `BadAnswer` for an answer that can't be read.
     """
     try:
         async with asyncio.timeout(patience):
             if edns:
-                with contextlib.suppress(Unreadable):  # perhaps it reads better without EDNS
+                with contextlib.suppress(Unreadable):  # the answer may be readable without EDNS
                     answer = await _ask(Query.of(name, kind, new_id()), server)
                     if not blames_edns(answer):
                         return answer
@@ -117,9 +117,9 @@ async def _ask(query: Query, server: NameServer) -> Message:
 
 
 def read_reply(query: Query, wire: bytes) -> Message | None:
-    """Return the answer to `query`; None for anything else.
+    """Return the answer to `query`; None when the octets are not the answer to it.
 
-    Of a truncated answer only the header is read. Raises `BadAnswer` when it is the answer, and unreadable.
+    Of a truncated answer only the header is read. Raises `BadAnswer` for an answer to `query` that can't be read.
     """
     if len(wire) < HEADER.size:
         return None
@@ -128,7 +128,7 @@ def read_reply(query: Query, wire: bytes) -> Message | None:
         return None
     if questions == 1:
         question = wire[HEADER.size : HEADER.size + len(query.question)]
-        if question.lower() != query.question.lower():  # a length, a type and a class are no capital letters
+        if question.lower() != query.question.lower():  # lower() does not change lengths, type and class
             return None
     elif questions or flags & 0xF not in _WITHOUT_QUESTION:
         return None
@@ -158,13 +158,13 @@ class _Ear(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         if not self.answer.done():
-            self.answer.set_exception(exc)  # for example: nobody listens on that port
+            self.answer.set_exception(exc)  # for example: no server listens on that port
 
 
 async def _over_udp(query: Query, server: NameServer) -> Message:
     loop = asyncio.get_running_loop()
     ear = _Ear(query)
-    # A connected socket: the system drops what comes from any other address.
+    # A connected socket: the system drops datagrams from any other address.
     transport, _ = await loop.create_datagram_endpoint(lambda: ear, remote_addr=(str(server.address), server.port))
     try:
         transport.sendto(query.wire)
@@ -179,7 +179,7 @@ async def _over_tcp(query: Query, server: NameServer) -> Message:
         wire = query.wire
         writer.write(struct.pack("!H", len(wire)) + wire)  # in one segment (RFC 7766 section 8)
         (length,) = struct.unpack("!H", await reader.readexactly(2))
-        # One octet past the limit tells the reader of it that there were more.
+        # One octet past the limit tells `read_reply` that the answer is too long.
         reply = read_reply(query, await reader.readexactly(min(length, MOST_MESSAGE_OCTETS + 1)))
     finally:
         writer.close()

@@ -1,7 +1,7 @@
 """Domain names as octets and as text (RFC 1035 sections 3.1 and 5.1).
 
-A `Name` has the form of the wire: labels with their lengths, the empty label last, in lower case, without compression.
-Two names are equal when their octets are.
+A `Name` has wire form: labels with their lengths, the empty label last, in lower case, without compression. Two names
+are equal when their octets are equal.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def name_of(text: str) -> Name:
         elif octet == 0x2E:
             labels.append(bytearray())
         elif octet == 0x40:
-            raise ValueError("an @ is not escaped")  # it stands for the origin in a zone file
+            raise ValueError("an @ is not escaped")  # in a zone file, @ stands for the origin
         else:
             labels[-1].append(octet)
     if not labels[-1]:
@@ -40,11 +40,11 @@ def name_of(text: str) -> Name:
     name = b"".join(bytes((len(label),)) + label for label in labels) + ROOT
     if len(name) > MOST_OCTETS:
         raise ValueError("a name has more than 255 octets")
-    return name.lower()  # a length is below every letter
+    return name.lower()  # lengths are below 64, so they don't change
 
 
 def _escaped(octets: Iterator[int]) -> int:
-    """Return the octet that a backslash announces."""
+    """Return the octet that is written after a backslash."""
     first = next(octets, None)
     if first is None:
         raise ValueError("a name ends with a backslash")
@@ -57,7 +57,7 @@ def _escaped(octets: Iterator[int]) -> int:
 
 
 def text_of(name: Name) -> str:
-    """Return a name as the other rooms know it: no trailing dot, odd octets escaped; "" for the root."""
+    """Return a name as text for other rooms: no trailing dot, unusual octets escaped; "" for the root."""
     return ".".join("".join(_CHARACTERS[octet] for octet in label) for label in labels_of(name))
 
 

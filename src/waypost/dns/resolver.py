@@ -1,6 +1,6 @@
-"""The resolver as the other rooms see it: typed questions, typed answers, two kinds of failure.
+"""The interface of the resolver: typed questions, typed answers, two kinds of failure.
 
-Names are A-labels without a trailing dot. An empty answer (NODATA) is an answer; only NXDOMAIN and trouble raise.
+Names are A-labels without a trailing dot. An empty answer (NODATA) is an answer; only NXDOMAIN and failures raise.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class DnsTemporary(DnsError):
 
 
 class OverBudget(DnsTemporary):
-    """The piece of work that asks has asked enough; what DNS would say is not known."""
+    """The work that asks has used up its `Budget`; the question was not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Mx:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """Records of one question. `name` is the canonical name behind CNAMEs; `authenticated` is the AD bit of every
-    step; `ttl` is the seconds for which the answer holds. `complete` is False when there are, or may be, more records:
-    there were more than are read, or one kind of address could not be had this time."""
+    """Records of one question. `name` is the canonical name at the end of the CNAMEs; `authenticated` is True when
+    every step had the AD bit; `ttl` is the seconds for which the answer is valid. `complete` is False when there are,
+    or may be, more records: some were not read, or the lookup of one kind of address failed."""
 
     name: str
     records: tuple[T, ...]
@@ -54,25 +54,24 @@ class Answer(Generic[T]):
 class Resolver(Protocol):
     """Asks DNS. Each method raises `NoSuchDomain` or `DnsTemporary`; CNAMEs are followed.
 
-    `budget` is that of the work for which is asked; when it is spent, `OverBudget` is raised.
+    `budget` is that of the work that asks; when it is spent, `OverBudget` is raised.
     """
 
     async def mx(self, domain: str, budget: "Budget | None" = None) -> Answer[Mx]:
-        """Return the MX records in no order that matters; empty when the name has none."""
+        """Return the MX records in any order; empty when the name has no MX records."""
         ...
 
     async def addresses(self, host: str, budget: "Budget | None" = None) -> Answer[IpAddress]:
         """Return AAAA and A records.
 
-        One kind that fails temporarily is no failure while the other has records. Without records, the name does not
-        exist only when both kinds say so: some servers deny the name when they only lack one kind (RFC 4074 section
-        4.2).
+        If one kind fails temporarily and the other has records, there is no error. `NoSuchDomain` is raised only when
+        both kinds say NXDOMAIN: some servers wrongly say it when only one is missing (RFC 4074 section 4.2).
         """
         ...
 
     async def names(self, address: IpAddress, budget: "Budget | None" = None) -> Answer[str]:
-        """Return the names of an address (PTR: RFC 1035 section 3.5, RFC 3596 section 2.5). Whoever controls the
-        address chose them: they prove nothing before they lead back to it."""
+        """Return the names of an address (PTR: RFC 1035 section 3.5, RFC 3596 section 2.5). The owner of the address
+        chooses them: a name proves nothing unless it leads back to the address."""
         ...
 
     async def txt(self, name: str, budget: "Budget | None" = None) -> Answer[bytes]:

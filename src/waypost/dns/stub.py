@@ -1,7 +1,7 @@
-"""The stub resolver: asks recursive name servers, remembers answers, and asks each question once at a time.
+"""The stub resolver: asks recursive name servers, caches answers, and never asks one question twice at a time.
 
-It puts together `exchange.py` (the wire), `answers.py` (what an answer says) and `cache.py`. A server that is
-silent loses its place at the front; failures are remembered for some seconds (RFC 9520 section 3.2).
+It uses `exchange.py` (the wire), `answers.py` (the meaning of an answer) and `cache.py`. A server that is silent is no
+longer asked first; failures are cached for some seconds (RFC 9520 section 3.2).
 """
 
 import asyncio
@@ -24,20 +24,21 @@ from waypost.dns.wire import Type
 T = TypeVar("T")
 
 FAILURE_TTL = 5
-"""Seconds for which a failure is remembered (RFC 9520 section 3.2)."""
+"""Seconds for which a failure is cached (RFC 9520 section 3.2)."""
 CAPACITY = 32 * 1024 * 1024
-"""What the cache may hold, in octets, roughly."""
+"""The approximate size limit of the cache in octets."""
 ENTRY_OVERHEAD = 1024
-"""Octets that an entry of the cache takes beside its records, roughly."""
+"""The approximate octets that an entry of the cache takes besides its records."""
 MOST_IN_FLIGHT = 1000
-"""Questions on the wire at once; each takes a socket. More than one account's share of destinations asks at once."""
+"""How many questions may be on the wire at once; each takes a socket. It is more than the destinations that one account
+can occupy ask at once."""
 
-_PATIENCE = 4  # all servers together get so many times what one gets
+_PATIENCE = 4  # the time for all servers together, as a multiple of the time for one
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """No server had an answer; `words` are those of the last one."""
+    """No server gave a usable answer; `words` describe the failure of the last one."""
 
     words: str
 
@@ -47,7 +48,7 @@ _Outcome = Step[Any] | _Failure
 
 
 class StubResolver(Resolver):
-    """Asks `servers` (address and port), the first that answers at the front.
+    """Asks `servers` (address and port), beginning with the one that answered last.
 
     `timeout` is the seconds that one server may take for one question; `clock` gives seconds that never go back;
     `new_id` gives 16 random bits. Use it inside one event loop, and `close` it.
@@ -91,7 +92,7 @@ class StubResolver(Resolver):
         return _both(await asyncio.gather(*asked, return_exceptions=True))
 
     async def close(self) -> None:
-        """Give up the questions on the wire; whoever waits for them gets `DnsTemporary`, as does who asks later."""
+        """Cancel the questions on the wire; callers that wait, and later calls, get `DnsTemporary`."""
         self._closed = True
         flights = list(self._flights.values())
         for flight in flights:
@@ -120,7 +121,7 @@ class StubResolver(Resolver):
                 return Answer(text_of(step.name), step.records, authenticated, ttl, step.complete)
             name = step.name
             if name in seen or aliases > MAX_ALIASES:
-                raise DnsTemporary(f"{kind} of {asked}: its CNAMEs go round in a circle, or are too many")
+                raise DnsTemporary(f"{kind} of {asked}: its CNAMEs form a loop, or are too many")
             seen.add(name)
 
     async def _step(self, name: Name, kind: Kind[T], budget: Budget | None) -> Step[T] | _Failure:
@@ -130,7 +131,7 @@ class StubResolver(Resolver):
         if budget is None:
             return await self._ask(name, kind)
         async with budget:
-            known = self._known((name, kind.type))  # somebody may have asked meanwhile
+            known = self._known((name, kind.type))  # another caller may have asked meanwhile
             if known is not None:
                 return known
             try:
@@ -155,7 +156,7 @@ class StubResolver(Resolver):
             flight = asyncio.create_task(self._fly(key, kind))
             self._flights[key] = flight
             flight.add_done_callback(lambda _: self._flights.pop(key))
-        # Shielded: whoever gives up waiting must not take the answer from the others.
+        # Shielded: a caller that stops waiting must not cancel the question for the others.
         return await asyncio.shield(flight)
 
     # -- the servers --------------------------------------------------------------------------------------
@@ -177,20 +178,20 @@ class StubResolver(Resolver):
         if isinstance(outcome, _Failure):
             self._cache.put(key, outcome, FAILURE_TTL, ENTRY_OVERHEAD)
         else:
-            # By what it takes here: compression makes a few octets on the wire a hundred times as many.
+            # Weigh by the memory used here: compression can make an answer on the wire a hundred times smaller.
             self._cache.put(key, outcome, outcome.ttl, ENTRY_OVERHEAD + sum(map(kind.weight, outcome.records)))
         return outcome
 
     async def _ask_servers(self, name: Name, kind: Kind[Any]) -> _Outcome:
-        """Return the first answer of use, or the failure.
+        """Return the first usable answer, or the failure.
 
-        First each server is asked with EDNS; those that were silent are asked once more without it, since some drop
-        what they don't know.
+        First each server is asked with EDNS. Those that were silent are asked once more without it, because some
+        servers drop questions with EDNS.
         """
         waiting = list(self._servers)
         words = ""
         for edns in (True, False):
-            # However many are silent, one may take its full time for the question without EDNS.
+            # Even if many servers are silent, one gets its full time for the question without EDNS.
             patience = (
                 min(self._timeout, self._timeout * (_PATIENCE - 1) / len(self._servers)) if edns else self._timeout
             )
@@ -201,14 +202,14 @@ class StubResolver(Resolver):
                     self._demote(server)
                     words = f"{server}: {error}"
                 except BadAnswer as error:
-                    waiting.remove(server)  # it would only say so again (RFC 9520 section 3.1)
+                    waiting.remove(server)  # it would only give the same answer again (RFC 9520 section 3.1)
                     words = f"{server}: {error}"
         return _Failure(words)
 
     async def _ask_server(
         self, server: NameServer, name: Name, kind: Kind[T], *, edns: bool, patience: float
     ) -> Step[T]:
-        """Return what one server says, asked without EDNS where it is known to need that. Raises as `exchange`."""
+        """Return the answer of one server, asked without EDNS if it is known to need that. Raises as `exchange`."""
         edns = edns and self._edns.useful(server)
         message = await exchange(name, kind.type, server, patience=patience, new_id=self._new_id, edns=edns)
         step = read_answer(message, name, kind)
@@ -216,15 +217,15 @@ class StubResolver(Resolver):
         return step
 
     def _demote(self, server: NameServer) -> None:
-        if self._servers[0] == server:  # else another question moved it already
+        if self._servers[0] == server:  # otherwise another question has moved it already
             self._servers.rotate(-1)
 
 
 def _both(results: Sequence[Answer[IpAddress] | BaseException]) -> Answer[IpAddress]:
-    """Return the addresses of both kinds that were had. Raises `DnsTemporary`, or `NoSuchDomain` when both say so.
+    """Return the addresses of the kinds that were found. Raises `DnsTemporary`, or `NoSuchDomain` when both kinds do.
 
-    One kind of "there is no such name" says nothing of the other kind: it comes from servers that don't know AAAA and
-    deny the whole name (RFC 4074 section 4.2), though RFC 8020 reads it otherwise.
+    NXDOMAIN for one kind says nothing about the other: some servers don't know AAAA and deny the whole name (RFC 4074
+    section 4.2), although RFC 8020 forbids that.
     """
     answers, troubles = [], []
     for result in results:
@@ -252,8 +253,8 @@ def _both(results: Sequence[Answer[IpAddress] | BaseException]) -> Answer[IpAddr
 def _parse(text: str) -> Name:
     try:
         name = name_of(text)
-    except ValueError:  # UnicodeError is one
+    except ValueError:  # includes UnicodeError
         name = ROOT
-    if name == ROOT:  # the root has no mail, no hosts, and no other name for it may slip through
+    if name == ROOT:  # the root has no mail and no hosts; other spellings of it must not pass either
         raise NoSuchDomain(f"{text!r} can't be a name in DNS")
     return name

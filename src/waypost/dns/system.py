@@ -10,9 +10,9 @@ _MOST = 3  # MAXNS of resolv.conf(5)
 
 
 def system_servers(path: Path = Path("/etc/resolv.conf")) -> tuple[tuple[IpAddress, int], ...]:
-    """Return the servers of `path`; the local machine when it names none. Raises `OSError` when it can't be read.
+    """Return the servers of `path`; the local machine when it names no server. Raises `OSError` when it can't be read.
 
-    Lines that name no IP address are passed over, as the system's own resolver does.
+    Lines without an IP address are ignored, as the system's own resolver does.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

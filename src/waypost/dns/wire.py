@@ -1,8 +1,8 @@
-"""Reads an answer's octets as far as they are used, and no further (RFC 1035 section 4.1, RFC 6891 section 6.1).
+"""Reads only those octets of an answer that are used (RFC 1035 section 4.1, RFC 6891 section 6.1).
 
-Strangers write what is in here: whoever sends mail chooses a name, and his name servers choose its records. So work is
-bounded before it begins: octets, records, labels and pointers have limits, and what lies past them is not read. Pure:
-octets in, records with their places out; what the records mean is decided in `answers.py`.
+Strangers write these octets: the sender of a message chooses a name, and its name servers choose the records. So the
+work is bounded before it begins: octets, records, labels and pointers have limits, and the rest is not read. Pure:
+octets in, records with their offsets out; `answers.py` decides what the records mean.
 """
 
 import struct
@@ -12,13 +12,13 @@ from enum import IntEnum
 from waypost.dns.names import MOST_LABEL, MOST_OCTETS, Name
 
 MOST_MESSAGE_OCTETS = 16_384
-"""Octets of an answer that are read, over TCP and UDP alike. Answers in use are shorter: RFC 9715 aims at 1,232."""
+"""The most octets of an answer that are read, over TCP and UDP. Real answers are shorter: RFC 9715 aims at 1,232."""
 MOST_RECORDS = 128
-"""Records of an answer that are read, of all its sections together. Nobody uses more than 20 mail servers."""
+"""The most records of an answer that are read, in all its sections. No domain uses more than 20 mail servers."""
 MOST_POINTERS = 32
-"""Pointers of one compressed name."""
+"""The most pointers in one compressed name."""
 MOST_STEPS = 20_000
-"""Labels and pointers of all names together: a few milliseconds."""
+"""The most labels and pointers of all names together: they take a few milliseconds."""
 
 HEADER = struct.Struct("!HHHHHH")  # id, flags, and how many questions, answers, authorities and additions
 QR, TC, AA, RD, RA, AD = 0x8000, 0x0200, 0x0400, 0x0100, 0x0080, 0x0020
@@ -72,8 +72,8 @@ class Record:
 class Message:
     """An answer. `rcode` has the upper bits of EDNS; `edns` is True when the server sent an OPT record.
 
-    `asked_with_edns` is True when the question had one. `complete` is False when the answer section has more than was
-    read. Of a truncated answer nothing is read. Raises `Malformed`.
+    `asked_with_edns` is True when the question had one. `complete` is False when the answer section has more records
+    than were read. Of a truncated answer only the header is read. Raises `Malformed`.
     """
 
     def __init__(self, octets: bytes, *, asked_with_edns: bool = True) -> None:
@@ -95,7 +95,7 @@ class Message:
 
     @property
     def truncated(self) -> bool:
-        """True when the server had more to say than fitted."""
+        """True when the answer did not fit into the message (TC bit)."""
         return bool(self.flags & TC)
 
     # -- the sections -------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Message:
             self._additions(behind, min(additions, left - authorities))
 
     def _section(self, at: int, count: int, most: int) -> tuple[list[Record], int | None]:
-        """Return records of the class IN, and where the next section begins; None when there are more than is read."""
+        """Return the records of class IN and the offset of the next section; None as offset if not all were read."""
         found: list[Record] = []
         for _ in range(min(count, most)):
             try:
@@ -132,7 +132,7 @@ class Message:
         return found, at if count <= most else None
 
     def _additions(self, at: int, count: int) -> None:
-        """Look for the OPT record; nothing else in here is used, and none of its names is unpacked."""
+        """Look for the OPT record; other records of this section are not used, so their names are not unpacked."""
         for _ in range(count):
             try:
                 kind, _, ttl, _, at = self._head(self._after_name(at))
@@ -146,7 +146,7 @@ class Message:
                 return
 
     def _head(self, at: int) -> tuple[int, int, int, int, int]:
-        """Return type, class and TTL of the record whose name ends at `at`, and where its data lies."""
+        """Return type, class and TTL of the record whose name ends at `at`, and the offsets of its data."""
         start = at + _RECORD.size
         if start > len(self.octets):
             raise _PastTheEnd("a record runs past the end")
@@ -158,9 +158,10 @@ class Message:
     # -- names --------------------------------------------------------------------------------------------
 
     def name(self, at: int) -> tuple[Name, int]:
-        """Return the name that begins at `at`, unpacked, and where it ends. Raises `Malformed`.
+        """Return the unpacked name that begins at `at`, and the offset after it. Raises `Malformed`.
 
-        Each pointer leads to before all that was read of the name (RFC 1035 section 4.1.4), so none goes in a circle.
+        Each pointer must lead to an offset before all parts of the name read so far (RFC 1035 section 4.1.4), so there
+        can't be a loop.
         """
         octets, most = self.octets, len(self.octets)
         parts: list[bytes] = []
@@ -198,7 +199,7 @@ class Message:
         return (self.octets[at] & 0x3F) << 8 | self.octets[at + 1]
 
     def _after_name(self, at: int) -> int:
-        """Return where the name that begins at `at` ends, without following its pointer."""
+        """Return the offset after the name that begins at `at`, without following its pointer."""
         while True:
             self._step()
             if at >= len(self.octets):

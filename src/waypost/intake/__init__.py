@@ -1,4 +1,4 @@
-"""Intake: what both ways in do alike, from the connection's first octet to the commit of a message."""
+"""Intake: the work that submission and reception share, from a connection's first octet to a message's commit."""
 
 from waypost.intake.acceptance import Acceptance
 from waypost.intake.client import Client

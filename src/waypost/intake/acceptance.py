@@ -1,7 +1,7 @@
 """From an envelope and its content to the one commit that makes a message ours, and the reply that says so.
 
-Whatever comes by submission, by port 25 or by LMTP goes through here: loops are ended, the Received field is put in
-front, the recipients become mailbox rows and queue entries, and nothing is answered before all of it is durable.
+Every message from submission, port 25 or LMTP goes through here. Loops are refused, a Received field is put before the
+header, the recipients become mailbox rows and queue entries, and the reply waits until all of this is durable.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 _LARGE = 16 * 1024  # octets
 _MOST_PASSES = 5
-"""A message that this very host has seen so often goes in circles. Once is submission and once is reception on one
-host; an alias elsewhere that leads back adds two more."""
+"""A message that this host has received this often before is in a loop. A legitimate one may pass once by submission
+and once by reception on the same host; an alias elsewhere that leads back adds two more."""
 
 
 class Acceptance:
@@ -60,11 +60,11 @@ class Acceptance:
         self._now = now
 
     async def accept(self, transaction: Transaction) -> Reply:  # hot: bench/accept
-        """Take a message, whose content is whole, for all its recipients, or for none. Raises `StorageFull`,
+        """Accept or refuse a message, whose content is whole, for all its recipients together. Raises `StorageFull`,
         `StorageError`.
 
-        RCPT has looked at the declared size. Where the real one is larger, a quota is soft: only when no recipient
-        has room is the message refused, since one answer counts for all (RFC 5321 4.2.5).
+        RCPT has checked quotas against the declared size. If the real size is larger, the quota is soft: the message is
+        refused only when no recipient has room, since one reply counts for all (RFC 5321 4.2.5).
         """
         content = transaction.content
         assert content is not None
@@ -73,8 +73,9 @@ class Acceptance:
         return await self._take(transaction, tuple(transaction.admitted), lmtp=False)
 
     async def accept_each(self, transaction: Transaction) -> list[Reply]:
-        """LMTP: take a message for those recipients who have room, and whom the policy does not refuse (RFC 2033 4.2);
-        one reply for each, in order. Raises `StorageFull`, `StorageError`.
+        """LMTP: accept a message for the recipients that have room and that the policy does not refuse (RFC 2033 4.2).
+
+        Returns one reply for each recipient, in order. Raises `StorageFull`, `StorageError`.
         """
         content = transaction.content
         assert content is not None
@@ -113,7 +114,7 @@ class Acceptance:
             fields = {**transaction.client.facts, "limit": reached.limit}
             log.warning("sending limit reached", extra={"fields": fields})
             return self._refused(transaction, replies.spent(reached.limit))
-        # The client waits for its answer, and the log is not what it waits for.
+        # Write the log line after the reply: the client must not wait for the log.
         asyncio.get_running_loop().call_soon(
             _tell, "message accepted", _facts(transaction, len(admitted), trace, examined)
         )
@@ -123,9 +124,9 @@ class Acceptance:
         return replies.queued(shown)
 
     def _refusal(self, headers: HeaderBlock, envelope: Envelope) -> Reply | None:
-        """Return why no way in takes this message, if there is a reason."""
+        """Return the refusal of a message that is refused on every port and protocol; None when it is not refused."""
         if envelope.body is BodyType.BINARY and not is_clean(headers.data):
-            # RFC 3030 frees the body of lines, not the header: a bare LF there would hide a field from us.
+            # RFC 3030 allows a body without lines, but not a header: a bare LF there would hide a field from us.
             return replies.CONTENT_BARE_LINE_END
         received = count_received(headers)
         if received > self._limits.received_headers:
@@ -156,7 +157,7 @@ class Acceptance:
         *,
         lmtp: bool,
     ) -> None:
-        """Write the message, with all that was decided on it and the reports that its delivery causes."""
+        """Write the message, all decisions on it, and the reports that its delivery causes."""
         client, envelope, content = transaction.client, examined.envelope, transaction.content
         assert content is not None
         pairs = [(one.recipient, one.reached) for one in admitted]
@@ -228,17 +229,17 @@ class Acceptance:
 
 
 async def _fields(header: bytes) -> HeaderBlock:
-    """Return the fields of a header. A large one has tens of thousands, and is read beside the loop."""
+    """Return the fields of a header. A large one may have tens of thousands, so a thread reads it."""
     return HeaderBlock(header) if len(header) < _LARGE else await asyncio.to_thread(HeaderBlock, header)
 
 
 def _delivered_to(admitted: tuple[Admitted, ...], plan: Plan) -> set[str]:
-    """Return the addresses under which a message is delivered here, in lower case."""
+    """Return the addresses, in lower case, for which a message is delivered here."""
     return {str(one.recipient.address).lower() for one in admitted} | {account.address for _, account in plan.delivered}
 
 
 def _facts(transaction: Transaction, recipients: int, trace: TraceId, examined: Examined) -> dict[str, Any]:
-    """Return the line of the log on an acceptance."""
+    """Return the fields of the log line on an acceptance."""
     assert transaction.content is not None
     return {
         "trace": format_trace_id(trace),

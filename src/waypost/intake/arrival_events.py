@@ -1,4 +1,4 @@
-"""What the journal tells of a message that was accepted: how it came, what checks found, and where it goes."""
+"""The journal's events of an accepted message: how it came, what checks found, and where it goes."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def arrival_events(
     trace: TraceId,
     now: Micros,
 ) -> list[Event]:  # hot: bench/accept
-    """Return the events of an acceptance, for the recipients that the message is taken for."""
+    """Return the events of an acceptance, for the recipients for which the message was accepted."""
     events = [Event(trace, now, _arrived(transaction, admitted, message_id))]
     if transaction.verdicts:
         events.append(Event(trace, now, Checked(verdicts=tuple(transaction.verdicts))))

@@ -1,4 +1,4 @@
-"""What an intake session knows of its client: who connected, what it said of itself, who logged in. Values only."""
+"""The facts about the client of an intake session: its address, its EHLO name, its account. Values only."""
 
 from dataclasses import dataclass, field
 
@@ -10,11 +10,11 @@ from waypost.storage import Account
 
 @dataclass(slots=True)
 class Client:
-    """One client. `helo` is what EHLO, HELO or LHLO said; `account` is in whose name it sends, None for nobody.
+    """One client. `helo` is the name in EHLO, HELO or LHLO; `account` is the account it sends for, or None.
 
-    `trusted` is true where no login says so, but the network that the client connects from. `verdicts` is what was
-    found out about the client itself, by method: it holds for all its messages. `patience` is for how long its replies
-    may still wait for that, None where nothing was asked yet.
+    `trusted` is True where `account` comes from the client's network, not from a login. `verdicts` are the results of
+    checks on the client itself, by method; they hold for all its messages. `patience` is how long its replies may
+    still wait for these checks; None before the first check.
     """
 
     peer: Peer
@@ -32,7 +32,7 @@ class Client:
 
     @property
     def name(self) -> str | None:
-        """The name of the client's address in DNS, where it leads back to the address; None where that is not known."""
+        """The DNS name of the client's address, if it leads back to the address; None when it is not known."""
         reverse = self.verdicts.get("iprev")
         return reverse.value if reverse is not None and reverse.result == "pass" else None
 
@@ -44,7 +44,7 @@ class Client:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Who this is, for a line of the log."""
+        """The fields of a log line that identify the client."""
         if self.account is None:
             return {"peer": self.peer.address}
         return {"peer": self.peer.address, "account": self.account.address}

@@ -1,7 +1,7 @@
-"""The content of one message while it arrives: its header block apart, the rest on its way to storage.
+"""The content of one message while it arrives: the header is kept in memory, the body goes to storage.
 
-The header is held back, because fields are put in front of it and submission edits it; what follows is written as it
-comes and never touched again.
+The header is held back, because fields are put before it and submission edits it. The body is written as it arrives,
+and is not touched again.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,15 +14,15 @@ from waypost.storage import Body
 
 _SMALL = 2048
 _SPARED = 16 * 1024  # octets that a message may hold even where memory is scarce
-_GATHERED = 16 * 1024  # octets; a client that sends few at a time can't make us keep an object for each
+_GATHERED = 16 * 1024  # octets; small pieces are joined, so that a client can't make us keep an object for each
 
 
 class Content:
     """Takes the octets of one message.
 
-    `header` is complete after `finish`, and `size` counts all octets. `failure` is what the message is to be answered
-    with when something went wrong meanwhile: what follows is not kept. `taps` are given the octets of the body, which
-    follow the header, as they come.
+    `header` is complete after `finish`, and `size` counts all octets. `failure` is the refusal of the message if
+    something went wrong while it arrived; octets after that are not kept. Each of `taps` gets the octets of the body,
+    which follow the header, as they arrive.
     """
 
     __slots__ = (
@@ -40,17 +40,17 @@ class Content:
     )
 
     def __init__(self, new_body: Callable[[], Body], header_limit: int, memory: ArrivingMemory | None = None) -> None:
-        """`memory` is shared with all messages of the worker; None counts nothing."""
+        """`memory` is shared with all messages of the worker; with None, memory is not counted."""
         self.body = new_body()
         self.header: bytes | None = None
         self.size = 0
         self.failure: Reply | None = None
         self.taps: Sequence[Callable[[bytes], object]] = ()
         self._limit = header_limit
-        self._arriving = bytearray()  # of a header whose end is not there yet
+        self._arriving = bytearray()  # the beginning of a header whose end has not arrived yet
         self._gathered = bytearray()  # small pieces that wait to be written together
         self._memory = memory
-        self._counted = 0  # octets of ours in `memory`
+        self._counted = 0  # the octets of this message that `memory` counts
         self._in_body = 0  # octets that the body may hold in memory
 
     async def write(self, data: bytes) -> None:  # hot: bench/accept
@@ -93,7 +93,7 @@ class Content:
             self._counted = octets
 
     def _take_header(self, data: bytes) -> bytes:
-        """Return what follows the header in these octets."""
+        """Return the octets that follow the header; b"" while the header has not ended."""
         if self._arriving:
             searched = len(self._arriving)
             self._arriving += data
@@ -130,7 +130,7 @@ class Content:
             await self.body.write(self._take_gathered())
 
     def fail(self, reply: Reply) -> None:
-        """The message will be answered with `reply`; what is kept of it goes at once."""
+        """Refuse the message with `reply` at its end; drop at once what was kept of it."""
         self.failure = reply
         self.discard()
 

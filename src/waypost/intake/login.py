@@ -1,4 +1,4 @@
-"""AUTH in an SMTP session: the engine's events joined with the login desk, and refusals in words (RFC 4954)."""
+"""AUTH in an SMTP session (RFC 4954): passes the engine's events to the login desk, and its answers back as replies."""
 
 from waypost.intake.client import Client
 from waypost.login.attempt import LoginAttempt
@@ -17,7 +17,7 @@ class Login:
         self._attempt: LoginAttempt | None = None
 
     def mechanisms(self, tls: TlsInfo) -> tuple[str, ...]:
-        """Return what AUTH offers over this connection."""
+        """Return the mechanisms that AUTH offers over this connection."""
         return self._desk.mechanisms(tls) if self._desk is not None else ()
 
     async def begin(self, client: Client, mechanism: str, initial: bytes | None) -> bytes | Reply:
@@ -38,7 +38,7 @@ class Login:
         if isinstance(said, Challenge):
             return said.data
         self.cancel()
-        client.account = said.account  # from now on the session is found by it (`Session.account`)
+        client.account = said.account  # from now on a change of the account finds the session (`Session.account`)
         if not await self._desk.may_go_on(said.account):
             client.account = None
             return replies.AUTH_FAILED
@@ -49,19 +49,19 @@ class Login:
         self._attempt = None
 
     def end(self) -> None:
-        """The session is over: a login that waits for its turn is given up."""
+        """The session is over: give up a login that waits for its turn."""
         if self._attempt is not None:
             self._attempt.give_up()
         self.cancel()
 
     @property
     def required(self) -> bool:
-        """True where clients log in."""
+        """True where clients must log in."""
         return self._desk is not None
 
 
 def _refusal(refused: LoginRefused) -> Reply:
-    """Return the words for a login that failed (RFC 4954 section 6)."""
+    """Return the reply to a login that failed (RFC 4954 section 6)."""
     match refused.fault:
         case LoginFault.THROTTLED:
             return replies.throttled(refused.seconds)

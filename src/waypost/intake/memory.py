@@ -1,12 +1,12 @@
-"""Memory for content that arrives, in one worker: headers that are held back, and bodies that are not on disk yet.
+"""Limits the memory of arriving messages in one worker: headers that are held back, bodies that are not on disk yet.
 
-Each message has a limit of its own; this is the limit of all of them together. Past it bodies go to disk early, and a
-message with a large header is answered 452 (docs/decisions/0031).
+Each message has its own limit; this is the limit for all of them together. Past it, bodies go to disk early, and a
+message with a large header is refused with 452 (docs/decisions/0031).
 """
 
 
 class ArrivingMemory:
-    """Counts octets. `limit` is of all messages together; a body holds at most `per_message` before it goes to disk."""
+    """Counts octets. `limit` is for all messages together; a body over `per_message` octets goes to disk."""
 
     __slots__ = ("limit", "per_message", "used")
 

@@ -1,6 +1,7 @@
-"""What a way into the house decides for itself: the session asks, submission and reception answer.
+"""The decisions in which submission and reception differ: the session asks, their policies answer.
 
-The session keeps the protocol, the acceptance keeps the storage; a policy only says whether, and what to change.
+The session handles the protocol, and the acceptance handles storage. A policy only decides whether a message is
+accepted, and what is changed in it.
 """
 
 from typing import Protocol
@@ -18,8 +19,8 @@ from waypost.protocol.smtp import replies
 
 
 class Arrived(msgspec.Struct, frozen=True):
-    """A message that has arrived whole: its header, whom it is for (in LMTP only those who have room), its trace id,
-    and when it came."""
+    """A message that has arrived whole: its header, its recipients (in LMTP only those that have room), its trace id,
+    and the time of its arrival."""
 
     headers: HeaderBlock
     admitted: tuple[Admitted, ...]
@@ -28,7 +29,7 @@ class Arrived(msgspec.Struct, frozen=True):
 
 
 class Examined(msgspec.Struct, frozen=True):
-    """A message is taken: the header to store instead of the one that came, and the envelope that it goes by, without
+    """The acceptance of a message: the header to store instead of the one that came, and the envelope to use, without
     recipients."""
 
     header: bytes
@@ -38,20 +39,20 @@ class Examined(msgspec.Struct, frozen=True):
 
 class Judge(Protocol):
     """Decides on one transaction, from its first recipient on. Each method may raise `StorageError`, which the session
-    answers. What it finds and decides beside its answer, it tells the transaction."""
+    answers. Results other than the answer are recorded in the transaction."""
 
     async def recipient(self, transaction: Transaction, recipient: Recipient) -> Reply | Admitted:
         """Answer RCPT: a refusal, or the recipient with where it leads."""
         ...
 
     async def examine(self, transaction: Transaction, arrived: Arrived) -> Reply | Examined:
-        """Look at a message that has arrived: a refusal, or what to store. It may change the recipients that arrived,
-        and refuse some of them."""
+        """Examine a message that has arrived; return a refusal, or what to store. It may change its recipients, and
+        refuse some of them."""
         ...
 
 
 class Policy(Protocol):
-    """Decides for one way in, and makes a transaction for each message. Methods may raise `StorageError`."""
+    """Decides for one kind of listener, and makes a transaction for each message. Methods may raise `StorageError`."""
 
     def hello(self, client: Client) -> Reply:
         """Answer EHLO, HELO or LHLO; `client.helo` is the name that was given."""
@@ -59,12 +60,12 @@ class Policy(Protocol):
 
     async def mail(self, client: Client, envelope: Envelope) -> Reply | Transaction:
         """Answer MAIL, by a refusal or by a transaction, which the session then ends; the envelope has no recipients
-        yet. A transaction that is made and not returned is for the policy to end."""
+        yet. A policy that makes a transaction and does not return it must end it."""
         ...
 
 
 def admit(recipient: Recipient, found: Reached) -> Reply | Admitted:
-    """Return the answer to RCPT for an address of ours: nobody unknown is taken, so that nobody is bounced later."""
+    """Return the answer to RCPT for one of our addresses: an unknown one is refused now, not bounced later."""
     if found.somebody:
         return Admitted(recipient, found)
     if found.full:

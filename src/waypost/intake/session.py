@@ -1,7 +1,7 @@
-"""One SMTP or LMTP session: the engine joined with a policy, the login desk and storage (RFC 5321, RFC 2033).
+"""One SMTP or LMTP session: joins the engine with a policy, the login desk and storage (RFC 5321, RFC 2033).
 
-Bytes come in by `receive`, `advance` handles them, `take_output` gives what to write. Errors of the disk and of our own
-are answered here, so that the session goes on; whatever it holds is given back in `closed`, on every path.
+Bytes come in by `receive`, `advance` handles them, `take_output` returns the octets to write. Errors of the disk and
+our own bugs are answered here, so that the session goes on; `closed` releases everything it holds, however it ended.
 """
 
 import asyncio
@@ -55,15 +55,15 @@ _CONTENT_TIMEOUT = 180.0
 """Seconds between two pieces of content: a client gives up on a block after three minutes (RFC 5321 4.5.3.2.5)."""
 
 _NOBODY = Peer("", 0, "", 0)
-_MOST_REACHED = 10_000  # by the recipients of one message, before the next ones need another (docs/decisions/0032)
+_MOST_REACHED = 10_000  # mailboxes and addresses of one message; more recipients need another (docs/decisions/0032)
 
 
 class SmtpSession:
     """Implements `protocol.session.Session` for one connection.
 
     `desk` is None where AUTH is not offered. `greeting_delay` is in seconds: a client that speaks in this time, before
-    it was greeted, is no mail server and is sent away. `refuses` says what a client hears instead of the
-    greeting, or None.
+    the greeting, is not a mail server, and its session ends. `refuses` returns the reply that a client gets instead of
+    the greeting, or None.
     """
 
     __slots__ = (
@@ -117,13 +117,13 @@ class SmtpSession:
         self._refuses = refuses
         self._client = Client(_NOBODY)
         self._transaction: Transaction | None = None
-        self._stopping: set[asyncio.Task[None]] = set()  # of a transaction that has ended
+        self._stopping: set[asyncio.Task[None]] = set()  # tasks of an ended transaction that still have to stop
         self._tls_wanted = False
         self._storing = False
-        self._farewell: Reply | None = None  # what is said once the message that is being stored is answered
+        self._farewell: Reply | None = None  # the 421 to send after the reply to the message that is being stored
 
     async def start(self, peer: Peer) -> Next:
-        """Greet, or wait with the greeting and see who can't."""
+        """Greet the client; with a greeting delay, refuse a client that speaks first."""
         self._client = Client(peer)
         self._spool.expect(self)
         if peer.tls is not None:
@@ -171,7 +171,7 @@ class SmtpSession:
             if self._tls_wanted:
                 return Next.START_TLS
             handled += 1
-            # After junk the answer leaves at once: only what is written to a client shows that it has gone.
+            # After a useless command write the reply at once: only a write shows that the client has gone.
             if (handled >= EVENTS_A_TURN or engine.says_much or type(event) is JunkSaid) and self.drain is not None:
                 handled = 0
                 await self.drain()
@@ -186,7 +186,7 @@ class SmtpSession:
         self._answer_failure(event, reply)
 
     def _answer_failure(self, event: ServerEvent, reply: Reply) -> None:
-        """Answer for what went wrong on our side: now, or when the message is whole."""
+        """Report an error on our side to the client: now, or when the message is whole."""
         transaction = self._transaction
         if isinstance(event, MessageChunk):
             if transaction is not None and transaction.content is not None:
@@ -197,7 +197,7 @@ class SmtpSession:
             self._answer(reply)
 
     def _answer(self, reply: Reply) -> None:
-        if self._engine.asks:  # not so when the session was shut down while we asked others
+        if self._engine.asks:  # false when the session was shut down while the answer was computed
             self._engine.answer(reply)
 
     def take_output(self) -> bytes:
@@ -205,7 +205,7 @@ class SmtpSession:
         return self._engine.take_output()
 
     def tls_started(self, tls: TlsInfo) -> None:
-        """The handshake is done: who the client said it was is forgotten (RFC 3207 4.2)."""
+        """The handshake is done: forget the name that the client gave before (RFC 3207 4.2)."""
         self._tls_wanted = False
         self._client = Client(replace(self._client.peer, tls=tls))
         self._engine.tls_started(self._login.mechanisms(tls))
@@ -223,7 +223,7 @@ class SmtpSession:
 
     @property
     def lasts(self) -> float:
-        """Seconds until the client must have logged in, where it has to; not less than it may be silent."""
+        """Seconds within which the client must log in, where a login is required; at least the command time-out."""
         if not self._login.required or self._client.account is not None:
             return math.inf
         return max(self._limits.login_time, self._limits.command_timeout) / SECOND
@@ -234,10 +234,9 @@ class SmtpSession:
         return self._client.account
 
     def shut_down(self, why: Ending) -> None:
-        """Say 421 and why.
+        """End the session with a 421 that says why.
 
-        A message that is being stored is answered first. A 421 in the place of its 250 would make the client send it
-        again.
+        A message that is being stored is answered first: a 421 instead of its 250 would make the client send it again.
         """
         reply = replies.FAREWELLS[why]
         if self._storing:
@@ -248,11 +247,11 @@ class SmtpSession:
         self._greeting_delay.end()
 
     def lost(self) -> None:
-        """The connection is gone: nobody waits for a login any more, and it keeps no place."""
+        """The connection is gone: end a login that waits, and free its place."""
         self._login.end()
 
     def closed(self) -> None:
-        """The connection is gone: give back the message that was arriving."""
+        """The connection is gone: discard the message that was arriving."""
         self._spool.expect_no_more(self)
         self._end(Outcome.LOST)
         self._login.end()
@@ -323,14 +322,14 @@ class SmtpSession:
                 self._finish(await self._acceptance.accept(transaction))
 
     def _finish(self, *answers: Reply) -> None:
-        """End the transaction, and answer the end of its message: LMTP by one reply a recipient, or the same to all."""
+        """End the transaction and answer the end of its message; in LMTP with one reply a recipient, or one for all."""
         transaction = self._transaction
         recipients = len(transaction.admitted) if transaction is not None else 0
         self._end(Outcome.STORED if any(one.positive for one in answers) else Outcome.REFUSED)
         self._storing = False
         if not self._engine.asks:
             return  # shut down before it was stored
-        self._spool.expect(self)  # whoever has sent one message may go on at once
+        self._spool.expect(self)  # a client that has sent one message may send the next at once
         if self._lmtp:
             self._engine.answer_each(list(answers) if len(answers) == recipients else [answers[0]] * recipients)
         else:
@@ -351,14 +350,14 @@ class SmtpSession:
             self._transaction = None
 
     async def _stop(self) -> None:
-        """Wait until the tasks of what has ended have stopped; its answer does not wait for them."""
+        """Write the reply, then wait until the tasks of the ended transaction have stopped."""
         stopping, self._stopping = self._stopping, set()
         if self.drain is not None:
             await self.drain()
         await stopped(stopping)
 
     async def _much_said(self, event: MuchSaid) -> None:
-        """`advance` writes the replies, and lets others work."""
+        """Do nothing: `advance` writes the replies and lets other sessions run."""
 
     async def _junk_said(self, event: JunkSaid) -> None:
         if self.pause is not None:

@@ -1,8 +1,8 @@
-"""Tasks of transactions: what runs while the content of a message arrives, in one worker.
+"""Tasks of transactions: work that runs while the content of a message arrives, in one worker.
 
-Their number is limited, and the limit is shared fairly by client networks (`queue/places.py`): a network may have
-another place while it has fewer than are free, and one that waits gets the next in its turn. What has no place yet is
-no task, only a coroutine that has not begun.
+Their number is limited, and client networks share the limit fairly (`queue/places.py`): a network may have another
+place while it has fewer places than are free; networks that wait get a free place in turn. Work without a place is
+a coroutine that has not begun, not a task.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _AFTER_CANCEL = 5.0  # seconds that a task may take to end once it is cancelled
 
 
 class Patience:
-    """Seconds for which replies may be delayed, in all, for everything that shares this object."""
+    """The seconds in all for which replies may be delayed by all works that share this object."""
 
     __slots__ = ("left",)
 
@@ -46,10 +46,10 @@ class Work:
         self._cancelled = False
         self.task: asyncio.Task[None] | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Has a result when the work is over, however it ended."""
+        """It has a result when the work is over, however it ended."""
 
     def begin(self) -> None:
-        """Begin now, or when there is a place."""
+        """Begin now, or as soon as there is a place."""
         places = self._tasks.places
         if places.allows(self._claim):
             places.take(self._claim)
@@ -76,12 +76,12 @@ class Work:
             self._tell_failure()
 
     def _tell_failure(self) -> None:
-        """Nobody waits for the work any more, so only the log hears how it failed."""
+        """Log the error of work that nothing waits for any more."""
         if (failure := self.failure) is not None:
             log.error("a task of a transaction failed", exc_info=failure)
 
     async def wait(self) -> bool:
-        """Wait until the work is over, for as long as its patience lasts; returns True when it is."""
+        """Wait until the work is over, at most as long as its patience lasts; return True when the work is over."""
         patience = self._patience
         if not self.done.done() and patience is not None and patience.left > 0:
             clock = asyncio.get_running_loop().time
@@ -94,12 +94,12 @@ class Work:
 
     @property
     def failure(self) -> BaseException | None:
-        """What the work raised; None when it did not, or is not over."""
+        """The exception that the work raised; None when it raised nothing or is not over."""
         task = self.task
         return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     def cancel(self) -> None:
-        """End the work where it waits; it may take a turn of the loop."""
+        """Cancel the work; it may take a turn of the event loop to end."""
         self._cancelled = True
         if self.task is not None:
             if not self.task.cancel():
@@ -119,7 +119,7 @@ class TransactionTasks:
     def __init__(self, limit: int = MOST_TASKS) -> None:
         self.places = Places(limit)
         self.running: set[asyncio.Task[None]] = set()
-        """Those that have begun and are not over, of transactions that have ended, too."""
+        """Tasks that have begun and are not over, including those of ended transactions."""
         self._closed = False
 
     def run(self, work: Coroutine[Any, Any, None], client: str, patience: Patience | None = None) -> Work:
@@ -132,7 +132,7 @@ class TransactionTasks:
         return piece
 
     async def close(self) -> None:
-        """Cancel all that runs, and wait until it is over; nothing begins any more. Transactions have ended before."""
+        """Cancel all tasks and wait for their end; no task begins afterwards. All transactions must be over before."""
         self._closed = True
         for task in tuple(self.running):
             task.cancel()
@@ -141,9 +141,9 @@ class TransactionTasks:
 
 
 async def stopped(tasks: "set[asyncio.Task[None]]") -> None:
-    """Wait for tasks that were cancelled, for a limited time: one that ignores its cancellation is a fault of ours.
+    """Wait for cancelled tasks, for a limited time; one that ignores its cancellation is our bug, and is logged.
 
-    Its place is given back only when it has ended.
+    Such a task keeps its place until it has ended.
     """
     _, going_on = await asyncio.wait(set(tasks), timeout=_AFTER_CANCEL)
     for task in going_on:

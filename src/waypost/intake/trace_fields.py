@@ -1,8 +1,8 @@
-"""Trace fields that came with a message, and ours: no stranger's words stand in a field that we write (RFC 5321 4.4).
+"""Trace fields that came with a message: they must not become part of the fields that we write (RFC 5321 4.4).
 
-Fields are put in front of a header. So its first line must be a field of its own, and a Return-Path or Delivered-To
-that is in the place of ours goes where the message is delivered here. A message that is only relayed keeps all of its
-fields, as RFC 5321 4.4 asks.
+Our fields are put before the header. So its first line must not continue them, and a Return-Path or Delivered-To that
+looks like ours is removed from a message that is delivered here. A message that is only relayed keeps all its fields,
+as RFC 5321 4.4 demands.
 """
 
 from collections.abc import Collection
@@ -14,17 +14,17 @@ _OURS = frozenset({b"return-path", b"delivered-to"})
 
 
 def begun_by_a_field(header: bytes) -> bytes:
-    """Return a header whose first line continues nothing.
+    """Return a header whose first line begins a field.
 
-    A line that begins with white space continues the field before it (RFC 5322 2.2.3), and before the first line there
-    will be ours. It gets a name, so that no octet is lost and all fields behind it are still found.
+    A line that begins with white space continues the field before it (RFC 5322 2.2.3), which would be one of ours. Such
+    a line gets a field name, so that no octet is lost and all fields after it are still found.
     """
     return _ORPHAN + header if header[:1] in (b" ", b"\t") else header
 
 
 def without_delivery_fields(headers: HeaderBlock, header: bytes, addresses: Collection[str]) -> bytes:
-    """Return `header` as it is delivered: without Return-Path, and without the Delivered-To of these addresses, which
-    are in lower case: ours will say the same (RFC 9228). `headers` are the fields that came.
+    """Return `header` for delivery: without Return-Path, and without Delivered-To fields of these addresses (in lower
+    case), since we write our own (RFC 9228). `headers` are the fields that came.
     """
     if not any(field.name in _OURS for field in headers.fields):  # as in almost all messages
         return header

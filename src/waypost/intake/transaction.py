@@ -1,8 +1,7 @@
-"""One message on its way in, from MAIL to its end: what it is, what is found out and decided about it, and what runs
-for it meanwhile.
+"""One message on its way in, from MAIL to its end: its data, the results of checks, the decisions, and its tasks.
 
-A policy makes it at MAIL; the session ends it, exactly once. What is decided in between is written in the commit of
-the message; without that commit it is written nowhere.
+A policy makes it at MAIL; the session ends it, exactly once. Its decisions are written in the commit of the message;
+without that commit they are not written at all.
 """
 
 import asyncio
@@ -41,10 +40,10 @@ class Outcome(Enum):
 
 
 class Admitted(msgspec.Struct):
-    """A recipient that was taken, and where it leads: None for an address elsewhere.
+    """A recipient that was accepted at RCPT, and where it leads: None for an address elsewhere.
 
-    `refusal` is set where the message is not for this one after all. LMTP answers it so; in SMTP, where one answer is
-    for all, it counts when all are refused.
+    `refusal` is set when the message is refused for this recipient after all. In LMTP it is the reply for this
+    recipient; in SMTP, where one reply is for all, it counts only when all are refused.
     """
 
     recipient: Recipient
@@ -57,10 +56,10 @@ class Admitted(msgspec.Struct):
 
 
 class Transaction:
-    """One message of one client. `judge` answers for it at each further step (`intake/policy.py`).
+    """One message of one client. `judge` decides on it at each further step (`intake/policy.py`).
 
-    `envelope` is what MAIL said, without recipients: they are in `admitted`, in order. `tasks` are those of the worker;
-    None where nothing is run.
+    `envelope` is that of MAIL, without recipients: they are in `admitted`, in order. `tasks` are those of the worker;
+    None where the transaction runs no tasks.
     """
 
     __slots__ = (
@@ -89,18 +88,18 @@ class Transaction:
         self.judge = judge
         self.admitted: list[Admitted] = []
         self.reached_in_all = 0
-        """What the recipients lead to, counted once for each of them."""
+        """How many mailboxes and addresses the recipients lead to, summed over the recipients."""
         self.content: Content | None = None
         self.verdicts: list[Verdict] = []
-        """What was found out, for the journal."""
+        """The results of checks, for the journal."""
         self.fields = b""
-        """Header fields of ours that go in front, with their line ends."""
+        """Our header fields, with their line ends; they are put before the header."""
         self.filings: dict[int, Filing] = {}
-        """Where the message goes in an account, by the account's id; elsewhere it goes into INBOX without flags."""
+        """The mailbox and flags of the message by account id. In other accounts it goes into INBOX without flags."""
         self.expense: Expense | None = None
-        """What the message costs its sender's account."""
+        """What the message counts against the sending limits of its account."""
         self.outcome: Outcome | None = None
-        """How it ended; None while it goes on."""
+        """How the transaction ended; None before its end."""
         self._tasks = tasks
         self._works: list[Work] = []
         self._taps: list[Callable[[bytes], object]] = []
@@ -109,17 +108,17 @@ class Transaction:
     # What a policy does with it.
 
     def admit(self, admitted: Admitted) -> None:
-        """Add a recipient that was taken."""
+        """Add a recipient that was accepted."""
         self.admitted.append(admitted)
         if admitted.reached is not None:
             self.reached_in_all += admitted.reached.size
 
     def tap(self, take: Callable[[bytes], object]) -> None:
-        """Let `take` have the octets of the body as they arrive, in order: what follows the blank line behind the
-        header, dots unstuffed and line ends CRLF. They are the very objects that go to storage. Before DATA only.
+        """Call `take` with the octets of the body as they arrive, in order: everything after the blank line that ends
+        the header, dots unstuffed and line ends CRLF. They are the same objects that go to storage. Before DATA only.
 
-        It runs in the event loop, so it works on a piece for some microseconds a KiB at most. What it raises is a
-        fault of ours: the message is answered 451.
+        `take` runs in the event loop, so it must not need more than some microseconds a KiB. An exception of it is a
+        bug of ours: the message is answered 451.
         """
         if self.content is not None:
             raise RuntimeError("a tap comes before the content")
@@ -128,8 +127,9 @@ class Transaction:
     def run(self, work: Coroutine[Any, Any, None], patience: Patience | None = None) -> Work:
         """Run a coroutine while the message arrives, as soon as the worker has a place for it.
 
-        The message waits for it before it is examined, for as long as `patience` lasts; without one, not at all. At the
-        end of the transaction it is cancelled. What it raises is a fault of ours: the message is answered 451.
+        Before the message is examined, it waits for the coroutine as long as `patience` lasts; with None it does not
+        wait. The end of the transaction cancels the coroutine. An exception of it is a bug of ours: the message is
+        answered 451.
         """
         if self._tasks is None or self.outcome is not None:
             work.close()
@@ -143,16 +143,16 @@ class Transaction:
         self.verdicts.append(verdict)
 
     def prepend(self, name: str, value: str) -> None:
-        """Put a header field in front of the message, above those that were put there before; it is folded at 78
-        (`message/folding.py`). Raises `ValueError` for a name that is no field name (RFC 5322 2.2)."""
+        """Put a header field before the message, above those that were put there earlier; it is folded at 78 octets
+        (`message/folding.py`). Raises `ValueError` for a name that is not a field name (RFC 5322 2.2)."""
         self.fields = folded(name, value) + self.fields
 
     def file(self, account: Account, filing: Filing) -> None:
-        """Say where the message goes in one account, and with which flags, when it is delivered with its commit."""
+        """Choose the mailbox and the flags of the message in one account, for a delivery in the message's commit."""
         self.filings[account.id] = filing
 
     def spend(self, expense: Expense) -> None:
-        """Count this to an account in the message's commit; the message is refused if that is too much."""
+        """Count this against an account's limits in the message's commit; if it is too much, the message is refused."""
         self.expense = expense
 
     def when_ended(self, told: Callable[[Outcome], object]) -> None:
@@ -163,7 +163,7 @@ class Transaction:
 
     @property
     def recipients(self) -> tuple[Recipient, ...]:
-        """All recipients that were taken, in order."""
+        """All recipients that were accepted, in order."""
         return tuple(one.recipient for one in self.admitted)
 
     def open_content(self, content: Content) -> None:
@@ -172,7 +172,7 @@ class Transaction:
         self.content = content
 
     async def settle(self) -> None:
-        """Wait for what runs, as long as it may delay the reply. Raises what one of the works raised."""
+        """Wait for the tasks, as long as they may delay the reply. Raises the exception of a task that failed."""
         for work in self._works:
             await work.wait()
         for work in tuple(self._works):
@@ -181,8 +181,10 @@ class Transaction:
                 raise failure
 
     def end(self, outcome: Outcome) -> set[asyncio.Task[None]]:
-        """End it; a second call does nothing. The content is given back, and what runs is cancelled. Returns the tasks
-        that have still to stop, which is at their next turn: `stopped` waits for them.
+        """End the transaction; a second call does nothing. The content is discarded and the tasks are cancelled.
+
+        Returns the tasks that have not stopped yet; they stop at their next turn of the event loop, and `stopped` waits
+        for them.
         """
         if self.outcome is not None:
             return set()

@@ -1,1 +1,1 @@
-"""Logins: who may, decided in one place for every protocol (`LoginDesk`), and what is kept of a password."""
+"""Logins: one place decides them for every protocol (`LoginDesk`); also the stored form of passwords."""

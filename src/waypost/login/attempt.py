@@ -22,7 +22,7 @@ class LoginAttempt(Protocol):
         ...
 
     def give_up(self) -> None:
-        """The session is over: a step that waits for its turn is refused now."""
+        """The session is over: refuse a step that still waits for its turn."""
         ...
 
 
@@ -55,10 +55,10 @@ class PasswordAttempt:
 
 
 class ScramAttempt:
-    """SCRAM: keys for the name first, real or made up, then the proof, then the welcome.
+    """SCRAM: first the keys for the name, real or made up, then the proof, then the welcome.
 
-    `secret` makes up the same keys for the same unknown name each time: share it between the processes of a
-    service, so that they all tell the same tale.
+    From `secret`, an unknown name gets the same made-up keys each time: the processes of a service must share it, so
+    that they all answer alike.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ScramAttempt:
 
     async def _final(self, data: bytes) -> Challenge | Welcome:
         self._origin = await self._checker.origin(self._claim)
-        await self._checker.admit(self._claim, self._origin, self._patience)  # only a proof is a guess
+        await self._checker.admit(self._claim, self._origin, self._patience)  # only a proof counts as a guess
         proof = self._server.final(data)
         account = await self._checker.account(self._claim)  # it may have changed during a wait
         if account is None or account.disabled:
@@ -121,7 +121,7 @@ class ScramAttempt:
 
     async def _last(self, data: bytes) -> Challenge | Welcome:
         if data or self._account is None:
-            raise SaslError("the answer to the server's proof is empty")
+            raise SaslError("the answer to the server's proof must be empty")
         return Welcome(self._account)
 
     def _distrust(self, reason: str) -> NoReturn:
@@ -140,6 +140,6 @@ class ScramAttempt:
 
 
 def check_identity(claim: Claim, authzid: str) -> None:
-    """Nobody logs in to act for another (RFC 4422 3.4.1). Raises `LoginRefused`."""
+    """Refuse a login that asks to act as another user (RFC 4422 3.4.1). Raises `LoginRefused`."""
     if authzid and account_key(authzid) != claim.key:
-        refuse(claim, LoginFault.WRONG, "the authorization identity is another's")
+        refuse(claim, LoginFault.WRONG, "the authorization identity is that of another user")

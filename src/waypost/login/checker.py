@@ -1,4 +1,4 @@
-"""Checks a password against an account, with the same work for every user name."""
+"""Checks a password against an account, with the same work for every user name, existing or not."""
 
 import logging
 from collections.abc import Callable
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Checker:
-    """Looks accounts up, counts failures, checks passwords. What it refuses it logs, once."""
+    """Looks accounts up, counts failures, checks passwords. It logs each refusal once."""
 
     def __init__(
         self,
@@ -39,13 +39,13 @@ class Checker:
         self._verdicts = Verdicts(memory, now)
 
     async def check(self, claim: Claim, password: str, patience: Patience) -> Account:
-        """Return the account whose password this is, when its turn has come. Raises `LoginRefused`."""
+        """Wait for the login's turn, check the password, and return its account. Raises `LoginRefused`."""
         origin = await self.origin(claim)
         admitted = await self.admit(claim, origin, patience)
         try:
             prepared = saslprep(password)
         except PreparationError:
-            self.fail(claim, origin, "no password is like this one")
+            self.fail(claim, origin, "the text can't be a password (RFC 4013)")
         while True:
             account = await self.account(claim)
             verdict = self._recall(claim, account, prepared)
@@ -53,7 +53,7 @@ class Checker:
                 break
             try:
                 async with self._pool.turn(self._throttle.standing(origin), claim.network):
-                    # Others of this network may have failed meanwhile, and a login with the same password succeeded.
+                    # During the wait, others of this network may have failed, and one with this password succeeded.
                     account = await self.account(claim)
                     verdict = self._recall(claim, account, prepared)
                     if verdict is None and not self._throttle.must_wait(origin, admitted):
@@ -89,7 +89,7 @@ class Checker:
         return right
 
     async def origin(self, claim: Claim) -> Origin:
-        """Say where a claim comes from. Raises `LoginRefused` when storage is in trouble."""
+        """Return the network of a claim, and whether the account knows it. Raises `LoginRefused` in storage trouble."""
         if self._networks is None:
             return Origin(claim.network, claim.key)
         try:
@@ -98,11 +98,11 @@ class Checker:
             refuse(claim, LoginFault.UNAVAILABLE, str(error))
 
     async def admit(self, claim: Claim, origin: Origin, patience: Patience, *, waited: bool = False) -> Pass:
-        """Wait until a claim may go on; `waited` when it did so once already. Raises `LoginRefused`."""
+        """Wait until a claim may go on; `waited` is True when it has waited once already. Raises `LoginRefused`."""
         while True:
             entry = self._throttle.enter(origin, waited=waited)
             if entry.refused:
-                reason = f"too many failures: {entry.refused} s until they are fewer"
+                reason = f"too many failures: try again in {entry.refused} s"
                 refuse(claim, LoginFault.THROTTLED, reason, seconds=entry.refused)
             if entry.wait:
                 try:
@@ -114,19 +114,19 @@ class Checker:
             waited = True
 
     async def account(self, claim: Claim) -> Account | None:
-        """Return the account of a claim, disabled ones too. Raises `LoginRefused` when storage is in trouble."""
+        """Return the account of a claim, even a disabled one. Raises `LoginRefused` when storage is in trouble."""
         try:
             return await self._directory.account(claim.key)
         except StorageError as error:
             refuse(claim, LoginFault.UNAVAILABLE, str(error))
 
     async def succeed(self, claim: Claim) -> None:
-        """The claim is proved: from now on its network is known to the account."""
+        """The claim is proved: remember its network as known to the account."""
         if self._networks is None:
             return
         try:
             await self._networks.remember(claim.key, claim.network, self._now())
-        except StorageError as error:  # who is let in need not wait for a disk that is full
+        except StorageError as error:  # a full disk must not keep out a user who proved the claim
             fields = {"user": claim.key, "peer": claim.peer, "error": str(error)}
             log.warning("network of a login not remembered", extra={"fields": fields})
 
@@ -136,14 +136,14 @@ class Checker:
         refuse(claim, LoginFault.THROTTLED if seconds else LoginFault.WRONG, reason, seconds=seconds)
 
     def forget(self, address: str) -> None:
-        """Drop what is remembered of an account's password."""
+        """Forget the checks of an account's password."""
         self._verdicts.forget(address)
 
 
 def explain(claim: Claim, account: Account | None) -> str:
     """Return the reason of a wrong login, for our log only."""
     if not claim.key:
-        return "the user name is no full address"
+        return "the user name is not a full address"
     if account is None:
         return "unknown user"
     return "the account is disabled" if account.disabled else "wrong password"

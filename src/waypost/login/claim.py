@@ -1,4 +1,4 @@
-"""Who somebody claims to be, and from where: the facts that each decision about a login needs."""
+"""The claim of a login: the user name and the network. Each decision about a login needs these facts."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from waypost.protocol.sasl import PreparationError, saslprep
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A login before it is proved. `key` is the address key of the user name, "" when that is no full address.
+    """A login before it is proved. `key` is the address key of the user name, "" when that is not a full address.
 
     `user` is the name as it was sent, for the log.
     """
@@ -27,7 +27,7 @@ class Claim:
 
 
 def account_key(user: str) -> str:
-    """Return the address key of a user name after SASLprep; "" when it is no full address."""
+    """Return the address key of a user name after SASLprep; "" when it is not a full address."""
     try:
         return Address.parse(saslprep(user)).key
     except (PreparationError, AddressError):

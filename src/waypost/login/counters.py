@@ -1,4 +1,4 @@
-"""One row of failures: when they happened, and when each lane behind them has its next turn."""
+"""The rows of failures: the times of recent failures, and when each of the row's lanes has its next turn."""
 
 import struct
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ _ROW = struct.Struct(f"<{MOST}IQIQI")
 
 @dataclass(slots=True)
 class Lane:
-    """Answers that come one at a time: when the `next` may (microseconds), and how far it is overdrawn: it is not when
-    the time (in seconds) has come to `even`."""
+    """Answers that come one at a time. The next one may come at `next` (microseconds). While `even` (seconds) is in the
+    future, the lane has used more turns than its lasting rate allows."""
 
     next: Micros = 0
     even: int = 0
@@ -26,7 +26,7 @@ class Lane:
 class Failures:
     """Failures of a network, an account, or an account from a network. `times` are seconds since 1970, newest first.
 
-    What the lanes are for, `throttle.py` says.
+    `throttle.py` explains the lanes.
     """
 
     times: tuple[int, ...] = ()
@@ -48,24 +48,24 @@ class Failures:
 
 
 class Counters:
-    """Rows of failures by their names, in shared memory. Call it while the memory is locked."""
+    """Rows of failures by name, in shared memory. Call it only while the memory is locked."""
 
     def __init__(self, memory: LoginMemory) -> None:
         self._memory = memory
 
     def get(self, *name: str, now: Micros) -> Failures:
-        """Return a row; an empty one when there is none."""
+        """Return a row; an empty one when it does not exist."""
         held = self._memory.counters.get(self._memory.name(*name))
         if held is None:
             return Failures()
         *times, next_fresh, even_fresh, next_failed, even_failed = _ROW.unpack(held)
         latest = now // _SECOND + 1
-        # What lies ahead comes from a clock that was set back since, or from a row half written: it counts no more.
+        # Ignore times in the future: the clock was set back since, or the row was only half written.
         known = tuple(sorted((time for time in times if 0 < time <= latest), reverse=True))
         return Failures(known, Lane(next_fresh, even_fresh), Lane(next_failed, even_failed))
 
     def put(self, *name: str, failures: Failures) -> None:
-        """Write a row. Without room the rows of the oldest hour go, and of one hour those with fewest failures."""
+        """Write a row. In a full bucket it replaces a row of the oldest hour: that with fewest failures."""
         times = (*failures.times, *([0] * (MOST - len(failures.times))))
         fresh, failed = failures.fresh, failures.failed
         row = _ROW.pack(*times, fresh.next, fresh.even, failed.next, failed.even)

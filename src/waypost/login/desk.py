@@ -25,12 +25,12 @@ _WITH_BINDING = (SCRAM_PLUS, *_WITHOUT_BINDING)
 
 
 class LoginDesk:
-    """Decides logins for one process. `now` gives microseconds since 1970, `random` that many random octets.
+    """Decides logins for one process. `now` gives microseconds since 1970, `random(n)` gives n random octets.
 
-    `networks` are where logins are known from; without them, every network is a stranger's. `memory` is what the
-    processes of a service share, and `secret` (32 random octets) makes up SCRAM salts for unknown users: processes that
-    answer on one address need the same of both; a desk of its own makes them. Without `channel_binding`, no mechanism
-    is offered that binds a login to its TLS channel. `sleep` waits for seconds.
+    `networks` stores the networks that are known to each account; without it, no network is known. `memory` counts
+    failures, and `secret` (32 random octets) makes up SCRAM keys for unknown users: all processes that answer on one
+    address must share both; a desk without them makes its own. Without `channel_binding`, no mechanism is offered that
+    binds a login to its TLS channel. `sleep` waits for seconds.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class LoginDesk:
         self._sleep = sleep
 
     def patience(self) -> Patience:
-        """Return what a login waits with, which whoever holds it can end."""
+        """Return the object by which a login waits; the session calls its `end` to end the wait."""
         return Patience(self._sleep)
 
     def mechanisms(self, tls: TlsInfo | None) -> tuple[str, ...]:
-        """Return the SASL mechanisms to offer: none without TLS, -PLUS only where TLS gives a channel binding."""
+        """Return the SASL mechanisms to offer: () without TLS; -PLUS only where TLS gives a channel binding."""
         if tls is None:
             return ()
         return _WITH_BINDING if self._bindings(tls) else _WITHOUT_BINDING
@@ -85,8 +85,8 @@ class LoginDesk:
     async def may_go_on(self, account: Account) -> bool:
         """True unless an account was disabled or removed, or got another password, while a login to it was decided.
 
-        Asked once more, after the session is known by the account: whoever ends its sessions finds this one, or it is
-        refused here.
+        Call it after the session was registered under the account. So a session can't escape a change of the account:
+        either the change ends it, or this call refuses it.
         """
         try:
             return account.may_go_on(await self._directory.account(account.address))
@@ -96,7 +96,7 @@ class LoginDesk:
             return False
 
     def forget(self, address: str) -> None:
-        """The account with this address key changed: drop what is remembered of its password."""
+        """The account with this address key changed: forget the checks of its password."""
         self._checker.forget(address)
 
     def close(self) -> None:

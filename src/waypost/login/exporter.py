@@ -1,8 +1,8 @@
-"""tls-exporter, the channel binding of TLS 1.3 (RFC 9266), asked of OpenSSL itself: Python's ssl does not pass it on.
+"""tls-exporter, the channel binding of TLS 1.3 (RFC 9266), read from OpenSSL: Python's ssl module does not offer it.
 
-A client that binds its login to the channel takes tls-exporter before any other, and many know no other. OpenSSL has
-it; what Python hides is the pointer to OpenSSL's connection, which stands second in its own object in
-every CPython that is listed here. Elsewhere nobody looks, and the binding is not offered.
+A client that binds its login to the channel prefers tls-exporter to any other binding, and many know no other. OpenSSL
+provides it. Python hides the pointer to OpenSSL's connection; it is the second field of Python's own object in every
+CPython version that is listed here. With any other Python, the pointer is not read and the binding is not offered.
 """
 
 import _ssl
@@ -19,9 +19,9 @@ _OFFSET = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
 
 
 def tls_exporter(connection: ssl.SSLObject | ssl.SSLSocket) -> bytes | None:
-    """Return the tls-exporter of a connection whose handshake is done; None where there is none.
+    """Return the tls-exporter of a connection whose handshake is done; None where it is not available.
 
-    In TLS 1.2 it would need what can't be asked for here, the extended master secret (RFC 9266 section 3).
+    In TLS 1.2 it is safe only with the extended master secret (RFC 9266 section 3), which can't be checked here.
     """
     if _EXPORT is None or connection.version() != "TLSv1.3":
         return None
@@ -35,7 +35,7 @@ def tls_exporter(connection: ssl.SSLObject | ssl.SSLSocket) -> bytes | None:
 
 
 def _openssl() -> Callable[..., int] | None:
-    """Return OpenSSL's function, from the very library that Python uses; None where this Python is not known."""
+    """Return OpenSSL's function, from the same library that Python uses; None where this Python is not known."""
     if sys.implementation.name != "cpython" or sys.version_info[:2] not in _KNOWN:
         return None
     try:
@@ -49,4 +49,4 @@ def _openssl() -> Callable[..., int] | None:
 
 
 _EXPORT = _openssl()
-"""Found when this is loaded: a worker may open no library any more later."""
+"""Found when this module is loaded: a confined worker can't open a library later."""

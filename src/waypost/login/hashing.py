@@ -1,8 +1,8 @@
 """The threads that check passwords: few, with a bounded queue, so that a burst of logins can't starve delivery.
 
-The queue is not first come, first served. Logins of the best standing go first; of equals, those whose client network
-had the fewest logins here when they arrived. Every fourth turn goes to the oldest login, so each gets its turn. A full
-queue sends the last login in this order away, not the newest.
+The queue is not first come, first served. Logins of the best standing go first; among equals, those whose client
+network had the fewest logins in the queue when they arrived. Every fourth turn goes to the oldest login, so each gets
+its turn. A full queue refuses the last login in this order, not the newest.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class _Waiting:
 
 
 class HashPool:
-    """Checks at most `threads` passwords at a time (64 MiB each), while at most `waiting` more wait."""
+    """Checks at most `threads` passwords at a time (64 MiB each); at most `waiting` more may wait."""
 
     def __init__(self, *, threads: int = 2, waiting: int = 256) -> None:
         self._executor = ThreadPoolExecutor(threads, "password", initializer=_step_back)
@@ -50,7 +50,10 @@ class HashPool:
 
     @contextlib.asynccontextmanager
     async def turn(self, standing: int = 0, network: str = "") -> AsyncIterator[None]:
-        """Wait for a turn to call `verify`, a low `standing` first; keep it for the block. Raises `HashingBusy`."""
+        """Wait for a turn to call `verify`; the turn lasts for the block. A low `standing` goes first.
+
+        Raises `HashingBusy`.
+        """
         if self._closed:
             raise HashingBusy("the service is stopping")
         ahead = self._present[network]
@@ -89,7 +92,7 @@ class HashPool:
             raise
 
     def _give(self) -> None:
-        """Give free turns to those who wait."""
+        """Give the free turns to waiting logins."""
         while self._free and self._queue:
             self._given += 1
             if self._given % _OLDEST_EACH:
@@ -108,17 +111,17 @@ class HashPool:
         try:
             checking = asyncio.get_running_loop().run_in_executor(self._executor, verify_password, argon2, prepared)
         except RuntimeError as error:
-            raise HashingBusy(f"there is no thread for it: {error}") from error
+            raise HashingBusy(f"no thread could be started: {error}") from error
         return await checking
 
     def close(self) -> None:
-        """End the threads; a check that runs is finished first, in its thread."""
+        """End the threads without waiting; a running check is still finished, in its thread."""
         self._closed = True
         self._executor.shutdown(wait=False)
 
 
 def _step_back() -> None:
     processors.use_any()
-    # On Linux a thread has a niceness of its own: the event loop goes first. Elsewhere there is no such thread.
+    # On Linux each thread has its own niceness, so the event loop goes first. Other systems don't have this.
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

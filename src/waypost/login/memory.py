@@ -1,12 +1,12 @@
-"""What all workers of a service remember of logins: failures, and answers of password checks, in shared memory.
+"""Shared memory of all workers of a service: failed logins, and the results of password checks.
 
-The supervisor makes it, and hands it to each worker of each generation with a key that it draws once and writes
-nowhere. So a failure counts once for all workers, a password that one worker has verified is known to the others, and
-both outlive a reload. The memory has a fixed size and no name; nobody can make it larger or smaller. Names and
-passwords are in it as keyed hashes only: without the key its octets are of no use for guessing.
+The supervisor makes it, and passes it to each worker of each generation, with a key that it draws once and never
+writes to a file. So a failure counts once for all workers, a password that one worker has verified is known to the
+others, and both survive a reload. The memory has a fixed size and no name; nobody can make it larger or smaller. Names
+and passwords are in it as keyed hashes only: without the key its octets do not help to guess them.
 
-Rows are found by their name in buckets of eight; in a full bucket the row that is worth least gives way. A row that a
-process left half written (it was killed) reads as nonsense, so readers check what they read.
+Rows are found by their name in buckets of eight; in a full bucket the row that is worth least is replaced. A process
+that is killed may leave a row half written; readers check what they read.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 ROW = 128
-"""Octets of a row: its name, then what it holds."""
+"""Octets of a row: its name, then its value."""
 
 NAME = 16
 HELD = ROW - NAME
@@ -41,29 +41,29 @@ class LoginMemory:
         self.counters = Table(self, 0, _COUNTERS)
         """Failures of networks, accounts, and accounts from a network."""
         self.answers = Table(self, _COUNTERS * _WAYS * ROW, _ANSWERS)
-        """Answers of password checks."""
+        """Results of password checks."""
 
     @classmethod
     def create(cls, random: Callable[[int], bytes] = os.urandom) -> "LoginMemory":
         """Make an empty memory. Raises `OSError`."""
         fd = os.memfd_create("waypost-logins", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, _SIZE)
-        # A worker that was taken over must not cut the ground from under the others.
+        # A worker that an attacker took over must not shrink the memory that the others have mapped.
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
         return cls(fd, random(_KEY))
 
     def close(self) -> None:
-        """Let go of it; it is gone when nobody holds it."""
+        """Close this process's view; the memory is freed when no process has it open."""
         self._octets.close()
         self._closing()
 
     def name(self, *parts: str) -> bytes:
-        """Return the name of a row for a kind and what it is about."""
+        """Return the name of a row: a keyed hash of its kind and of what it is about."""
         return hmac.digest(self.key, "\0".join(parts).encode(), "sha256")[:NAME]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the memory alone among the processes, for microseconds; the kernel lets go for one that dies."""
+        """Lock the memory against the other processes, for microseconds; the kernel unlocks it if this process dies."""
         fcntl.lockf(self.fd, fcntl.LOCK_EX)
         try:
             yield
@@ -80,7 +80,7 @@ class LoginMemory:
 
 
 class Table:
-    """Rows of one kind. Call it while the memory is `locked`."""
+    """Rows of one kind. Call it only while the memory is `locked`."""
 
     def __init__(self, memory: LoginMemory, start: int, buckets: int) -> None:
         self._memory = memory
@@ -88,14 +88,14 @@ class Table:
         self._buckets = buckets
 
     def get(self, name: bytes) -> bytes | None:
-        """Return what a row holds; None when there is none."""
+        """Return the value of a row; None when it does not exist."""
         for _, row in self._bucket(name):
             if row.startswith(name):
                 return row[NAME:]
         return None
 
     def put(self, name: bytes, held: bytes, worth: Callable[[bytes], int]) -> None:
-        """Write a row; in a full bucket it takes the place of the one that is `worth` least."""
+        """Write a row; in a full bucket it replaces the row for which `worth` is least."""
 
         def rank(place: tuple[int, bytes]) -> int:
             row = place[1]
@@ -107,7 +107,7 @@ class Table:
         self._memory.write(start, name + held.ljust(HELD, b"\0"))
 
     def remove(self, name: bytes) -> None:
-        """Drop a row, if there is one."""
+        """Remove a row, if it exists."""
         for start, row in self._bucket(name):
             if row.startswith(name):
                 self._memory.write(start, bytes(ROW))

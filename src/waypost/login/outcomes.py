@@ -1,4 +1,4 @@
-"""What can come of a login: one more challenge, a welcome, or a refusal with its kind."""
+"""The outcomes of a login step: one more challenge, a welcome, or a refusal with its kind."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -7,14 +7,14 @@ from waypost.storage import Account
 
 
 class LoginFault(Enum):
-    """Why a login is refused. Who tries learns no more than the kind, and the same for a wrong name as for a wrong
-    password; protocols choose their own words (RFC 4954 section 6, RFC 3206)."""
+    """Why a login is refused. The client learns only the kind, which is the same for a wrong name and for a wrong
+    password; each protocol chooses its own text (RFC 4954 section 6, RFC 3206)."""
 
-    WRONG = auto()  # unknown user, wrong password, disabled account: all alike
-    THROTTLED = auto()  # too many failures; `seconds` says how long until they are fewer
-    BINDING = auto()  # bound to the channel by a type that is not offered (RFC 5802 section 7)
+    WRONG = auto()  # unknown user, wrong password, disabled account: the client sees no difference
+    THROTTLED = auto()  # too many failures; `seconds` until another try makes sense
+    BINDING = auto()  # the client asks for a type of channel binding that is not offered (RFC 5802 section 7)
     MALFORMED = auto()  # the mechanism's message can't be read
-    UNAVAILABLE = auto()  # our storage or our hashing is in trouble: temporary
+    UNAVAILABLE = auto()  # trouble of our storage or our hashing: temporary
 
 
 class LoginRefused(Exception):
@@ -29,7 +29,7 @@ class LoginRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The mechanism wants one more answer to `data`."""
+    """The mechanism sends the challenge `data` and waits for one more response."""
 
     data: bytes
 

@@ -1,4 +1,4 @@
-"""What is kept of a password: an argon2id hash (RFC 9106) and SCRAM-SHA-256 keys (RFC 5803).
+"""The stored form of a password: an argon2id hash (RFC 9106) and SCRAM-SHA-256 keys (RFC 5803).
 
 The figures are measured in milliseconds of one core of the machine that Waypost was built on: argon2id with
 64 MiB and three passes, the memory and passes of RFC 9106's second recommendation, takes 133 ms. One lane
@@ -28,13 +28,13 @@ _HASHER = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1, salt
 _NO_MEMORY = error_to_str(-22)  # ARGON2_MEMORY_ALLOCATION_ERROR
 
 NO_PASSWORD = "$argon2id$v=19$m=65536,t=3,p=1$" + "A" * 22 + "$" + "A" * 43
-"""A hash that no password is known to have: checking it costs what checking a real one costs."""
+"""A hash without a known password, for unknown users: checking it costs as much as checking a real hash."""
 
 
 def make_credentials(password: str, random: Callable[[int], bytes] = os.urandom) -> Credentials:
-    """Return what is stored of a new password.
+    """Return what is stored for a new password.
 
-    Raises `PreparationError`, a `ValueError` whose text says what can't stand in a password (RFC 4013).
+    Raises `PreparationError`, a `ValueError` whose text says what a password must not hold (RFC 4013).
     """
     prepared = saslprep(password)
     keys = derive_keys(prepared, random(SALT_LENGTH), SCRAM_ITERATIONS)
@@ -48,7 +48,7 @@ def make_credentials(password: str, random: Callable[[int], bytes] = os.urandom)
 
 
 def verify_password(argon2: str, prepared: str) -> bool:
-    """Check a prepared password against a hash; takes the time that the hash says.
+    """Check a prepared password against a hash; the parameters of the hash determine the time it takes.
 
     Raises `ValueError` when the hash is damaged, or there is no memory to check it.
     """

@@ -1,11 +1,11 @@
-"""The waits of one client's logins, which end when its session does."""
+"""The waits of one client's logins; they end when its session ends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 async def sleep(seconds: float) -> None:
-    """Wait for seconds of the clock on the wall."""
+    """Wait for seconds of real time."""
     await asyncio.sleep(seconds)
 
 
@@ -38,7 +38,7 @@ class Patience:
             self._sleeping = None
 
     def end(self) -> None:
-        """The session is over: nothing waits for it any more."""
+        """The session is over: end its waits."""
         self._over = True
         if self._sleeping is not None:
             self._sleeping.cancel()

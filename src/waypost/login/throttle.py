@@ -1,19 +1,19 @@
-"""Which logins wait, and which are refused unseen: decisions over counters and the clock (decision 0026).
+"""Decides which logins wait, and which are refused without a check, from counters and the clock (decision 0026).
 
 A network (an IPv4 address, an IPv6 /64) from which an account has logged in before is *known* to it: there, only
 failures of this account from this network count. From anywhere else, all failures of the network count together.
 
-- Up to 20 failures in ten minutes: a login waits once, until 1, 2, 4, 8, and at last 15 seconds after the last failure.
-- Beyond them answers come one at a time: one a second, and after a thousand in a row fewer. Then an account gets one
-  every 5 seconds from a network that it knows. From another network, the accounts at which that one has failed three
-  times get one every 15 seconds, and the others one every 2 seconds, in a lane of their own: a new phone, say. A login
-  that would wait for longer than a minute is refused unseen.
-- Where more than ten networks failed at an account within an hour, one that it does not know has five tries a day; all
-  networks of one IPv6 /56 together have them, since one customer may have as many.
+- Up to 20 failures in ten minutes: a login waits once, until 1, 2, 4, 8, then 15 seconds after the last failure.
+- After more failures, answers come one at a time, in turns: one each second, and fewer after a thousand in a row. Then
+  logins from a network that is known to the account get one every 5 seconds. An unknown network has two lanes: one turn
+  every 15 seconds for the accounts at which it has failed three times, and one every 2 seconds for the others (a new
+  phone, for example). A login that would wait for longer than a minute is refused without a check.
+- After failures from more than ten networks at an account within an hour, a network that is unknown to this account
+  has five tries a day. All networks of one IPv6 /56 share them, because one customer may have all of it.
 
-No other login is refused unseen, so a right password gets in whatever others do.
+No other login is refused without a check, so a right password succeeds whatever others do.
 
-Nothing here asks whether an account exists: a name that does not is counted like any other.
+Nothing here depends on whether an account exists: a name without an account is counted like any other.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ from waypost.message.trace import Micros
 from waypost.protocol.network import site_of
 
 MAX_DELAY = 15
-"""Seconds after a failure for which the next answer is held back at most."""
+"""The longest time in seconds after a failure for which the next answer is held back."""
 
 LONGEST_LINE = 60
-"""Seconds until a turn, beyond which a login is refused."""
+"""A login whose turn would come later than this many seconds from now is refused."""
 
 MOST_FAILURES = 20
-"""Failures in `WINDOW` seconds after which turns are taken, and a wrong password is answered as temporary."""
+"""After more failures than this in `WINDOW` seconds, logins take turns, and a wrong password gets a temporary reply."""
 
 WINDOW = 600
 
@@ -40,17 +40,17 @@ _SECOND = 1_000_000
 _HOUR = 3600
 _DAY = 24 * _HOUR
 _TURN = 1  # seconds between turns
-_TURNS_AT_ONCE = 1000  # before they are only as often as this:
-_KNOWN_EVERY = 5  # seconds, from a network that the account knows
-_FAILED_EVERY = 15  # of others who have failed at the same account already
-_FRESH_EVERY = 2  # and who have not
-_OWN_TRIES = 3  # failures before one is taken for a guesser
+_TURNS_AT_ONCE = 1000  # turns before the lasting rates apply, in seconds between turns:
+_KNOWN_EVERY = 5  # from a network that is known to the account
+_FAILED_EVERY = 15  # from an unknown network, for accounts at which it has failed already
+_FRESH_EVERY = 2  # from an unknown network, for the other accounts
+_OWN_TRIES = 3  # failures at an account after which a network counts as having failed there
 _MANY_NETWORKS = 10
 _TRIES_UNDER_ATTACK = 5
 
 
 class Standing(IntEnum):
-    """In which order passwords are checked."""
+    """The order in which passwords are checked: low values first."""
 
     KNOWN = 0  # the account has logged in from this network, and nothing failed
     CLEAN = 1  # nothing failed from this network, nor at this account
@@ -59,7 +59,7 @@ class Standing(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a login comes from and whom it is about; `known` when this account has logged in from this network."""
+    """The network and the account of a login; `known` when this account has logged in from this network before."""
 
     network: str
     account: str
@@ -68,10 +68,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a login may do now: go on after `wait` seconds, or nothing, when it is `refused`.
+    """What a login may do now: go on after `wait` seconds, or not at all when it is `refused`.
 
-    With a `turn`, it goes on then whatever happens meanwhile; without, it asks again, as one that has `waited`.
-    `refused` is the seconds after which it makes sense to try again, 0 when it is not refused.
+    With a `turn`, it goes on after the wait whatever happens meanwhile; without, it calls `enter` again with `waited`.
+    `refused` is the seconds after which another try makes sense; 0 when the login is not refused.
     """
 
     wait: float = 0.0
@@ -81,7 +81,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """How a login was let through: with a turn of its own, or else after it `waited` or at once."""
+    """How a login was let through: with its own turn, or else after it `waited`, or at once."""
 
     turn: bool
     waited: bool
@@ -96,7 +96,7 @@ class Throttle:
         self._now = now
 
     def enter(self, origin: Origin, *, waited: bool = False) -> Entry:
-        """Say whether a login may go on. Where turns are taken, this takes one; elsewhere a login waits once."""
+        """Decide whether a login may go on. With too many failures it takes a turn; otherwise the login waits once."""
         now = self._now()
         with self._memory.locked():
             own = self._own(origin, now)
@@ -110,7 +110,7 @@ class Throttle:
             return self._take_turn(origin, counted, fresh=fresh, now=now)
 
     def must_wait(self, origin: Origin, admitted: Pass) -> bool:
-        """Say whether a login that was let through would have to wait now, since others failed meanwhile."""
+        """True when a login that was let through would have to wait now, because others failed meanwhile."""
         if admitted.turn:
             return False
         now = self._now()
@@ -120,7 +120,7 @@ class Throttle:
         return failures > MOST_FAILURES or (not admitted.waited and _delay(counted.last, failures, now) > 0)
 
     def failed(self, origin: Origin) -> int:
-        """Count a failure. Returns 0, or beyond 20 in ten minutes, the seconds until they are less."""
+        """Count a failure. Return the seconds until failures are within the limit again; 0 when they are."""
         now = self._now()
         with self._memory.locked():
             own = self._own(origin, now)
@@ -136,7 +136,7 @@ class Throttle:
                 tries = self._counters.get("pair", site, origin.account, now=now)
                 tries.add(now)
                 self._counters.put("pair", site, origin.account, failures=tries)
-            if first and origin.account:  # each network counts once: not how much one of them tries
+            if first and origin.account:  # count networks, not tries: each network once
                 account = self._counters.get("account", origin.account, now=now)
                 account.add(now)
                 self._counters.put("account", origin.account, failures=account)
@@ -184,7 +184,7 @@ class Throttle:
 
 
 def _next_turn(lane: Lane, every: int, now: Micros) -> Micros:
-    """Return when a lane has its next turn. A lane that lies far ahead is one of a clock that was set back since."""
+    """Return when a lane has its next turn. A time too far ahead does not count: the clock was set back since."""
     most = _TURNS_AT_ONCE * every
     soonest = lane.next if lane.next <= now + (LONGEST_LINE + _TURN) * _SECOND else now
     if lane.even > now // _SECOND + most + LONGEST_LINE + every:
@@ -193,7 +193,7 @@ def _next_turn(lane: Lane, every: int, now: Micros) -> Micros:
 
 
 def _delay(last: Micros, failures: int, now: Micros) -> float:
-    """Return the seconds for which the next answer is held back after the last of some failures."""
+    """Return the seconds for which the next answer is still held back after the newest failure."""
     if not failures:
         return 0.0
     delay = min(1 << min(failures - 1, 16), MAX_DELAY) * _SECOND

@@ -1,10 +1,10 @@
-"""What was found about passwords a short while ago, so that they need no second argon2 check.
+"""Remembers recent password checks, so that the same password needs no second argon2 check.
 
-The answers are in memory that all workers share (`memory.py`), as keyed hashes under a key that is in no file. A right
-password is remembered for ten minutes: a mail program that comes back every few minutes costs no core then. Some wrong
-ones are remembered for each network and account: a device that keeps trying an old password costs nothing, and is no
-guesser. Each hash covers what the account's row held, so a changed password or a disabled account is a new question at
-once.
+The answers are in the memory that all workers share (`memory.py`), as keyed hashes under a key that is in no file. A
+right password is remembered for ten minutes, so a mail program that comes back every few minutes costs no CPU time.
+Some wrong ones are remembered for each network and account: a device that keeps trying an old password costs nothing,
+and does not count as a guesser. Each hash covers the stored state of the account: after a change of the password, or
+when the account is disabled, no old answer is found.
 """
 
 import hmac
@@ -33,7 +33,7 @@ class Verdicts:
         return hmac.digest(self._memory.key, asked, "sha256")[:_QUESTION]
 
     def recall(self, network: str, account: str, question: bytes) -> bool | None:
-        """Return what is known: right, wrong, or nothing (None)."""
+        """Return the remembered answer: right, wrong, or None when there is not one."""
         with self._memory.locked():
             since, right = self._get(self._right(account))
             if right and not 0 <= self._now() - since < _KEEP:
@@ -55,7 +55,7 @@ class Verdicts:
                 self._put(name, [question, *wrong[: _WRONG_EACH - 1]])
 
     def forget(self, account: str) -> None:
-        """Drop the password that was right; those that were wrong say nothing about a new one."""
+        """Forget the right password. Wrong ones may stay: their hashes do not match a new state of the account."""
         with self._memory.locked():
             self._memory.answers.remove(self._right(account))
 
@@ -66,7 +66,7 @@ class Verdicts:
         return self._memory.name("wrong", network, account)
 
     def _get(self, name: bytes) -> tuple[Micros, list[bytes]]:
-        """Return when a row was written, and its questions, newest first."""
+        """Return the time at which a row was written, and its questions, newest first."""
         held = self._memory.answers.get(name)
         if held is None:
             return 0, []

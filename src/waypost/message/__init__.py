@@ -1,5 +1,6 @@
 """Messages as values and octets: addresses, envelopes, header blocks, MIME structure, reports, trace ids (RFC 5322).
 
-Works on bytes, and never re-encodes what it did not write. It knows no other room. Begin with `envelope.py` (what SMTP
-says of a message), `headers.py` (what stands in it), `trace.py` (by what it is followed) and `dsn.py` (reports on it).
+It works on bytes, and never re-encodes what Waypost did not write. It imports no other room. Begin with `envelope.py`
+(what MAIL and RCPT say), `headers.py` (the header fields), `trace.py` (the id that people search by) and `dsn.py`
+(reports).
 """

@@ -1,9 +1,9 @@
 """Addresses of RFC 5321 section 4.1.2 and RFC 6531 section 3.3: the grammar of MAIL and RCPT.
 
-Only what may stand in an envelope is accepted: no comments, no folding, no obsolete forms. Beyond the grammar stand a
-few forms that real mailboxes have and every peer takes: dots anywhere in a local part, an underscore in a domain, one
-dot behind a domain (which is dropped), and a path without its brackets (docs/decisions/0030). Domains are compared by
-`domain_key`: lower case A-labels without a trailing dot.
+Only the forms of an envelope are accepted: no comments, no folding, no obsolete forms. A few forms outside the grammar
+are accepted too, because real mailboxes have them and every peer accepts them: dots anywhere in a local part, an
+underscore in a domain, one dot after a domain (which is dropped), and a path without its brackets
+(docs/decisions/0030). Domains are compared by `domain_key`: lower case A-labels without a trailing dot.
 """
 
 import ipaddress
@@ -17,12 +17,12 @@ MAX_DOMAIN = 255  # octets, RFC 5321 4.5.3.1.2
 MAX_PATH = 256  # octets with its brackets, RFC 5321 4.5.3.1.3
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
-# UTF8-non-ascii of RFC 6531 3.3, without what would steer a terminal or turn text around: the C1 controls, the
-# separators of lines and paragraphs, and the controls of direction.
+# UTF8-non-ascii of RFC 6531 3.3, without the characters that steer a terminal or turn text around: the C1 controls,
+# the separators of lines and paragraphs, and the controls of direction.
 _UTF8 = r"\u00a0-\u2027\u202f-\u2065\u206a-\U0010ffff"
 _DOT_STRING = re.compile(rf"[{_ATEXT}{_UTF8}]+(?:\.[{_ATEXT}{_UTF8}]+)*\Z")
 _STRAY_DOTS = re.compile(rf"[{_ATEXT}{_UTF8}.]*[{_ATEXT}{_UTF8}][{_ATEXT}{_UTF8}.]*\Z")
-_DOTS = (".", "\u3002", "\uff0e", "\uff61")  # what IDNA reads as one (UTS 46)
+_DOTS = (".", "\u3002", "\uff0e", "\uff61")  # the characters that IDNA reads as a dot (UTS 46)
 _QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*)"')
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\Z")
 _BARE_PATH = re.compile(r'(?:"(?:[^"\\]|\\.)*")?[^\s<>"]+(?=\s|\Z)')
@@ -30,15 +30,15 @@ _SOURCE_ROUTE = re.compile(r"@[^@:,<>\s]+(?:,@[^@:,<>\s]+)*:")
 
 
 class AddressError(ValueError):
-    """The text is no address; the message says in plain words what is wrong with it."""
+    """The text is not an address; the message says in plain words what is wrong with it."""
 
 
 class Address(msgspec.Struct, frozen=True):
     """A mailbox of an envelope. `local` is the unquoted local part, `domain` as its owner wrote it.
 
     `domain` is a domain name (A-labels or U-labels), an address literal with its brackets, or empty for the
-    `<postmaster>` of RFC 5321 4.1.1.3. `quoted` is True for a local part whose dots stand where none may, and that was
-    written in quotes: it goes on as it came.
+    `<postmaster>` of RFC 5321 4.1.1.3. `quoted` is True for a local part that was written in quotes because of dots in
+    places where the grammar allows no dot: it keeps its quotes when the message goes on.
     """
 
     local: str
@@ -57,7 +57,7 @@ class Address(msgspec.Struct, frozen=True):
         return Address(local, domain)
 
     def __str__(self) -> str:
-        """Return the form that stands on the wire: the local part is quoted where it must be."""
+        """Return the form for the wire: the local part is quoted where it must be."""
         local = self.local
         if not _DOT_STRING.match(local) and (self.quoted or not _STRAY_DOTS.match(local)):
             local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -79,7 +79,7 @@ class Address(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """The address in the form in which ours are compared: lower case, A-labels."""
+        """The address in the form in which our own addresses are compared: lower case, A-labels."""
         return f"{self.local.lower()}@{domain_key(self.domain)}"
 
     @property
@@ -107,7 +107,7 @@ def _parse(text: str, utf8: bool) -> Address:
 
 
 def has_stray_dots(local: str) -> bool:
-    """True when a dot stands at the beginning or the end of a local part, or beside another, and all else is right."""
+    """True for a local part whose only fault is a dot at its beginning, at its end or beside another dot."""
     return ("." in local) and not _DOT_STRING.match(local) and bool(_STRAY_DOTS.match(local))
 
 
@@ -121,7 +121,7 @@ def _split_local(text: str) -> tuple[str, str]:
         return local, text[quoted.end() :]
     local, at, domain = text.partition("@")
     if local and not _STRAY_DOTS.match(local):
-        raise AddressError("the part before the @ has a character or a dot where none may be")
+        raise AddressError("the part before the @ has a character that is not allowed, or a dot in a wrong place")
     return local, at + domain
 
 
@@ -133,7 +133,7 @@ def check_domain(domain: str) -> None:
     if len(domain.encode()) > MAX_DOMAIN:
         raise AddressError(f"the domain is longer than {MAX_DOMAIN} octets")
     if not domain:
-        raise AddressError("there is nothing behind the @")
+        raise AddressError("there is nothing after the @")
     if domain.endswith("."):
         raise AddressError("the domain ends with a dot")
     for label in _a_labels(domain).split("."):
@@ -142,7 +142,7 @@ def check_domain(domain: str) -> None:
         if len(label) > 63:
             raise AddressError("a label of the domain is longer than 63 octets")
         if not _LABEL.match(label):
-            raise AddressError(f"{label!r} is no label of a domain name")
+            raise AddressError(f"{label!r} is not a label of a domain name")
 
 
 def literal_address(domain: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -162,12 +162,12 @@ def literal_address(domain: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addres
         if re.fullmatch(r"\d{1,3}(?:\.\d{1,3}){3}", inner):
             return ipaddress.IPv4Address(inner)
     except ValueError as error:
-        raise AddressError(f"{domain[:60]!r} is no address literal: {str(error)[:100]}") from None
-    raise AddressError(f"{domain[:60]!r} is no address literal: write [192.0.2.1] or [IPv6:2001:db8::1]")
+        raise AddressError(f"{domain[:60]!r} is not an address literal: {str(error)[:100]}") from None
+    raise AddressError(f"{domain[:60]!r} is not an address literal: write [192.0.2.1] or [IPv6:2001:db8::1]")
 
 
 def _check_ipv6_groups(text: str) -> None:
-    # RFC 5321 4.1.3 (IPv6-comp): "::" stands for at least two groups, which Python does not ask for.
+    # RFC 5321 4.1.3 (IPv6-comp): "::" stands for at least two groups; Python does not check that.
     if "::" not in text:
         return
     present = sum(2 if "." in group else 1 for group in text.replace("::", ":").split(":") if group)
@@ -192,15 +192,15 @@ def _a_labels(domain: str) -> str:
     try:
         return idna.encode(domain, uts46=True, transitional=False).decode()
     except (idna.IDNAError, UnicodeError) as error:
-        raise AddressError(f"{domain!r} is no domain name: {error}") from None
+        raise AddressError(f"{domain!r} is not a domain name: {error}") from None
 
 
 def parse_path(text: str, *, utf8: bool) -> tuple[Address | None, int]:
     """Read the path at the beginning of `text`: `<>`, `<a@b>`, or with a source route `<@x,@y:a@b>`.
 
     Returns the address (None for the null path; domain "" for `<postmaster>`) and where the path ends. A
-    source route is accepted and forgotten (RFC 5321 appendix C). Brackets that are missing are added, where there is an
-    address with a domain, or `postmaster`. Raises `AddressError`.
+    source route is accepted and forgotten (RFC 5321 appendix C). Missing brackets are forgiven around an address with a
+    domain, and around `postmaster`. Raises `AddressError`.
     """
     if not text.startswith("<"):
         return _without_brackets(text, utf8)

@@ -1,9 +1,9 @@
-"""The address lists of header fields (RFC 5322 3.4 and 4.4, RFC 6854): From, Sender, and whoever else they name.
+"""The address lists of header fields (RFC 5322 3.4 and 4.4, RFC 6854): From, Sender, To and the others.
 
 `parse_address_list` reads what the grammar allows, obsolete forms included, and a few common mistakes that leave no
-doubt about the address; each mailbox says which of these it is. `mailboxes_of` takes the grammar only. Who may send as
-whom is decided on what is read here, so a value that could be read as a different address is refused. The time is
-linear in the length, whatever stands in it.
+doubt about the address; each mailbox says which of these it is. `mailboxes_of` accepts the grammar only. The decision
+whether an account may send as an author uses what is read here. So a value that could be read as a different address
+is refused. The time is linear in the length of any value.
 """
 
 import binascii
@@ -51,17 +51,17 @@ _ATOMS = re.compile(rb"[^\s\"()<>,;:@\\\[\].]++(?:\.[^\s\"()<>,;:@\\\[\].]++)*+\
 
 
 class Form(IntEnum):
-    """How a mailbox is written, from good to bad; the worst in a list is that of the list."""
+    """How a mailbox is written, from good to bad; a list has the form of its worst mailbox."""
 
     PLAIN = 0
     ODD = 1  # as RFC 5322 allows, with comments, white space or a route inside of the address
-    WRONG = 2  # against the grammar, and without doubt about the address
+    WRONG = 2  # against the grammar, but there is no doubt about the address
 
 
 class Mailbox(NamedTuple):
     """One mailbox. `address` is its addr-spec without comments, white space and route.
 
-    `name` is what stands before the address, `after` the comments behind it.
+    `name` holds the tokens before the address, `after` the comments after it.
     """
 
     name: tuple[Token, ...]
@@ -72,7 +72,7 @@ class Mailbox(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A group of RFC 5322 3.4: its name, and its members, which may be none."""
+    """A group of RFC 5322 3.4: its name and its members; it may be empty."""
 
     name: tuple[Token, ...]
     members: tuple[Mailbox, ...]
@@ -85,7 +85,7 @@ AddressList = tuple[Mailbox | Group, ...]
 def mailboxes_of(value: bytes) -> list[str]:
     """Return the addr-specs of an unfolded address list: `alice@example.org`, without names and comments.
 
-    Groups are looked into; one without members has no mailboxes. Raises `AddressListError`.
+    The members of groups are included. Raises `AddressListError`.
     """
     parts = parse_address_list(value)
     if any(part.form is Form.WRONG for part in parts):
@@ -115,7 +115,7 @@ def _parse(value: bytes) -> AddressList:
     if _has_groups(tokens):
         return _with_groups(tokens)
     ends = [index for index, token in enumerate(tokens) if token.kind not in ("space", "comment")][-1:]
-    if ends and tokens[ends[0]] == ("special", b";"):  # some programs end a list with what they separate it by
+    if ends and tokens[ends[0]] == ("special", b";"):  # some programs end a list with the separator that they use
         found = _mailboxes(split([*tokens[: ends[0]], *tokens[ends[0] + 1 :]]))
         return tuple(one._replace(form=Form.WRONG) for one in found)
     return tuple(_mailboxes(split(tokens)))
@@ -130,7 +130,7 @@ def encoded_word(text: bytes) -> bool:
 
 
 def holds_an_at(name: bytes) -> bool:
-    """True when an @ stands in quotes, or in an encoded word (RFC 2047), or one that can't be read."""
+    """True when an @ stands in quotes or in an encoded word (RFC 2047), or an encoded word can't be read."""
     if b"@" in name:
         return True
     for encoding, octets in _ENCODED_WORD.findall(name):
@@ -144,7 +144,7 @@ def holds_an_at(name: bytes) -> bool:
 
 
 def _has_groups(tokens: Sequence[Token]) -> bool:
-    """True when colons and semicolons stand by turns, as groups want them; elsewhere they are part of a name."""
+    """True when colons and semicolons alternate, as in groups; otherwise they are part of a name."""
     marks = [mark for mark in outside_angles(tokens) if mark in (b":", b";")]
     return bool(marks) and marks == [b":", b";"] * (len(marks) // 2)
 
@@ -156,7 +156,7 @@ def _with_groups(tokens: Sequence[Token]) -> AddressList:
     for number, block in enumerate(blocks):
         pieces = split(block, b":")
         before = split(pieces[0])
-        if number:  # behind a group come a comma or the end
+        if number:  # after a group comes a comma or the end
             if significant(before[0]):
                 raise AddressListError(f"a comma is missing before {shown(text_of(before[0]))}")
             before = before[1:]
@@ -173,7 +173,7 @@ def _with_groups(tokens: Sequence[Token]) -> AddressList:
 
 def _group(name: list[Token], tokens: Sequence[Token]) -> Group:
     if not significant(name):
-        raise AddressListError("a colon stands where none may be: a group has a name")
+        raise AddressListError("a colon without a name before it: a group has a name")
     if any(token.kind == "special" for token in name):
         what = "holds an @ outside of quotes" if Token("special", b"@") in name else "can't be read"
         raise AddressListError(f"the name {shown(text_of(name))} {what}")
@@ -185,7 +185,7 @@ def _group(name: list[Token], tokens: Sequence[Token]) -> Group:
 
 
 def _mailboxes(elements: Sequence[list[Token]]) -> list[Mailbox]:
-    """Read the elements of a list. What has no address is the beginning of the next name: `Smith, Alice <a@x>`."""
+    """Read the elements of a list. An element without address begins the name of the next: `Smith, Alice <a@x>`."""
     found: list[Mailbox] = []
     waiting: list[Token] = []
     wrong = False
@@ -231,7 +231,7 @@ def _mailbox(tokens: list[Token]) -> Mailbox:
 
 
 def _bare(tokens: list[Token]) -> Mailbox:
-    """Read an address without angle brackets; a name before it lacks them by mistake: `"Alice" a@x`."""
+    """Read an address without angle brackets; if a name precedes it, they are missing by mistake: `"Alice" a@x`."""
     before, core, after = trimmed(tokens)
     _check_encoded(before, core, after)
     spec = _addr_spec(core)
@@ -247,7 +247,7 @@ def _bare(tokens: list[Token]) -> Mailbox:
         if clear and spec is not None and spec[1] is Form.PLAIN:
             _check_brackets(name)
             return Mailbox(tuple(name), spec[0], comments_in(after), True, Form.WRONG)
-    raise AddressListError(f"{shown(text_of(tokens))} is no address")
+    raise AddressListError(f"{shown(text_of(tokens))} is not an address")
 
 
 def _angle_address(tokens: list[Token]) -> tuple[bytes, Form]:
@@ -262,7 +262,7 @@ def _angle_address(tokens: list[Token]) -> tuple[bytes, Form]:
     spec = _addr_spec(core)
     if spec is None:
         text = text_of(tokens)
-        what = "is no address" if b"@" in text else "has no address"
+        what = "is not an address" if b"@" in text else "has no address"
         raise AddressListError(f"{shown(text)} {what}" if text else "an address is missing")
     return spec[0], max(form, spec[1])
 
@@ -290,7 +290,7 @@ def _addr_spec(tokens: Sequence[Token]) -> tuple[bytes, Form] | None:
 
 
 def _dotted(tokens: Sequence[Token]) -> bool:
-    """True for words and quoted strings of which each two have a dot between them, or for one domain literal."""
+    """True for words and quoted strings with one dot between each two, or for one domain literal."""
     parts = significant(tokens)
     if len(parts) == 1 and parts[0].kind == "literal":
         return True
@@ -307,9 +307,9 @@ def _quoted(said: bytes) -> bytes:
 
 
 def _check_name(name: Sequence[Token], address: bytes) -> None:
-    """Refuse a name that holds an address other than the one beside it: which one a reader shows is anybody's guess.
+    """Refuse a name that holds an address other than the one beside it: mail programs differ in which one they show.
 
-    The same address again, or an @ that no full address is around, may stand there: in quotes it harms nobody.
+    The same address may stand in the name, and so may an @ without a full address around it: in quotes it does no harm.
     """
     words = significant(name)
     for index, token in enumerate(words):
@@ -324,18 +324,17 @@ def _check_name(name: Sequence[Token], address: bytes) -> None:
 
 
 def _check_brackets(name: Sequence[Token]) -> None:
-    """Refuse `"alice@us"[ <bob@them>`: some readers count no quotes beside brackets."""
+    """Refuse `"alice@us"[ <bob@them>`: some mail programs ignore quotes beside square brackets."""
     plain = b"".join(token.text for token in name if token.kind in ("word", "literal"))
     if (b"[" in plain or b"]" in plain) and holds_an_at(text_of(name)):
         raise AddressListError(f"the name {shown(text_of(name))} holds an @ beside brackets")
 
 
 def _check_encoded(*texts: Sequence[Token]) -> None:
-    """Refuse an encoded word that begins in one part of a mailbox and has no end there, or whose end only a quoted
-    string or a comment beside it has.
+    """Refuse an encoded word without an end in its part of a mailbox, or with its end in another string or comment.
 
-    Some readers look for the end before they look for brackets and quotes: `"=?utf-8?q?" <?=a@x.test>` has no address
-    for them, and `=?utf-8?q?"?=b@y.test " <a@x.test>` another one.
+    Some mail programs look for the end before they look for brackets and quotes: they find no address in
+    `"=?utf-8?q?" <?=a@x.test>`, and another address in `=?utf-8?q?"?=b@y.test " <a@x.test>`.
     """
     for tokens in texts:
         text = b"".join(token.text for token in tokens)

@@ -1,6 +1,6 @@
-"""The pieces of an address list (RFC 5322 3.2 and 3.4): tokens, and what is asked of a row of them.
+"""The tokens of an address list (RFC 5322 3.2 and 3.4), and functions over rows of tokens.
 
-What a row means, `address_list.py` says.
+`address_list.py` gives the rows their meaning.
 """
 
 import re
@@ -20,7 +20,7 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 class AddressListError(ValueError):
-    """The value is no address list; the message says in plain words what is wrong with it."""
+    """The value is not an address list; the message says in plain words what is wrong with it."""
 
 
 class Token(NamedTuple):
@@ -63,12 +63,12 @@ def _comment_end(value: bytes, start: int) -> int:
 
 
 def unquoted(text: bytes) -> bytes:
-    """Return what a quoted string or a comment says, without its marks and backslashes."""
+    """Return the text of a quoted string or comment, without its delimiters and backslashes."""
     return _ESCAPED.sub(rb"\1", text[1:-1])
 
 
 def shown(text: bytes) -> str:
-    """Return the beginning of some octets for a message to people."""
+    """Return the beginning of some octets as text for an error message."""
     return repr(text[:60].decode("utf-8", "replace"))
 
 
@@ -84,7 +84,7 @@ def outside_angles(tokens: Sequence[Token]) -> list[bytes]:
 
 
 def split(tokens: Sequence[Token], separators: bytes = b",") -> list[list[Token]]:
-    """Return the pieces between separators that are not inside of angle brackets."""
+    """Return the pieces between separators; a separator inside angle brackets does not count."""
     pieces: list[list[Token]] = [[]]
     inside = False
     for token in tokens:
@@ -98,12 +98,12 @@ def split(tokens: Sequence[Token], separators: bytes = b",") -> list[list[Token]
 
 
 def significant(tokens: Sequence[Token]) -> list[Token]:
-    """Return what is neither white space nor a comment."""
+    """Return the tokens that are neither white space nor a comment."""
     return [token for token in tokens if token.kind not in ("space", "comment")]
 
 
 def trimmed(tokens: Sequence[Token]) -> tuple[list[Token], list[Token], list[Token]]:
-    """Return the white space and comments before, what stands between, and those behind."""
+    """Return three rows: the white space and comments at the beginning, the tokens between, and those at the end."""
     start, end = 0, len(tokens)
     while start < end and tokens[start].kind in ("space", "comment"):
         start += 1

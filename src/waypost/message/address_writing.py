@@ -1,7 +1,7 @@
 """Address lists as they are written: names quoted or encoded where they must be, addresses as they were read.
 
-The twin of `address_list.py`. What it writes is valid (RFC 5322 3.4), and in ASCII unless it is told otherwise; an
-address outside ASCII is for the caller to refuse.
+The counterpart of `address_list.py`. What it writes is valid (RFC 5322 3.4), and in ASCII unless the caller allows
+UTF-8; the caller must refuse an address outside ASCII.
 """
 
 import re
@@ -31,7 +31,7 @@ class _Piece(NamedTuple):
 
 
 def write_address_list(name: bytes, parts: AddressList, *, utf8: bool) -> bytes:
-    """Return the field, folded, without its line end. `name` is what its line begins with, the colon included.
+    """Return the field, folded, without its line end. `name` is the field's name with its colon.
 
     `utf8` allows UTF-8 in names and comments (RFC 6532). Raises `AddressListError` for a control character in a name.
     """
@@ -70,7 +70,7 @@ def _write_mailbox(lines: Lines, mailbox: Mailbox, end: bytes, *, utf8: bool) ->
 
 
 def _pieces(name: Sequence[Token]) -> list[_Piece]:
-    """Return a name as pieces: what is said in quotes or without, encoded words that stand alone, comments."""
+    """Return a name as pieces: text (quoted or not), encoded words that stand alone, comments."""
     pieces: list[_Piece] = []
     text: list[bytes] = []
     quoted = False
@@ -101,10 +101,10 @@ def _pieces(name: Sequence[Token]) -> list[_Piece]:
 
 
 def _loose_words(text: bytes) -> list[bytes]:
-    """Return encoded words whose Q encoding leaves a comma, a dot or a space as it is, written as a name wants them.
+    """Return encoded words rewritten so that they are legal in a name: their Q encoding left a comma, a dot or a space.
 
-    `=?utf-8?q?M=C3=BCller,_Hans?=` is one. It would show as these very octets if it were put in quotes. The list is
-    empty where the text is anything else.
+    `=?utf-8?q?M=C3=BCller,_Hans?=` is one. In quotes, readers would see it undecoded. The list is empty where the text
+    holds anything else.
     """
     words = []
     for piece in _BETWEEN_WORDS.split(text):
@@ -123,7 +123,7 @@ def _in_q(found: re.Match[bytes]) -> bytes:
 
 
 def _alone(name: Sequence[Token], index: int) -> bool:
-    """True for a word that white space, or a mark which ends words, separates from its neighbours."""
+    """True for a word that white space, or a special character, separates from its neighbours."""
     around = [name[at] for at in (index - 1, index + 1) if 0 <= at < len(name)]
     return all(token.kind in ("space", "comment", "special", "quoted") for token in around)
 
@@ -139,14 +139,14 @@ def _write_pieces(lines: Lines, pieces: Sequence[_Piece], *, utf8: bool) -> None
             lines.add_encoded(unquoted(octets), before=b"(", behind=b")")
         elif utf8 or octets.isascii():
             _write_text(lines, octets)
-        else:  # white space between two encoded words is no part of the text (RFC 2047 6.2)
+        else:  # white space between two encoded words is not part of the text (RFC 2047 6.2)
             before = b" " if index and pieces[index - 1].kind == "word" else b""
             behind = b" " if index + 1 < len(pieces) and pieces[index + 1].kind == "word" else b""
             lines.add_encoded(before + octets + behind)
 
 
 def _write_text(lines: Lines, text: bytes) -> None:
-    """Write words as they are where they may stand so, else as one quoted string; a long one is folded."""
+    """Write words unchanged where the grammar allows it, else as one quoted string; a long text is folded."""
     if not _ATOMS.match(text) or b"=?" in text:
         text = b'"' + _SPECIALS.sub(rb"\\\1", text) + b'"'
     first, *rest = _SPACES.split(text) if len(text) > _LONG else [text]

@@ -1,7 +1,7 @@
-"""Authentication-Results fields (RFC 8601): in whose name the results of checks are told.
+"""Authentication-Results fields (RFC 8601): the server in whose name the results of checks are given.
 
-Whoever reads them believes them where they bear the name of his own server. So the ways in take those away that say so
-and were not written here (RFC 8601 section 5).
+A mail program believes such a field if it bears the name of its user's own server. So incoming messages lose those that
+bear our names and that we did not write (RFC 8601 section 5).
 """
 
 import re
@@ -16,7 +16,7 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def results_in_the_name_of(headers: HeaderBlock, names: Collection[str]) -> Iterator[Field]:
-    """Yield the Authentication-Results of `names` (in lower case), of hosts below them, or of nobody."""
+    """Yield the Authentication-Results fields that name one of `names` (lower case), a host below one, or no server."""
     for field in headers.fields:
         if field.name == b"authentication-results" and _is_one_of(_server_of(headers.value(field)), names):
             yield field

@@ -1,15 +1,15 @@
-"""Octets in a named charset as text, whatever the name and the octets are, in time linear in their number."""
+"""Decodes octets in a named charset; any name and any octets are accepted, in time linear in the octets."""
 
 import codecs
 import importlib
 import pkgutil
 import sys
 
-# Names that Python knows and no message means: two whose time grows with the square of the length, and three that
-# would read escapes of Python's own source text, or nothing at all.
+# Codecs of Python that no message means: two take time quadratic in the length, two read the escapes of Python's source
+# text, and one decodes nothing at all.
 _NO_CHARSETS = frozenset({"punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined"})
-# What mail calls by one name is often text of a larger charset (https://encoding.spec.whatwg.org/#names-and-labels has
-# these pairs), and some names are not Python's.
+# Mail often names a charset and uses a larger one (https://encoding.spec.whatwg.org/#names-and-labels has these pairs).
+# Some names of charsets in mail are not Python's.
 _LARGER = {
     "iso8859-1": "cp1252",
     "iso8859-9": "cp1254",
@@ -58,14 +58,14 @@ def decode_charset(octets: bytes, charset: str) -> str:
         return decode_undeclared(octets)
     try:
         return octets.decode(codec, "replace")
-    except ValueError:  # one that replaces nothing
+    except ValueError:  # a codec that does not support replacement
         return decode_undeclared(octets)
 
 
 def decode_undeclared(octets: bytes) -> str:
-    """Return text of which nobody said its charset, or said ASCII: UTF-8, unless most of it can't be that.
+    """Return text whose charset was not declared, or was declared as ASCII: as UTF-8, unless most of it can't be UTF-8.
 
-    Then it is Windows-1252, which holds every letter of ISO-8859-1.
+    Then it is read as Windows-1252, which holds every letter of ISO-8859-1.
     """
     text = octets.decode("utf-8", "replace")
     wrong = text.count("\N{REPLACEMENT CHARACTER}")
@@ -75,7 +75,7 @@ def decode_undeclared(octets: bytes) -> str:
 
 
 def load_charsets() -> None:
-    """Read every codec from disk, for a process that will not be able to when a message names it."""
+    """Load every codec from disk: a confined process can't do it later, when a message names one."""
     package = importlib.import_module("encodings")
     for module in pkgutil.iter_modules(package.__path__, "encodings."):
         if sys.platform == "win32" or module.name not in ("encodings.mbcs", "encodings.oem"):
@@ -83,7 +83,7 @@ def load_charsets() -> None:
 
 
 def _codec(name: str) -> str | None:
-    """Return the codec in which text of that charset is read; None when there is none."""
+    """Return the name of the codec for a charset; None when no codec is known for it."""
     name = _OTHER_NAMES.get(name.lower(), name)
     try:
         codec = codecs.lookup(name).name

@@ -1,7 +1,7 @@
 """Content-Type and Content-Disposition: a word, then parameters (RFC 2045 5.1, RFC 2183, RFC 2231).
 
-What stands in messages is read as it is meant, within reason: unquoted values with spaces or `/` in them, quotes that
-do not end, parameters without a value. The time is linear in the length, whatever stands in it.
+Common mistakes are read as they are meant, within reason: unquoted values with spaces or `/` in them, quotes that do
+not end, parameters without a value. The time is linear in the length of any value.
 """
 
 import re
@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from waypost.message.charset import decode_charset
 
 MOST_PARAMETERS = 1000
-"""Parameters of one field that are read, each section of RFC 2231 counted; what follows is passed over."""
+"""How many parameters of one field are read, each section of RFC 2231 counted; the rest is ignored."""
 
 _TOKEN = rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]++"
 _TYPE = re.compile(rb"(" + _TOKEN + rb")[ \t]*+/[ \t]*+(" + _TOKEN + rb")")
@@ -33,7 +33,7 @@ class ContentField:
     lower case.
 
     The sections of RFC 2231 are joined already, as an IMAP server must (RFC 2231 section 6); a value that is encoded
-    with its charset still is, and has a `*` behind its name.
+    with its charset stays encoded, and has a `*` after its name.
     """
 
     value: str
@@ -45,11 +45,11 @@ class ContentField:
         return self.value.partition("/")[0]
 
     def get(self, name: str) -> bytes | None:
-        """Return the octets of the first parameter with this very name; None when there is none."""
+        """Return the octets of the first parameter with exactly this name; None when it is missing."""
         return next((value for key, value in self.parameters if key == name), None)
 
     def text(self, name: str) -> str | None:
-        """Return a parameter as text, its charset decoded (RFC 2231 section 4); None when there is none."""
+        """Return a parameter as text, its charset decoded (RFC 2231 section 4); None when it is missing."""
         encoded = self.get(name + "*")
         if encoded is not None:
             charset, separator, rest = encoded.partition(b"'")
@@ -77,7 +77,7 @@ def parse_content_type(value: bytes) -> ContentField | None:
 
 
 def parse_disposition(value: bytes) -> ContentField | None:
-    """Read the unfolded value of a Content-Disposition field (RFC 2183); None when it says none."""
+    """Read the unfolded value of a Content-Disposition field (RFC 2183); None when it names no disposition."""
     position = _skip(value, 0)
     match = _WORD.match(value, position)
     if match is None:
@@ -129,12 +129,12 @@ def _value(value: bytes, position: int) -> tuple[bytes, int]:
     if quoted is not None:
         return _ESCAPED.sub(rb"\1", quoted[1]), quoted.end()
     end = _to_semicolon(value, position)
-    # Parentheses in names of files are more frequent than comments: only behind a space they begin one.
+    # Parentheses in file names are more frequent than comments: only after a space do they begin a comment.
     return _COMMENT_BEHIND.split(value[position:end], maxsplit=1)[0].strip(), end
 
 
 def _joined(found: list[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
-    """Join the sections `name*0`, `name*1*`, ... where they stand first; the others are passed on (RFC 2231)."""
+    """Join the sections `name*0`, `name*1*`, ... at the place of the first; keep other parameters (RFC 2231)."""
     parameters: dict[str, bytes] = {}
     sections: dict[str, dict[int, tuple[bytes, bool]]] = {}
     for name, octets in found:
@@ -157,7 +157,7 @@ def _joined(found: list[tuple[str, bytes]]) -> tuple[tuple[str, bytes], ...]:
 
 
 def _whole(name: str, sections: dict[int, tuple[bytes, bool]]) -> tuple[str, bytes] | None:
-    """Return a parameter of its sections, as far as they follow each other from 0 on."""
+    """Return a parameter joined from its sections, from 0 up to the first gap in their numbers."""
     pieces: list[tuple[bytes, bool]] = []
     while (piece := sections.get(len(pieces))) is not None:
         pieces.append(piece)
@@ -165,7 +165,7 @@ def _whole(name: str, sections: dict[int, tuple[bytes, bool]]) -> tuple[str, byt
         return None
     if not any(encoded for _, encoded in pieces):
         return name, b"".join(octets for octets, _ in pieces)
-    start = b"" if pieces[0][1] else b"''"  # no charset is said
+    start = b"" if pieces[0][1] else b"''"  # no charset is given
     return name + "*", start + b"".join(octets if encoded else _escape(octets) for octets, encoded in pieces)
 
 

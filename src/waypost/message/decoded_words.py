@@ -1,4 +1,4 @@
-"""Reads encoded words as a person would, whatever state they are in (RFC 2047). The twin of `encoded_words.py`."""
+"""Reads encoded words, malformed ones too, as a person would (RFC 2047). The counterpart of `encoded_words.py`."""
 
 import base64
 import binascii
@@ -10,7 +10,7 @@ _WORD = re.compile(r"=\?([^?\s*]++)(?:\*[^?\s]*+)?\?([bBqQ])\?([^?]*+)\?=")
 
 
 def decode_value(value: bytes) -> str:
-    """Return an unfolded header value with its encoded words decoded; what can't be decoded stays as it is."""
+    """Return an unfolded header value with its encoded words decoded; a word that can't be decoded stays as it is."""
     text = decode_undeclared(value).replace("\t", " ")  # a field that is folded with a tab
     pieces: list[str] = []
     run, run_charset = bytearray(), ""  # words that belong together: a character may be split over two of them
@@ -22,7 +22,7 @@ def decode_value(value: bytes) -> str:
         between = text[position : match.start()]
         if between.strip(" ") or match[1].lower() != run_charset:
             pieces.append(decode_charset(bytes(run), run_charset or "ascii"))
-            # RFC 2047 6.2: white space between two encoded words is no part of the text.
+            # RFC 2047 6.2: white space between two encoded words is not part of the text.
             pieces.append(between if between.strip(" ") or not run_charset else "")
             run = bytearray()
         run += octets

@@ -1,7 +1,7 @@
-"""Delivery status notifications: what the sender is told (RFC 3461, RFC 3464, RFC 6522; RFC 6533 beyond ASCII).
+"""Delivery status notifications to senders (RFC 3461, RFC 3464, RFC 6522; RFC 6533 beyond ASCII).
 
 A `Report` says what happened; `compose` writes it as a multipart/report: words for people (`dsn_text.py`), fields for
-programs, and the message or its header. Which reports are wanted, and where they go, is for the queue to decide.
+programs, and the message or its header. The queue decides which reports are wanted, and where they go.
 """
 
 import re
@@ -28,7 +28,7 @@ __all__ = ["Action", "Concerned", "Dsn", "Report", "compose", "report_id", "shor
 
 @dataclass(frozen=True, slots=True)
 class Dsn:
-    """A report as a message, and what SMTP must know of it."""
+    """A report as a message, and the facts that SMTP must know to send it."""
 
     octets: bytes
     message_id: str
@@ -71,7 +71,7 @@ def compose(report: Report) -> Dsn:
     to = report.to
     if to.local.isascii() and not to.domain.isascii():
         report = replace(report, to=to.at(to.domain_key))
-    # Without need nothing asks for SMTPUTF8, which the servers on the way back may lack (RFC 6533 4.5).
+    # A report needs SMTPUTF8 only for an address outside ASCII: servers on the way back may lack it (RFC 6533 4.5).
     utf8 = not report.to.is_ascii
     status = _status_part(report, utf8)
     parts = [_text_part(explain(report), utf8), status]
@@ -99,8 +99,9 @@ def report_id(trace: TraceId, hostname: str) -> str:
 
 
 def shortened(octets: bytes, message_id: str) -> Dsn | None:
-    """Return the report that `compose` wrote under this Message-ID, with the header of the message that it returns
-    instead of the whole, for servers that don't take the whole; None when it is no such report.
+    """Return a report that `compose` wrote under this Message-ID, with only the header of the returned message.
+
+    It is for servers that don't accept the report with the whole message. None when `octets` is not such a report.
     """
     head = octets[: find_header_end(octets) or 0]
     boundary = _OWN_BOUNDARY.search(head)
@@ -116,7 +117,7 @@ def shortened(octets: bytes, message_id: str) -> Dsn | None:
     part = _header_part("text/rfc822-headers", header, utf8=False).written()
     if delimiter in part:
         return None
-    start, found, end = text.rpartition(_ATTACHED)  # the last words of ours: before them others are quoted
+    start, found, end = text.rpartition(_ATTACHED)  # the last occurrence is ours: before it, others may be quoted
     before = delimiter.join([start + _BEGINNING_ATTACHED + end if found else text, *others])
     written = _EIGHT_BIT.sub(rb"\g<1>7bit\r\n", head) + before + delimiter + b"\r\n" + part + delimiter + b"--\r\n"
     return Dsn(written, message_id, eight_bit=False, smtputf8=False) if written.isascii() else None
@@ -156,7 +157,7 @@ def _text_part(text: str, utf8: bool) -> _Part:
 
 
 def _status_part(report: Report, utf8: bool) -> _Part:
-    """The fields for programs; beyond ASCII only where an address is (RFC 6533 section 4.1)."""
+    """The fields for programs; they hold UTF-8 only where an address does (RFC 6533 section 4.1)."""
     wide = not all(_is_ascii(concerned.recipient) for concerned in report.concerned)
     fields = _message_fields(report) + "".join(
         "\r\n" + _recipient_fields(report, concerned, wide) for concerned in report.concerned
@@ -211,7 +212,7 @@ def _recipient_fields(report: Report, concerned: Concerned, wide: bool) -> str:
 
 
 def _returned_part(report: Report, utf8: bool) -> _Part | None:
-    """The message, or its header where the whole is not wanted or can't stand in a mail; None without either."""
+    """The message, or only its header where the whole is not wanted or can't be enclosed; None without either."""
     international = report.envelope.smtputf8 and not report.header.isascii()
     content = report.content
     if content:

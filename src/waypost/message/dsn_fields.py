@@ -1,4 +1,4 @@
-"""Words of others on their way into a report: nothing that they hold can end a line, start a field, or steer a screen.
+"""Makes text of others safe for a report: it can't end a line, start a field, or steer a terminal.
 
 Header and status fields are written here, folded (RFC 5322 2.2.3) and never longer than a line of mail may be.
 """
@@ -14,8 +14,8 @@ _LONGEST_WORDS = 2000  # characters of a peer's reply
 def neutral(text: str, limit: int = _LONGEST_WORDS) -> str:
     """Return text as one line of printable characters; everything else becomes a space or a question mark.
 
-    Line and paragraph separators, control characters, bidirectional overrides and lone surrogates are what
-    `str.isprintable` refuses.
+    `str.isprintable` refuses line and paragraph separators, control characters, bidirectional overrides and lone
+    surrogates.
     """
     if len(text) > limit:
         text = text[:limit] + " ..."
@@ -28,7 +28,7 @@ def ascii_only(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text with a question mark for everything but printable characters and spaces, which all stay."""
+    """Return text with a question mark for each character that is neither printable nor a space."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,6 +1,6 @@
 """The part of a report that people read: what happened to whom, what the other server said, what to do now.
 
-Plain words first, exact ones behind them. The words of a peer are quoted and can't be taken for ours.
+Plain words come first, the exact ones after them. The words of a peer are quoted, so nobody takes them for ours.
 """
 
 import re
@@ -16,7 +16,7 @@ from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import Micros, format_trace_id
 
 WHOLE_MESSAGE, BEGINNING = "The message", "The beginning of the message"
-"""What a report says to be attached to it."""
+"""How a report names its attachment."""
 
 _WIDTH = 72
 _SUBJECT = 200  # characters that are shown of a Subject
@@ -25,7 +25,7 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 
-# What a status says (RFC 3463 and the registry that RFC 5248 began), by its subject and detail, and what helps.
+# By subject and detail of a status (RFC 3463 and the registry that RFC 5248 began): what it means, and what helps.
 _MEANINGS: dict[str, tuple[str, str]] = {
     "1.1": (
         "There is no mailbox of that name.",
@@ -158,7 +158,7 @@ def _alike(concerned: Sequence[Concerned]) -> list[list[Concerned]]:
 
 
 def _reasons(report: Report, concerned: Concerned) -> list[str]:
-    """The paragraphs on one fate: what it means, what was said, what to do."""
+    """The paragraphs on one outcome: what it means, what the server said, what to do."""
     if report.action not in (Action.FAILED, Action.DELAYED):
         return [] if concerned.reply is None else [_quotation(report, str(concerned.reply))]
     meaning, advice = _meaning(concerned.status)

@@ -1,7 +1,7 @@
-"""Header fields in ASCII, whatever they say: encoded words and folding (RFC 2047, RFC 5322 2.2.3).
+"""Writes any text as a header field in ASCII: encoded words and folding (RFC 2047, RFC 5322 2.2.3).
 
-`encoded_words` and `fold` write new fields from text; `encode_text` and `Lines` write a field anew that came as octets,
-and keep every word of it which is ASCII already.
+`encoded_words` and `fold` write new fields from text. `encode_text` and `Lines` rewrite a field that came as octets,
+and keep every word in it that is ASCII already.
 """
 
 import base64
@@ -15,7 +15,7 @@ _OVERHEAD = len("=?utf-8?q??=")
 _LEAST = 24  # octets of text in the first word, however long the name of its field is
 _LEAST_ROOM = 32  # octets; where less is left of a line, `Lines` begins the next one
 
-# RFC 2047 5 (3): what stands for itself even inside a name. A space is `_`.
+# RFC 2047 5 (3): the octets that need no encoding even inside a name. A space is `_`.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 _Q = tuple(bytes([octet]) if octet in _PLAIN else b"_" if octet == 0x20 else b"=%02X" % octet for octet in range(256))
 SPACES = re.compile(rb"([ \t]+)")
@@ -25,8 +25,8 @@ _ENCODED_WORD = re.compile(rb"=\?[^?\s]++\?[BbQq]\?[^?\s]*+\?=\Z")
 def encoded_words(text: str, indent: int = 1) -> list[str]:
     """Return the text as encoded words of RFC 2047, each of whole characters and 75 octets at most.
 
-    `indent` is how many octets stand before the first word on its line: the name of a field, say. No line is longer
-    than 76 octets where each further word begins a line.
+    `indent` is how many octets stand before the first word on its line, such as the name of the field. If each further
+    word begins a line, no line is longer than 76 octets.
     """
     octets = text.encode("utf-8", "replace")
     quoted = sum(len(_Q[octet]) for octet in octets) <= (len(octets) + 2) // 3 * 4  # the shorter one
@@ -35,13 +35,13 @@ def encoded_words(text: str, indent: int = 1) -> list[str]:
 
 
 def fold(name: str, tokens: Iterable[str]) -> bytes:
-    """Return a field of these tokens, which are ASCII or UTF-8, with its line end; lines end between tokens alone."""
+    """Return a field of these tokens (ASCII or UTF-8) with its line end; lines are broken only between tokens."""
     lines = [f"{name}:".encode()]
     first = True
     for token in tokens:
         octets = b" " + token.encode()
         most = _MAX_ENCODED_LINE if b"=?" in octets or b"=?" in lines[-1] else MAX_LINE
-        # A first line with nothing behind the colon would be legal, and is misread by some.
+        # A first line with nothing after the colon would be legal, but some programs misread it.
         if len(lines[-1]) + len(octets) <= most or first:
             lines[-1] += octets
         else:
@@ -66,7 +66,7 @@ def _words(text: bytes, room: int, most: int, *, quoted: bool) -> list[bytes]:
 
 
 def _piece(text: bytes, start: int, room: int, *, quoted: bool) -> int:
-    """Return where a piece ends whose encoding has room, between two characters."""
+    """Return the end of the longest piece whose encoding fits into `room`; it lies between two characters."""
     if quoted:
         end = start
         while end < len(text) and room >= len(_Q[text[end]]):
@@ -80,7 +80,7 @@ def _piece(text: bytes, start: int, room: int, *, quoted: bool) -> int:
 
 
 def _readable(text: bytes) -> bool:
-    """True where people who see it undecoded can read most of it in quotes."""
+    """True where people can read most of the text if they see it undecoded in Q encoding."""
     return 2 * (sum(map(_PLAIN.__contains__, text)) + text.count(b" ")) >= len(text)
 
 
@@ -102,7 +102,7 @@ def encode_text(name: bytes, value: bytes) -> bytes:
         while end < len(words) and not words[end].isascii():
             end += 1
         text = b"".join(spaces[at] + words[at] for at in range(index, end)).removeprefix(spaces[index])
-        # White space between two encoded words is no part of the text (RFC 2047 6.2): there it must be inside.
+        # White space between two encoded words is not part of the text (RFC 2047 6.2), so one of them takes it in.
         if index and _ENCODED_WORD.match(words[index - 1]):
             text = spaces[index] + text
         if end < len(words) and _ENCODED_WORD.match(words[end]):
@@ -120,8 +120,8 @@ class Lines:
         self._first = True
 
     def add(self, piece: bytes, space: bytes = b" ") -> None:
-        """Add what must not be broken, with the white space before it."""
-        # A first line with nothing behind the colon is misread by some.
+        """Add a piece that must not be broken, with the white space before it."""
+        # Some programs misread a first line with nothing after the colon.
         if len(self._lines[-1]) + len(space) + len(piece) <= _MAX_ENCODED_LINE or self._first:
             self._lines[-1] += space + piece
         else:

@@ -1,6 +1,6 @@
-"""The envelope of RFC 5321 section 2.3.1 and what the SMTP extensions add to it.
+"""The envelope of RFC 5321 section 2.3.1, and what the SMTP extensions add to it.
 
-Values only: what MAIL and RCPT said, in typed form. The content is never in here.
+Values only: the arguments of MAIL and RCPT in typed form. The content is not part of it.
 """
 
 from enum import IntFlag, StrEnum
@@ -53,7 +53,7 @@ class DeliverBy(msgspec.Struct, frozen=True):
 
 
 class Recipient(msgspec.Struct, frozen=True):
-    """One forward-path with what RCPT said of it; `notify` None means that the sender did not say."""
+    """One forward-path with the parameters of its RCPT; `notify` None means that the sender gave no NOTIFY."""
 
     address: Address
     notify: Notify | None = None

@@ -1,4 +1,4 @@
-"""Characters that nobody can see, or that steer a terminal, as escapes. It needs no codec that might not be loaded."""
+"""Escapes for characters that are invisible or steer a terminal. It needs no codec, which a worker could not load."""
 
 
 def escape(character: str) -> str:

@@ -3,7 +3,7 @@
 import re
 
 _WIDTH = 78
-_MOST = 998  # octets of a line, which nobody may exceed (RFC 5322 2.1.1)
+_MOST = 998  # octets of a line, at most (RFC 5322 2.1.1)
 _NAME = re.compile(r"[!-9;-~]+")
 _UNSAFE = re.compile(r"[^\t -~]")
 
@@ -11,12 +11,12 @@ _UNSAFE = re.compile(r"[^\t -~]")
 def folded(name: str, value: str) -> bytes:
     """Return a field with its line ends: `Name: value`, folded at white space.
 
-    What is neither printable ASCII nor white space becomes `?`, line ends above all: the value may quote a stranger. A
-    word that is longer than a line has one for itself, and is cut where no line may be so long. Raises `ValueError` for
-    a name that is no field name.
+    A character that is neither printable ASCII nor white space becomes `?`, and so does a line end: the value may quote
+    a stranger. A word that is longer than a line gets its own line, and is cut at the longest legal line. Raises
+    `ValueError` for a name that is not a field name.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a header field")
+        raise ValueError(f"{name!r} is not the name of a header field")
     lines: list[str] = []
     line = f"{name}:"
     for word in _UNSAFE.sub("?", value).split():

@@ -1,7 +1,7 @@
 """The header block of a message (RFC 5322 section 2.2), over its bytes and never re-encoded.
 
 Fields are found once, with their octet offsets; values are sliced when they are asked for. Nothing here decodes
-what it does not need. Every search takes time linear in the size of what it looks at, whatever stands in it.
+what it does not need. Every search takes time linear in the size of its input, for any input.
 """
 
 import re
@@ -18,9 +18,9 @@ _MOST_PROBLEMS = 10
 
 
 def find_header_end(data: bytes | bytearray, start: int = 0) -> int | None:
-    """Return the offset behind the blank line that ends the header block, None when it is not there yet.
+    """Return the offset after the blank line that ends the header block; None when the blank line is not there yet.
 
-    `start` is where to look on, for data that grows. A message that begins with a blank line has no header.
+    For data that grows, `start` is where to continue the search. A message that begins with a blank line has no header.
     """
     if data.startswith(b"\r\n"):
         return 2
@@ -31,7 +31,7 @@ def find_header_end(data: bytes | bytearray, start: int = 0) -> int | None:
 def fields_end(content: bytes) -> int:
     """Return how many octets of a content are its header: up to the blank line, which is not counted.
 
-    Where there is no blank line, the header ends at the first line that is no field (RFC 5322 2.1).
+    Where there is no blank line, the header ends at the first line that is not a field (RFC 5322 2.1).
     """
     if content.startswith(b"\r\n"):
         return 0
@@ -56,9 +56,9 @@ class Field(NamedTuple):
 
 
 class HeaderBlock:
-    """The fields of a header block; `data` may hold the blank line and more behind it.
+    """The fields of a header block; `data` may hold the blank line and more after it.
 
-    `problems` names the first few lines that are no field, in plain words.
+    `problems` describes the first few lines that are not a field, in plain words.
     """
 
     __slots__ = ("data", "fields", "problems")
@@ -79,12 +79,12 @@ class HeaderBlock:
             elif match[2] and len(self.problems) < _MOST_PROBLEMS:
                 words = self.data[start : min(end, start + 40)].decode("ascii", "backslashreplace").strip()
                 found = repr(words) if words else "it holds only white space"
-                self.problems.append(f"this line of the header is no field: {found}")
+                self.problems.append(f"this line of the header is not a field: {found}")
             elif not match[2]:
                 return  # the blank line
 
     def get(self, name: bytes) -> bytes | None:
-        """Return the unfolded value of the first field of this lower-case name; None when there is none."""
+        """Return the unfolded value of the first field of this lower-case name; None when there is no such field."""
         for field in self.fields:
             if field.name == name:
                 return self.value(field)
@@ -103,11 +103,11 @@ class HeaderBlock:
         return self.data[field.value_start : field.end].replace(b"\r\n", b"").strip()
 
     def without(self, names: Collection[bytes]) -> bytes:
-        """Return the block (and what is behind it) without the fields of these lower-case names."""
+        """Return the block (and what follows it) without the fields of these lower-case names."""
         return self.without_fields([field for field in self.fields if field.name in names])
 
     def without_fields(self, fields: Sequence[Field]) -> bytes:
-        """Return the block (and what is behind it) without these fields of it, which are in their order."""
+        """Return the block (and what follows it) without these of its fields, given in their order."""
         if not fields:
             return self.data
         kept, position = [], 0
@@ -119,7 +119,7 @@ class HeaderBlock:
 
 
 def message_id_of(headers: HeaderBlock) -> str | None:
-    """Return the message's identifier `<...>` for people to search by; None when there is none (RFC 5322 3.6.4)."""
+    """Return the message's identifier `<...>`, by which people search; None when it is missing (RFC 5322 3.6.4)."""
     value = headers.get(b"message-id")
     if not value:
         return None

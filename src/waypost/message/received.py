@@ -1,4 +1,4 @@
-"""Trace fields: the Received field that each hop puts in front (RFC 5321 4.4), and what they tell of loops."""
+"""Trace fields: the Received field that each hop puts first (RFC 5321 4.4), and how they reveal loops."""
 
 import re
 import time
@@ -16,14 +16,14 @@ _SAFE = re.compile(r"[^A-Za-z0-9.:_\[\]\-]")
 
 
 class Hop(msgspec.Struct, frozen=True):
-    """What a Received field says of one hop: who came, how, and who we are."""
+    """What a Received field says of one hop: the client, how the message came, and our own name."""
 
     helo: str
     peer: str  # IP address
     hostname: str
     protocol: str  # "with" value
     tls: str | None = None  # "TLSv1.3 cipher"
-    hide_peer: bool = False  # a submitter's address is nobody's business but ours
+    hide_peer: bool = False  # the address of a submitter is not shown to others
     name: str | None = None  # of the peer's address, confirmed (RFC 8601 section 3)
 
 
@@ -55,10 +55,10 @@ def _date_text(seconds: int) -> str:
 
 
 def received_field(hop: Hop, trace: TraceId, now: Micros, recipient: Address | None = None) -> bytes:
-    """Return the field with its line end, in ASCII. `recipient` only where the message has a single one.
+    """Return the field with its line end, in ASCII. Give `recipient` only where the message has a single one.
 
-    The clause `for` is optional (RFC 5321 4.4). It is left out for a local part outside ASCII: one of ours may be an
-    alias of an address in ASCII, and a header that is not ASCII would keep the message from servers without SMTPUTF8.
+    The clause `for` is optional (RFC 5321 4.4). It is left out for a local part outside ASCII: such an address may be
+    our alias of an ASCII address, and a header that is not ASCII could not go to a server without SMTPUTF8.
     """
     helo = _SAFE.sub("?", hop.helo)[:255] or "unknown"
     literal = f"[IPv6:{hop.peer}]" if ":" in hop.peer else f"[{hop.peer}]"

@@ -1,4 +1,4 @@
-"""What a delivery status notification tells, as values (RFC 3464); `dsn.py` writes it."""
+"""The contents of a delivery status notification as values (RFC 3464); `dsn.py` writes it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

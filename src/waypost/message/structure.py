@@ -1,7 +1,7 @@
 """The MIME structure of a message: its parts within parts, as octet offsets (RFC 2045, RFC 2046, RFC 5322).
 
-Nothing is decoded or copied but the fields that say what a part is. The time is linear in the size of the message,
-whatever stands in it. The number and the depth of parts are bounded: what lies beyond is not seen, and that is said.
+Only the fields that say what a part is are decoded or copied. The time is linear in the size of any message. The number
+and the depth of parts are bounded: parts beyond the bounds are not seen, and the result says so.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from waypost.message.headers import HeaderBlock
 MOST_PARTS = 10_000
 """Parts of one message, the message itself and those of messages in it counted."""
 DEEPEST = 50
-"""Parts within each other; a message that is forwarded as an attachment adds two."""
+"""How deep parts may be nested; a message that is forwarded as an attachment adds two levels."""
 
 _TEXT = ContentField("text/plain", (("charset", b"us-ascii"),))  # RFC 2045 5.2
 _MESSAGE = ContentField("message/rfc822")  # in a digest, RFC 2046 5.1.5
@@ -26,8 +26,8 @@ _LONGEST_BOUNDARY = 200  # octets; RFC 2046 5.1.1 allows 70
 class Part:
     """One part, or a whole message: its header is octets [start, body), blank line included, its body [body, end).
 
-    `parts` are those of a multipart, or the one message in a message/rfc822; a multipart of which no part can be told
-    has none. `content_type` is what holds where the header says nothing, or nonsense.
+    `parts` are those of a multipart, or the one message in a message/rfc822; they are empty for a multipart in which no
+    part was found. Where the header gives no content type, or a malformed one, `content_type` is the default of MIME.
     """
 
     start: int
@@ -45,11 +45,11 @@ class Part:
 
     @property
     def is_message(self) -> bool:
-        """True when a message lies in it as `parts[0]`, with a header of its own."""
+        """True when it encloses a message, which is `parts[0]` and has its own header."""
         return bool(self.parts) and self.content_type.value in _MESSAGES
 
     def leaves(self) -> Iterator["Part"]:
-        """Yield the parts that are no multipart, in order; a message in this one is a leaf, and not looked into."""
+        """Yield the parts that are not a multipart, in order; an enclosed message is a leaf as a whole."""
         waiting = [self]
         while waiting:
             part = waiting.pop()
@@ -68,13 +68,13 @@ class Structure:
 
 
 def scan_structure(data: bytes, *, most_parts: int = MOST_PARTS, deepest: int = DEEPEST) -> Structure:
-    """Find the parts of a message. Any octets are a message."""
+    """Find the parts of a message. It never fails: any octets are a message."""
     return _Scanner(data, most_parts, deepest).scan()
 
 
 @dataclass(slots=True)
 class _Open:
-    """A part whose end is not found yet. `boundary` is None where none is looked for: no multipart, or it is closed."""
+    """A part whose end is not found yet. `boundary` is None for a part that is not a multipart or is closed."""
 
     start: int
     body: int
@@ -102,14 +102,14 @@ class _Scanner:
         self._data = data
         self._deepest = deepest
         self._left = most_parts
-        self._at = 0  # what stands before was looked at for delimiters
-        self._blank = -1  # where the last blank line was found that is not used yet
+        self._at = 0  # delimiters before this offset were found already
+        self._blank = -1  # the offset of the last blank line that was found and is not used yet
         self._open: list[_Open] = []
         self._root: Part | None = None
         self._whole = True
 
     def scan(self) -> Structure:
-        """Look at all of it."""
+        """Scan the whole message."""
         found = self._begin(0, _TEXT)
         while found is not None or (found := self._find(len(self._data))) is not None:
             self._close_above(found.level, found.position - 2)  # the CRLF belongs to the delimiter (RFC 2046 5.1.1)
@@ -129,7 +129,7 @@ class _Scanner:
     def _begin(self, start: int, default: ContentField) -> _Delimiter | None:
         """Open the part that begins here, and those that begin with it: the message in a message/rfc822.
 
-        Returns the delimiter that ends it, when one stands in its header already.
+        Returns the delimiter that ends the part, if one stands in its header already.
         """
         while True:
             self._left -= 1
@@ -147,7 +147,7 @@ class _Scanner:
             start, default = body, _TEXT
 
     def _read(self, start: int, body: int, default: ContentField) -> _Open:
-        """Read what the header says of its part."""
+        """Read the fields of the header that describe its part."""
         header = HeaderBlock(self._data[start:body])
         content_type = parse_content_type(header.get(b"content-type") or b"") or default
         disposition = parse_disposition(header.get(b"content-disposition") or b"")
@@ -162,7 +162,7 @@ class _Scanner:
         return _Open(start, body, content_type, encoding, disposition, boundary, [])
 
     def _header_end(self, start: int) -> int:
-        """Return the offset behind the blank line that ends a header. Searches go forward only, and none twice."""
+        """Return the offset after the blank line that ends a header. Searches only go forward, and never repeat."""
         if self._data.startswith(b"\r\n", start):
             return start + 2
         if self._blank < start:
@@ -191,10 +191,10 @@ class _Scanner:
             return _Delimiter(position, after, level, data.startswith(b"--", behind))
 
     def _match(self, position: int) -> int | None:
-        """Return which open multipart the line is a delimiter of.
+        """Return the level of the open multipart that the line is a delimiter of; None when it is not a delimiter.
 
-        A boundary has to stand at the beginning, whatever follows (RFC 2046 5.1.2); the longest one is meant, and of
-        equal ones that of the innermost multipart.
+        The line must begin with a boundary; any text may follow (RFC 2046 5.1.2). If several match, the longest one is
+        meant, and of equal ones that of the innermost multipart.
         """
         best, longest = None, 0
         for level in range(len(self._open) - 1, -1, -1):
@@ -204,10 +204,10 @@ class _Scanner:
         return best
 
     def _close_above(self, level: int, end: int) -> None:
-        """The parts within that level end here."""
+        """End the parts inside that level here."""
         while len(self._open) - 1 > level:
             part = self._open.pop()
-            # Where a delimiter follows a delimiter, the part between them would begin behind its end.
+            # Between two adjacent delimiters, a part would begin after its end.
             start, body = min(part.start, end), min(part.body, end)
             closed = Part(start, body, end, part.content_type, part.encoding, part.disposition, tuple(part.parts))
             if self._open:

@@ -1,7 +1,7 @@
 """The trace id: the one number by which a message is followed from submission to mailbox or bounce.
 
-It is 62 bits: microseconds since 1970 above the number of the process that took the message in.
-So ids grow with time, which keeps the storage's B-trees append-only, and need no coordination.
+It has 62 bits: the high bits are microseconds since 1970, the low bits the number of the process that accepted the
+message. So ids grow with time, which keeps the storage's B-trees append-only, and they need no coordination.
 People see it as 13 characters of Crockford's base 32 (no I, L, O, U), case-insensitive.
 """
 
@@ -28,8 +28,8 @@ class TraceIdMaker:
     """Makes trace ids for one process: unique while no two live processes share `maker`.
 
     `maker` is 0..1023 (workers count from 0, the command line takes 1023); `now` gives `Micros`.
-    Ids grow even when the clock steps back; across a restart, too, when `after` is the newest id in use. Only when that
-    is more than a day ahead it is not followed: the clock was wrong then, and time comes there soon enough.
+    Ids grow even when the clock steps back, and also across a restart when `after` is the newest id in use. An `after`
+    more than a day in the future is ignored: the clock was wrong when that id was made.
     """
 
     def __init__(self, maker: int, now: Callable[[], Micros], *, after: TraceId = TraceId(0)) -> None:
@@ -53,21 +53,21 @@ def format_trace_id(trace: TraceId) -> str:
 
 
 def parse_trace_id(text: str) -> TraceId:
-    """Read the form of `format_trace_id`, in either case; `ValueError` when it is none."""
+    """Read the form of `format_trace_id`, in either case. Raises `ValueError` for any other text."""
     if len(text) != _LENGTH:
-        raise ValueError(f"{text!r} is no trace id: it has {len(text)} characters, not {_LENGTH}")
+        raise ValueError(f"{text!r} is not a trace id: it has {len(text)} characters, not {_LENGTH}")
     value = 0
     for character in text.lower():
         if character not in _VALUES:
-            raise ValueError(f"{text!r} is no trace id: {character!r} is not in Crockford's base 32")
+            raise ValueError(f"{text!r} is not a trace id: {character!r} is not in Crockford's base 32")
         value = value << 5 | _VALUES[character]
     if value >> _BITS:
-        raise ValueError(f"{text!r} is no trace id: it is too large")
+        raise ValueError(f"{text!r} is not a trace id: it is too large")
     return TraceId(value)
 
 
 def time_of(trace: TraceId) -> Micros:
-    """Return about when the id was made, in microseconds since 1970."""
+    """Return the approximate time at which the id was made, in microseconds since 1970."""
     return int(trace) >> _MAKER_BITS
 
 

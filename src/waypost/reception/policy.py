@@ -1,8 +1,8 @@
-"""The policy of port 25 and of LMTP: mail for hosted domains only, and only for who exists (RFC 5321 3.6).
+"""The policy of port 25 and of LMTP: mail for existing addresses of hosted domains only (RFC 5321 3.6).
 
-Nothing is relayed for anybody here, whatever form the address has. What leaves again are an alias's addresses
-elsewhere, as the operator wrote them, with the sender's reverse-path (it is not rewritten yet), and what a route of a
-domain hosted partly elsewhere takes.
+Nothing is relayed for strangers, whatever form the address has. Mail goes on to another server in two cases only: to
+the addresses elsewhere that the operator wrote into an alias, with the sender's reverse-path (it is not rewritten yet);
+and by the route of a domain that is hosted partly elsewhere.
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ _POSTMASTER = Address("postmaster", "")
 
 
 class ReceptionPolicy:
-    """Implements `intake.Policy` for ports without a login, and `intake.Judge` for what comes there."""
+    """Implements `intake.Policy` for ports without a login, and `intake.Judge` for the messages that arrive there."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class ReceptionPolicy:
         tasks: TransactionTasks | None = None,
         reverse_names: ReverseNames | None = None,
     ) -> None:
-        """`names` are ours, in lower case: results of checks (RFC 8601) in them are taken away. None are given for
-        LMTP, where a server of the same house hands over what it has checked; nor are `reverse_names`, by which clients
-        are looked up. `tasks` are those of the worker.
+        """`names` are our host names, in lower case: results of checks (RFC 8601) in these names are removed.
+        `reverse_names` looks up clients. For LMTP leave out both: there a trusted server passes on mail that it has
+        checked. `tasks` are those of the worker.
         """
         self._book = book
         self._names = names
@@ -44,18 +44,18 @@ class ReceptionPolicy:
         self._reverse_names = reverse_names
 
     def hello(self, client: Client) -> Reply:
-        """Any name does (RFC 5321 4.1.4 forbids to refuse one that can't be verified)."""
+        """Accept any name (RFC 5321 4.1.4 forbids refusing one that can't be verified)."""
         return replies.OK
 
     async def mail(self, client: Client, envelope: Envelope) -> Reply | Transaction:
-        """Any sender may write to us."""
+        """Accept any sender."""
         transaction = Transaction(client, envelope, self, self._tasks)
         if self._reverse_names is not None:
             self._reverse_names.look_up(transaction)
         return transaction
 
     async def recipient(self, transaction: Transaction, recipient: Recipient) -> Reply | Admitted:
-        """Take addresses of ours that lead to somebody."""
+        """Accept our own addresses that lead to a mailbox or onward."""
         envelope, address = transaction.envelope, recipient.address
         if _is_postmaster_of(transaction.client, address):
             address = _POSTMASTER
@@ -63,23 +63,23 @@ class ReceptionPolicy:
             return replies.RELAY_DENIED
         found = await self._book.resolve(address, envelope.size or 0)
         if found.goes_on and envelope.deliver_by is not None and envelope.deliver_by.mode == "R":
-            return replies.NO_PROMISE  # a stranger's deadline must not make us return mail to whom he names
+            return replies.NO_PROMISE  # a stranger's deadline must not make us send a report to whom he chooses
         return admit(recipient, found)
 
     async def examine(self, transaction: Transaction, arrived: Arrived) -> Reply | Examined:
-        """Take the header as it came (RFC 5321 6.4: a message in transit is not mended), without what strangers say in
-        our name of their own checks (RFC 8601 section 5).
+        """Keep the header as it came (RFC 5321 6.4: a message in transit is not mended), but remove results of checks
+        that a stranger wrote in our name (RFC 8601 section 5).
 
-        A deadline (RFC 2852) has done its work: what ends in mailboxes here is delivered at once, and what goes on
-        does so without one, so that no stranger sets the time of a report to whom he names. Nor does anybody hear of
-        success: the reverse-path is a stranger's word, and the report would carry his subject to whom he names.
+        Drop the deadline (RFC 2852): mail for mailboxes here is delivered at once, and mail that goes on has no
+        deadline, so that a stranger can't choose the time of a report. Drop requests for success reports, too: the
+        reverse-path of a stranger may name a victim, who would get a report with the stranger's subject.
         """
         envelope, headers = transaction.envelope, arrived.headers
         if envelope.deliver_by is not None:
             envelope = replace(envelope, deliver_by=None)
         for one in arrived.admitted:
             notify = one.recipient.notify
-            if notify is not None and Notify.SUCCESS in notify:  # whoever asked for nothing else hears nothing
+            if notify is not None and Notify.SUCCESS in notify:  # a sender who asked for success alone gets no report
                 one.recipient = replace(one.recipient, notify=notify & ~Notify.SUCCESS)
         if self._reverse_names is not None:
             self._reverse_names.record(transaction)
@@ -92,10 +92,10 @@ class ReceptionPolicy:
 
 
 def _is_postmaster_of(client: Client, address: Address) -> bool:
-    """True for postmaster at the very IP address that the client reached us by (RFC 5321 4.5.1)."""
+    """True for postmaster at the IP address of ours to which the client connected (RFC 5321 4.5.1)."""
     if not address.domain.startswith("[") or address.local.lower() != "postmaster":
         return False
     try:
         return literal_address(address.domain) == ipaddress.ip_address(client.peer.local_address)
-    except ValueError:  # a listener that is no IP socket
+    except ValueError:  # the listener is not an IP socket
         return False

@@ -1,8 +1,8 @@
-"""The name of a client's address: looked up, and confirmed where it leads back to the address (RFC 8601 section 3).
+"""The name of a client's address: looked up, and confirmed if the name leads back to the address (RFC 8601 section 3).
 
-It is asked for while the content of a client's first message arrives, and recorded in Received and in the journal. The
-replies of a session wait for it for a fifth of a second in all; to a message that comes before the answer the name is
-unknown.
+The lookup runs while the content of a client's first message arrives; the result is recorded in Received and in the
+journal. The replies of a session wait for it for a fifth of a second in all. For a message that arrives before the
+answer, the name is unknown.
 """
 
 import time
@@ -15,11 +15,11 @@ from waypost.intake import Client, Patience, Transaction, Verdict
 from waypost.protocol.network import client_address
 
 PATIENCE = 0.2
-"""Seconds by which the replies of one session wait for its client's name, in all."""
+"""Seconds in all for which the replies of one session wait for its client's name."""
 
 METHOD = "iprev"
 MOST_NAMES = 10
-"""Names that are confirmed for one address (RFC 7208 section 4.6.4 allows as many): the address's owner chose them."""
+"""The most names that are tried for one address, whose owner chooses how many it has (RFC 7208 4.6.4: 10)."""
 
 _SECONDS = 20.0  # for all questions about one client
 _AT_ONCE = 4
@@ -28,7 +28,7 @@ _NO_NAME = Verdict(METHOD, "permerror", reason="the address has no name")
 
 
 class ReverseNames:
-    """Looks clients up. `is_public` says which addresses have a name in the DNS of everybody: others are left alone."""
+    """Looks up clients. `is_public` says which addresses can have a name in public DNS; no others are looked up."""
 
     def __init__(
         self, resolver: Resolver, *, is_public: Callable[[IpAddress], bool], clock: Callable[[], float] = time.monotonic
@@ -40,14 +40,14 @@ class ReverseNames:
         def asked_for(address: str) -> IpAddress | None:
             try:
                 client = client_address(address)
-            except ValueError:  # no IP socket
+            except ValueError:  # not an IP socket
                 return None
             return client if is_public(client) else None
 
         self._asked_for = asked_for
 
     def look_up(self, transaction: Transaction) -> None:
-        """Look for the name of the transaction's client, unless it is known."""
+        """Start to look up the name of the transaction's client, unless it is known."""
         client = transaction.client
         address = self._asked_for(client.peer.address)
         if address is None:
@@ -64,7 +64,7 @@ class ReverseNames:
 
     @staticmethod
     def record(transaction: Transaction) -> None:
-        """Record in a message that has arrived what is known now."""
+        """Record what is known of the client's name now, in a message that has arrived."""
         found = transaction.client.verdicts.get(METHOD)
         if found is not None:
             transaction.record(found)

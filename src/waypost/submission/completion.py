@@ -1,10 +1,9 @@
-"""A submitted message's header: what must be right, what is added and what is taken away (RFC 6409 8, RFC 5322 3.6).
+"""A submitted message's header: what is checked, what is added and what is removed (RFC 6409 8, RFC 5322 3.6).
 
-Every change to what a submitter wrote is made by `prepare` and `complete`, in this order, and before anything could
-sign the message; `read_originators` decides in between on what came of it. The header is edited as octets: what is not
-wrong does not change. Lines of more than 998 octets (RFC 5322 2.1.1) are taken as they are: every program has sent them
-for decades, RFC 5321 4.5.3.1 asks for no limits where none are needed, and breaking them would change what the sender
-signed.
+`prepare` and `complete`, in this order, make all changes to the submitter's header, before the message could be signed;
+in between, `read_originators` reads the authors from the prepared header. The header is edited as octets: correct parts
+do not change. Lines of more than 998 octets (RFC 5322 2.1.1) are accepted: mail programs have sent them for decades,
+RFC 5321 4.5.3.1 asks for no limits without need, and breaking such a line would change what the sender signed.
 """
 
 from collections import Counter
@@ -33,17 +32,17 @@ _ONCE = {
     b"references": "References",
     b"subject": "Subject",
 }
-"""The fields of which a message has one at most (RFC 5322 3.6). Bcc is one, too, but goes anyway."""
+"""The fields that a message may have once at most (RFC 5322 3.6). Bcc is one, too, but is removed anyway."""
 
 _TAKEN_AWAY = frozenset({b"bcc", b"resent-bcc", b"return-path"})
-"""Who got a blind copy is told to nobody (RFC 5322 3.6.3); Return-Path is for who delivers (RFC 5321 4.4)."""
+"""Bcc recipients stay secret (RFC 5322 3.6.3); Return-Path is added only at final delivery (RFC 5321 4.4)."""
 
 
 def prepare(headers: HeaderBlock, *, sender: Address | None, smtputf8: bool, names: Collection[str]) -> HeaderBlock:
-    """Return the header without what is nobody's to say, with a From field, and mended. Raises `Malformed`.
+    """Return the header mended, with a From field, and without the fields that a submitter must not write.
 
-    `sender` is the envelope's; a message without From is from it. `names` are the host and the domains whose results
-    of checks (RFC 8601) are ours to write, in lower case.
+    `sender` is that of the envelope; a message without From gets it as From. `names`, in lower case, are the host and
+    domains in whose name only we may write results of checks (RFC 8601). Raises `Malformed`.
     """
     headers = without_mailbox_line(headers)
     _check_counts(headers)
@@ -66,7 +65,7 @@ def _check_counts(headers: HeaderBlock) -> None:
 
 
 def _from_field(headers: HeaderBlock, sender: Address | None) -> bytes:
-    """Return a From field of the envelope's sender, for a script that wrote none."""
+    """Return a From field with the envelope's sender, for a script that wrote no From."""
     if sender is None:
         raise Malformed("There is no From: field, and MAIL FROM:<> names nobody for it")
     if signature_of(headers) is not None:
@@ -76,7 +75,7 @@ def _from_field(headers: HeaderBlock, sender: Address | None) -> bytes:
 
 
 def read_originators(headers: HeaderBlock) -> list[Address]:
-    """Return whom a header that is prepared says to be from: all of From and Sender, and of those who sent it again.
+    """Return the addresses in From, Sender, Resent-From and Resent-Sender of a prepared header.
 
     Raises `Malformed`.
     """
@@ -112,11 +111,11 @@ def _addresses(value: bytes, shown: str) -> list[Address]:
         return [Address.parse(text) for text in texts]
     except AddressError:
         wrong = next(text for text in texts if not _is_address(text))
-        raise Malformed(f"{shown}: has what is no address: {wrong[:60]!r}") from None
+        raise Malformed(f"{shown}: {wrong[:60]!r} is not an address") from None
 
 
 def _check_empty_groups(value: bytes) -> None:
-    """Refuse `"ceo@there.test":;` as an author: readers show the name, and there is no address beside it."""
+    """Refuse `"ceo@there.test":;` as an author: mail programs show the name, and it has no address beside it."""
     if holds_an_at(value):
         raise AddressListError("the name of an empty group holds an @")
 
@@ -130,7 +129,7 @@ def _is_address(text: str) -> bool:
 
 
 def complete(headers: HeaderBlock, *, trace: TraceId, hostname: str, now: Micros) -> tuple[bytes, str | None]:
-    """Return a header that is prepared with Date and Message-ID; and the Message-ID."""
+    """Return a prepared header with Date and Message-ID added where they were missing, and the Message-ID."""
     added, message_id = b"", message_id_of(headers)
     if not headers.count(b"date"):
         added += f"Date: {date_text(now)}\r\n".encode()

@@ -1,4 +1,4 @@
-"""Header fields by what may stand in them: where a submitted message may be mended, and how (RFC 2047 section 5)."""
+"""Kinds of header fields: they decide where and how text of a submitted message may be encoded (RFC 2047 section 5)."""
 
 import re
 from enum import Enum, auto
@@ -7,7 +7,7 @@ from waypost.message.content_fields import parse_content_type
 from waypost.message.headers import HeaderBlock
 
 ORIGINATORS = {b"from": "From", b"sender": "Sender", b"resent-from": "Resent-From", b"resent-sender": "Resent-Sender"}
-"""The fields that say who sends, now or again (RFC 5322 3.6.2 and 3.6.6)."""
+"""The originator fields, of the message and of its resending (RFC 5322 3.6.2 and 3.6.6)."""
 
 _PEOPLE = frozenset(
     {
@@ -34,18 +34,18 @@ _PKCS7 = re.compile(r"application/(?:x-)?pkcs7-mime\Z")
 
 
 class Kind(Enum):
-    """What the value of a field is."""
+    """The kind of a field's value: which parts of it are text."""
 
     PEOPLE = auto()  # an address list: names and comments are text
-    PHRASES = auto()  # names, with commas between them or an identifier behind
-    PARAMETERS = auto()  # a value with parameters, which have an encoding of their own (RFC 2231)
+    PHRASES = auto()  # names, with commas between them or an identifier after them
+    PARAMETERS = auto()  # a value with parameters, which have their own encoding (RFC 2231)
     STRUCTURED = auto()  # only comments are text
     CLOSED = auto()  # nothing in it is text
     TEXT = auto()
 
 
 def kind_of(name: bytes) -> Kind:
-    """Return the kind of a field, by its lower-case name. What is unknown is text (RFC 2047 section 5 (1))."""
+    """Return the kind of a field, by its lower-case name. An unknown field is text (RFC 2047 section 5 (1))."""
     if name in _PEOPLE:
         return Kind.PEOPLE
     if name in _PARAMETERS:
@@ -58,7 +58,7 @@ def kind_of(name: bytes) -> Kind:
 
 
 def signature_of(headers: HeaderBlock) -> str | None:
-    """Return the field that says that the message is signed, for people; None where nothing says so.
+    """Return the field by which the message is signed, in words for people; None when it is not signed.
 
     A signed part deeper inside does not count: its signature covers that part alone (RFC 1847 2.1).
     """

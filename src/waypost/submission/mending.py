@@ -1,8 +1,9 @@
-"""What a submission server mends in a header that a person or a script has written (RFC 6409 section 8).
+"""Mends mistakes in a header that a person or a script has written (RFC 6409 section 8).
 
-Mended is what leaves no doubt: a line of a mailbox file in front, an address list with one reading that is not written
-as RFC 5322 wants it, text outside ASCII in a message without SMTPUTF8. Everything else is refused, in words. A signed
-message is never changed but by leaving that line out. Who may send is decided afterwards, on what came of it.
+A mistake is mended only when its meaning is beyond doubt: a line of a mailbox file before the header, an address list
+that breaks the grammar of RFC 5322 but has one reading, text outside ASCII in a message without SMTPUTF8. Everything
+else is refused with a reason. In a signed message, only the mailbox file's line is removed. The check whether the
+account may send as the author comes later, on the mended header.
 """
 
 import re
@@ -24,19 +25,19 @@ from waypost.submission.structured import encode_comments, encode_parameters, en
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAILBOX_LINE = re.compile(rb">?From [^\r\n]*\r\n(?![ \t])")
 _MOST_AUTHORS = 100
-_LONGEST_AUTHORS = 16 * 1024  # octets of all fields that say who sends
+_LONGEST_AUTHORS = 16 * 1024  # octets of all originator fields
 _LONGEST_MENDED = 64 * 1024  # octets of a header in which text is encoded
 
 
 class Malformed(Exception):
-    """The header is not what RFC 5322 asks for; the message says in plain words what is wrong."""
+    """The header breaks RFC 5322; the message says in plain words what is wrong."""
 
 
 def without_mailbox_line(headers: HeaderBlock) -> HeaderBlock:
-    """Return the header without `From a@x Tue Nov 24 ...`, with which a mailbox file begins a message (RFC 4155), and
-    without the byte order mark with which some editors begin a file.
+    """Return the header without a line `From a@x Tue Nov 24 ...`, which begins a message in a mailbox file (RFC 4155),
+    and without the byte order mark that some editors put first.
 
-    Raises `Malformed` for any other line that is no field.
+    Raises `Malformed` for any other line that is not a field.
     """
     if not headers.problems:
         return headers
@@ -52,7 +53,7 @@ def without_mailbox_line(headers: HeaderBlock) -> HeaderBlock:
 
 
 def mend(headers: HeaderBlock, *, smtputf8: bool) -> HeaderBlock:
-    """Return the header as it should have been written; the same object where nothing is wrong with it.
+    """Return the header with its mistakes mended; the same object when it has no mistakes.
 
     Raises `Malformed`.
     """
@@ -72,7 +73,7 @@ def mend(headers: HeaderBlock, *, smtputf8: bool) -> HeaderBlock:
 
 
 def _check_length(headers: HeaderBlock, *, plain: bool) -> None:
-    """Bound the work that reading, checking and encoding costs."""
+    """Bound the work of reading, checking and encoding. Raises `Malformed` for a header that is too long."""
     if not plain and len(headers.data) > _LONGEST_MENDED:
         raise Malformed("The header is long and has characters outside ASCII: encode them (RFC 2047)")
     octets = sum(field.end - field.start for field in headers.fields if field.name in ORIGINATORS)
@@ -108,7 +109,7 @@ def _shown_name(headers: HeaderBlock, field: Field) -> str:
 
 
 def _originator(headers: HeaderBlock, field: Field, *, smtputf8: bool) -> bytes | None:
-    """Return a field that says who sends, when it is to be written anew."""
+    """Return an originator field written anew; None when it may stay as it is."""
     shown = _shown_name(headers, field)
     value = headers.value(field)
     ascii_ = value.isascii()
@@ -124,7 +125,7 @@ def _originator(headers: HeaderBlock, field: Field, *, smtputf8: bool) -> bytes 
         if form is Form.PLAIN and (ascii_ or smtputf8):
             return None
         if form is Form.ODD and ascii_ and signature_of(headers) is not None and value.count(b"@") == _ats(parts):
-            return None  # it is valid, and nobody reads another address in it
+            return None  # it is valid, and no mail program reads another address in it
         return _written(headers, field, parts, smtputf8=smtputf8)
     except AddressListError as error:
         raise Malformed(f"{shown}: can't be read: {error}") from None
@@ -135,7 +136,7 @@ def _ats(parts: AddressList) -> int:
 
 
 def _written(headers: HeaderBlock, field: Field, parts: AddressList, *, smtputf8: bool) -> bytes:
-    """Return an address list written anew, which reads as it did. Raises `AddressListError`, `Malformed`."""
+    """Return an address list written anew with the same meaning. Raises `AddressListError`, `Malformed`."""
     shown = _shown_name(headers, field)
     if not smtputf8:
         for address in addresses_in(parts):

@@ -1,4 +1,4 @@
-"""The policy of submission: only who is logged in, only as oneself, within limits, and complete (RFC 6409)."""
+"""The policy of submission: a client must log in, send from its own addresses, and keep its limits (RFC 6409)."""
 
 import asyncio
 from collections.abc import Collection
@@ -20,15 +20,16 @@ from waypost.submission.spending import Budget
 
 _PRIORITIES = (-4, 4)
 """The least and the greatest priority that a user may ask for: from "non-urgent" to "urgent" of the MIXER policy
-(RFC 6710). What is beyond is for operators: it is lowered or raised to these, and the reply says so."""
+(RFC 6710). Priorities beyond them are for operators: such a one is changed to the nearest of these, and the reply says
+so."""
 
 
-_LARGE = 4 * 1024  # octets of a header that is mended beside the event loop
+_LARGE = 4 * 1024  # octets; a larger header is mended in a thread
 
 
 class SubmissionPolicy:
-    """Implements `intake.Policy` for ports 587 and 465, and `intake.Judge` for what comes there. The engine has seen to
-    it that the client is logged in."""
+    """Implements `intake.Policy` for ports 587 and 465, and `intake.Judge` for the messages that arrive there. The
+    engine ensures that the client is logged in."""
 
     def __init__(
         self,
@@ -40,9 +41,9 @@ class SubmissionPolicy:
         domains: Collection[str] = (),
         senders: SenderRule | None = None,
     ) -> None:
-        """`domains` are hosted here, in lower case; `senders` decides who may send as whom, by default what is an
-        account's own and `submission.send_as`. Raises `AddressError` for a sender in the settings that is no
-        address.
+        """`domains` are hosted here, in lower case. `senders` decides which addresses an account may use as senders; by
+        default its own, and those of `submission.send_as`. Raises `AddressError` for a sender in the settings that is
+        not an address.
         """
         self._book = book
         self._directory = directory
@@ -52,12 +53,12 @@ class SubmissionPolicy:
         self._result_names = (hostname.lower(), *domains)
 
     def hello(self, client: Client) -> Reply:
-        """Any name does: it is a laptop's, mostly."""
+        """Accept any name: mostly it is the name of a laptop."""
         return replies.OK
 
     async def mail(self, client: Client, envelope: Envelope) -> Reply | Transaction:
-        """Take an account's own addresses. `<>` is taken, too: notifications that were read (RFC 8098) need it, and
-        their From: is checked like any other."""
+        """Accept an account's own addresses, and `<>`, which read receipts (RFC 8098) need; their From is checked like
+        any other."""
         assert client.account is not None, "the engine asks for a login first"
         account = await self._directory.account(client.account.address)
         if account is None or account.disabled:
@@ -70,21 +71,21 @@ class SubmissionPolicy:
         return self.begin(client, envelope)
 
     def begin(self, client: Client, envelope: Envelope) -> Reply | Transaction:
-        """Return the transaction of a sender who may send; a refusal when its parameters contradict each other."""
+        """Return the transaction of a permitted sender; a refusal when its parameters contradict each other."""
         hold, by = envelope.hold_until, envelope.deliver_by
         if hold is not None and by is not None and by.deadline <= hold:
             return replies.syntax("BY asks for delivery before the message may leave (HOLDFOR, HOLDUNTIL)")
         return Transaction(client, envelope, self)
 
     async def recipient(self, transaction: Transaction, recipient: Recipient) -> Reply | Admitted:
-        """Take recipients anywhere; those here must exist, and those elsewhere be named in full (RFC 6409 4.2)."""
+        """Accept recipients anywhere: those here must exist; those elsewhere need a full domain name (RFC 6409 4.2)."""
         if not self._book.hosts(recipient.address):
             domain = recipient.address.domain_key
             return Admitted(recipient) if "." in domain or domain.startswith("[") else replies.NOT_QUALIFIED
         return admit(recipient, await self._book.resolve(recipient.address, transaction.envelope.size or 0))
 
     async def examine(self, transaction: Transaction, arrived: Arrived) -> Reply | Examined:
-        """Mend and check the header, complete it, and say what the message costs."""
+        """Mend, check and complete the header, and count the message against the account's limits."""
         account, envelope = transaction.client.account, transaction.envelope
         assert account is not None
         try:
@@ -106,7 +107,7 @@ class SubmissionPolicy:
         return Examined(header, envelope, message_id)
 
     async def _prepared(self, headers: HeaderBlock, envelope: Envelope) -> HeaderBlock:
-        """Return the header as it should have been written. Raises `Malformed`."""
+        """Return the header mended, in a thread when it is large. Raises `Malformed`."""
         work = partial(
             prepare, headers, sender=envelope.reverse_path, smtputf8=envelope.smtputf8, names=self._result_names
         )

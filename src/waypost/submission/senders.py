@@ -1,4 +1,4 @@
-"""Who may send as whom: one's own addresses, aliases that lead to oneself, and what the operator allows."""
+"""Which senders an account may use: its address, aliases that lead to it, and those that the operator allows."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from waypost.storage import Account
 
 
 class SenderRule(Protocol):
-    """Who may send as whom."""
+    """Decides which addresses an account may use as senders."""
 
     async def may_send_as(self, account: Account, address: Address) -> bool:
         """True when the account may use the address as a sender. Raises `StorageError`."""
@@ -19,7 +19,7 @@ class Senders:
     """Decides over the address book and `submission.send_as` of the settings: account -> addresses and "@domain"s."""
 
     def __init__(self, book: AddressBook, send_as: tuple[tuple[str, tuple[str, ...]], ...]) -> None:
-        """Raises `AddressError` for a setting that is no address."""
+        """Raises `AddressError` for a setting that is not an address."""
         self._book = book
         self._allowed = {Address.parse(account).key: frozenset(map(_key, senders)) for account, senders in send_as}
 

@@ -1,8 +1,8 @@
-"""What an account may send in an hour and a day, so that a stolen password can't spend its owner's name.
+"""Limits what an account may send in an hour and a day, so that a stolen password can't ruin the host's reputation.
 
-A message is counted in its own commit, for all workers, or refused there (`storage/spending.py`): what is not stored
-costs nothing, and nobody gets too much. An account that was refused is asked for its sums before the next commit, so
-that a flood of refused messages writes nothing.
+A message is counted for all workers in its own commit, or refused there (`storage/spending.py`): a message that is not
+stored does not count, and no account exceeds its limit. After a refusal, the account's sums are read before the next
+commit, so that a flood of refused messages writes nothing.
 """
 
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Budget:
-    """Says what messages cost by the settings, and remembers whose were refused."""
+    """Counts messages against the limits of the settings, and remembers the accounts that were refused."""
 
     def __init__(self, directory: Directory, settings: Submission) -> None:
         self._directory = directory
@@ -26,7 +26,7 @@ class Budget:
         self._refused: set[str] = set()  # accounts whose last message was not stored
 
     async def ask(self, transaction: Transaction, account: str, recipients: int, now: Micros) -> Reply | None:
-        """Put what one message costs into its transaction; returns the refusal when that is known to be too much.
+        """Record in a message's transaction what it counts; return a refusal if the limit is known to be reached.
 
         Raises `StorageError`.
         """

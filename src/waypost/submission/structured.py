@@ -1,7 +1,7 @@
-"""Structured header fields in ASCII: what is text gets the encoding that its place allows (RFC 2047 5, RFC 2231 4).
+"""Writes structured header fields in ASCII: text gets the encoding that its place allows (RFC 2047 5, RFC 2231 4).
 
-Every function returns a field without its line end, or None where other parts of it are outside ASCII. `name` is what
-the line begins with, the colon included; `value` is unfolded UTF-8.
+Every function returns a field without its line end, or None where parts other than text are outside ASCII. `name` is
+the field's name with its colon; `value` is unfolded UTF-8.
 """
 
 import re
@@ -17,18 +17,18 @@ _PARAMETER = re.compile(
 _EXTENDED = re.compile(rb"[ \t]*+([^\s=*]++)\*(?:0\*)?[ \t]*+=")
 _IDENTIFIED = re.compile(rb"([^<>]*)(<[^<>]*>)[ \t]*\Z")
 _ASCII_ALONE = frozenset({b"boundary", b"charset"})
-"""Parameters that programs compare: in another form they would be other ones (RFC 2046 5.1.1)."""
+"""Parameters that programs compare as they are: encoding would change their meaning (RFC 2046 5.1.1)."""
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _LONGEST_LINE = 900  # octets; 998 are allowed (RFC 5322 2.1.1)
 
 
 def encode_comments(name: bytes, value: bytes) -> bytes | None:
-    """Encode comments; everything else stays, but for its folding: `Date: ... (Mitteleuropäische Zeit)`."""
+    """Encode comments; only the folding of the rest may change: `Date: ... (Mitteleuropäische Zeit)`."""
     tokens = [match[0] for match in _COMMENT_TOKEN.finditer(value)]
     written, fresh = name + b" ", True
     for token in tokens:
         if token.isascii():
-            if not fresh:  # no more on the line of an encoded word
+            if not fresh:  # nothing more goes on the line of an encoded word
                 token = token.lstrip(b" \t")
                 written += b"\r\n " if token else b""
             written = _folded(written, token)
@@ -44,7 +44,7 @@ def encode_comments(name: bytes, value: bytes) -> bytes | None:
 
 
 def _folded(written: bytes, token: bytes) -> bytes:
-    """Return `written` with a token behind it, folded where one line would be too long: the value was unfolded."""
+    """Return `written` with a token after it, folded where the line would be too long: the value was unfolded."""
     if len(written) + len(token) <= _LONGEST_LINE:
         return written + token
     before, end, line = written.rpartition(b"\r\n")
@@ -78,12 +78,12 @@ def encode_phrases(name: bytes, value: bytes) -> bytes | None:
 
 
 def encode_parameters(name: bytes, value: bytes) -> bytes | None:
-    """Encode parameters as RFC 2231 section 4 wants them: `filename*=UTF-8''Pr%C3%BCfung.pdf`.
+    """Encode parameters by RFC 2231 section 4: `filename*=UTF-8''Pr%C3%BCfung.pdf`.
 
-    A parameter that has this form already, beside the one outside ASCII, stays alone: two of one name have no meaning.
+    If a parameter exists in this form already, the one of the same name outside ASCII is dropped: two have no meaning.
     """
     tokens = [match[0] for match in _PARAMETER_TOKEN.finditer(value)]
-    if b";".join(tokens) != value.rstrip(b"; \t") or not tokens[0].isascii():  # a quote has no end, say
+    if b";".join(tokens) != value.rstrip(b"; \t") or not tokens[0].isascii():  # for example, a quote has no end
         return None
     first, *rest = tokens
     lines = [name + b" " + first.strip(b" \t")]
@@ -100,7 +100,7 @@ def encode_parameters(name: bytes, value: bytes) -> bytes | None:
                 said = _ESCAPED.sub(rb"\1", match[2][1:-1])
             elif b" (" in match[2]:  # a comment, or a part of the name
                 return None
-            else:  # white space in a name that has lost its quotes is meant
+            else:  # a name that lost its quotes: white space inside it belongs to it
                 said = match[2].rstrip(b" \t")
             piece = match[1] + b"*=UTF-8''" + quote_from_bytes(said, safe="").encode()
             if len(piece) > _LONGEST_LINE:

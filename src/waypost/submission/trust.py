@@ -1,6 +1,6 @@
-"""What a submission may not say of itself: results of checks that only a receiver makes (RFC 8601, RFC 7208).
+"""Results of checks that only a receiver makes, and that a submitted message must not claim (RFC 8601, RFC 7208).
 
-Whoever reads them later believes them where they bear our name, so they end here (RFC 8601 section 5).
+Mail programs and servers believe such fields if they bear our name, so they are removed here (RFC 8601 section 5).
 """
 
 from collections.abc import Collection, Iterator
@@ -10,9 +10,9 @@ from waypost.message.headers import Field, HeaderBlock
 
 
 def forged_results(headers: HeaderBlock, names: Collection[str]) -> Iterator[Field]:
-    """Yield every Received-SPF, and the Authentication-Results of `names`, of hosts below them, or of nobody.
+    """Yield every Received-SPF, and Authentication-Results that name one of `names`, a host below one, or no server.
 
-    Results of others stay: whoever resends a message has a use for them, and nobody believes them for our word.
+    Results in the name of others stay: they are useful in a resent message, and are not taken for ours.
     """
     yield from results_in_the_name_of(headers, names)
     yield from (field for field in headers.fields if field.name == b"received-spf")

@@ -1,7 +1,7 @@
-"""The policy of devices that can't log in: where they connect from says who they are, and as whom they may send.
+"""The policy of devices that can't log in: their network decides for which account and as which senders they may send.
 
 It is submission (`policy.py`) in the name of an account, with fewer senders: only those that the operator has named, in
-the envelope and in From. The address of the TCP connection counts; a network decides once more at each message.
+the envelope and in From. The address of the TCP connection counts, and is checked again at each message.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class NamedSenders:
     """The senders of one network: these addresses and no others, whatever the account may send as."""
 
     def __init__(self, senders: Sequence[str]) -> None:
-        """Raises `AddressError` for one that is no address."""
+        """Raises `AddressError` for a sender that is not an address."""
         self._keys = frozenset(Address.parse(sender).key for sender in senders)
 
     async def may_send_as(self, account: Account, address: Address) -> bool:
@@ -36,7 +36,7 @@ class NamedSenders:
 
 @dataclass(frozen=True, slots=True)
 class TrustedDevices:
-    """The devices of one table of the settings, and the policy for what they send."""
+    """The devices of one table of the settings, and the policy for their messages."""
 
     network: TrustedNetwork
     senders: NamedSenders
@@ -51,16 +51,16 @@ class TrustedPolicy:
         self._directory = directory
 
     def refuse(self, peer: Peer) -> Reply | None:
-        """Return what a client hears instead of a greeting; None when it is trusted."""
+        """Return the reply that a client gets instead of a greeting; None when it is trusted."""
         return replies.NOT_TRUSTED if self._of(peer) is None else None
 
     def _of(self, peer: Peer) -> TrustedDevices | None:
-        """Return the devices of a client's network. A proxy on this machine connects from the address it connects to:
-        it is never trusted, whatever address the machine has got since the settings were checked.
+        """Return the devices of a client's network. A client whose address is also the one that it connected to is a
+        proxy on this machine: it is never trusted, even if the machine got the address after the settings were checked.
         """
         try:
             client = client_address(peer.address)
-        except ValueError:  # no IP socket
+        except ValueError:  # not an IP socket
             return None
         if peer.address == peer.local_address:
             return None
@@ -68,11 +68,11 @@ class TrustedPolicy:
         return next(found, None)
 
     def hello(self, client: Client) -> Reply:
-        """Any name does: it is a printer's, mostly."""
+        """Accept any name: mostly it is the name of a printer."""
         return replies.OK
 
     async def mail(self, client: Client, envelope: Envelope) -> Reply | Transaction:
-        """Take named senders, while the account that stands for them is open. The rest is as in submission."""
+        """Accept the named senders while their account is enabled. The rest is as in submission."""
         devices = self._of(client.peer)
         if devices is None:
             return replies.NOT_TRUSTED

@@ -36,7 +36,7 @@ class _EntryType(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if str(value).endswith(".toml"):
-            self.fail(f"{value} is no number of an entry; name a configuration with --config FILE", param, ctx)
+            self.fail(f"{value} is not the number of an entry; name a configuration with --config FILE", param, ctx)
         return int(super().convert(value, param, ctx))
 
 
@@ -126,7 +126,7 @@ _OPTIONS = (
 
 
 async def check_numbers(storage: Storage, choice: Choice) -> None:
-    """Raise `NotFound` for the first number that is no entry: whoever names one means it."""
+    """Raise `NotFound` for the first number that is not an entry: whoever names one means it."""
     for number in choice.numbers:
         await storage.queue.get(number)
 
