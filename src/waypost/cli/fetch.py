@@ -14,6 +14,7 @@ import click
 from waypost.cli.frame import confirm, fail, json_option, print_json
 from waypost.cli.mail_server import password_source, server_options, trust
 from waypost.cli.terminal import echo, print_table, printable
+from waypost.disk.files import is_folder
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -203,7 +204,7 @@ def _save(box: Maildrop, words: Sequence[str], as_json: bool) -> bool:
             fail("standard output can't have both the message and --json")
         return save_to(box, numbers, sys.stdout.buffer)
     try:
-        into_folder = Path(place).is_dir() or place.endswith("/") or chosen == [_ALL] or len(numbers) > 1
+        into_folder = is_folder(Path(place)) or place.endswith("/") or chosen == [_ALL] or len(numbers) > 1
     except OSError as error:
         fail(f"{place}: {error.strerror}")
     told = []

@@ -23,6 +23,7 @@ from waypost.cli.log_lines import show_log_lines
 from waypost.cli.terminal import echo
 from waypost.cli.terminal import print_table as print_table
 from waypost.cli.terminal import printable as printable
+from waypost.disk.files import exists
 
 if TYPE_CHECKING:
     from waypost.config.errors import ConfigErrors
@@ -80,7 +81,7 @@ def config_file(given: Path | None) -> Path:
 
 def _may_be_there(place: Path) -> bool:
     try:
-        return place.exists()
+        return exists(place)
     except PermissionError:  # reading it then says that it is forbidden, instead of that it is missing
         return True
 
@@ -209,7 +210,7 @@ async def _join(bus: UnixBus) -> None:
 
 def become_owner(data: Path) -> None:
     """As root, become the user that owns the data directory; nothing happens otherwise, or before it exists."""
-    if os.geteuid() != 0 or not data.exists():
+    if os.geteuid() != 0 or not exists(data):
         return
     owner = data.stat()
     if owner.st_uid == 0:
@@ -244,7 +245,7 @@ def called_as() -> str:
     if called.name != "waypost":  # by another program, or by `python -m waypost`
         return "waypost" if called.name != "__main__.py" else f"{shlex.quote(sys.executable)} -m waypost"
     found = shutil.which(called.name)
-    if found is not None and called.exists() and Path(found).samefile(called):
+    if found is not None and exists(called) and Path(found).samefile(called):
         return called.name
     return shlex.quote(str(called.absolute()))
 

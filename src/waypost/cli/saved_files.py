@@ -18,6 +18,7 @@ from urllib.parse import quote
 from waypost.cli.frame import fail
 from waypost.cli.terminal import echo
 from waypost.client.errors import Refused
+from waypost.disk.files import exists
 
 if TYPE_CHECKING:
     from waypost.client.maildrop import Maildrop
@@ -91,7 +92,7 @@ def save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> Iterator[S
 def _save_one(box: Maildrop, number: int, folder: Path, name: str, *, alone: bool, named: bool) -> Saved:
     """`alone`: no other message has this name; `named`: the name may be that of the file, without a digest."""
     path = folder / f"{name}.eml"
-    if alone and path.exists() and path.stat().st_size == box.sizes[number]:
+    if alone and exists(path) and path.stat().st_size == box.sizes[number]:
         return Saved(number, path, fresh=False)
     with _fetched(box, number, folder) as part:
         with part.open("rb") as file:

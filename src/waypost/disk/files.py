@@ -1,12 +1,46 @@
-"""Open files: whether they still have their name, locks on them (flock), and their end.
+"""Files: whether they exist, whether open ones still have their name, locks on them (flock), and their end.
 
 The kernel releases a lock when its process ends, however that happens.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
+
+
+def exists(path: Path) -> bool:
+    """True when something has this name; links are followed.
+
+    Raises `OSError` when that can't be told, for example without permission. `Path.exists` of Python 3.14 returns False
+    then, and a file that is not ours would pass as missing.
+    """
+    return _mode(path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """True when a folder has this name; links are followed. Raises `OSError` as `exists` does."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def is_file(path: Path) -> bool:
+    """True when a regular file has this name; links are followed. Raises `OSError` as `exists` does."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link that leads to nothing but itself
+            return None
+        raise
 
 
 def make_file(path: Path) -> None:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from waypost.disk.files import is_folder
+
 
 def sync_folder(folder: Path) -> None:
     """Make names in a folder durable. Raises `OSError`."""
@@ -18,7 +20,7 @@ def make_folder(folder: Path) -> None:
 
     Raises `OSError`.
     """
-    missing = [above for above in (folder, *folder.parents) if not above.is_dir()]
+    missing = [above for above in (folder, *folder.parents) if not is_folder(above)]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for made in missing:
         sync_folder(made.parent)

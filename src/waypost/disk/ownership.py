@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from waypost.disk.files import exists, is_folder
+
 
 def forbidden(paths: Iterable[Path]) -> Path | None:
     """Return the first existing path that this process can't read and write; None when it can use all of them.
@@ -15,12 +17,12 @@ def forbidden(paths: Iterable[Path]) -> Path | None:
     """
     for path in paths:
         try:
-            if not path.exists():
+            if not exists(path):
                 continue
-            wanted = os.R_OK | (os.X_OK if path.is_dir() else 0)
+            wanted = os.R_OK | (os.X_OK if is_folder(path) else 0)
             if not os.statvfs(path).f_flag & os.ST_RDONLY:  # a read-only file system is reported elsewhere
                 wanted |= os.W_OK
-            if not os.access(path, wanted, effective_ids=True) and path.exists():
+            if not os.access(path, wanted, effective_ids=True) and exists(path):
                 return path
         except FileNotFoundError:
             continue

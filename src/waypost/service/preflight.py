@@ -15,6 +15,7 @@ from waypost.config.errors import KeyPath
 from waypost.config.load import Document
 from waypost.config.password_file import read_password
 from waypost.config.settings import IpAddress, Settings
+from waypost.disk.files import exists
 from waypost.service.certificates import CertificateProblem, Pair, load_pair
 from waypost.service.trusted_networks import dangerous_networks
 
@@ -122,7 +123,7 @@ def _notes(settings: Settings, pair: Pair | None, second: Pair | None, now: date
         if not pair.rsa and second is None:
             yield "mail servers that know RSA only get no TLS here: add tls.second_certificate with an RSA key"
         yield from _readable_keys(settings)
-    if not settings.data.exists():
+    if not exists(settings.data):
         yield f"{settings.data} does not exist yet: the service will begin with an empty one"
     for route in settings.routes:
         if route.password_file is not None and route.password_file.stat().st_mode & _FOR_OTHERS:

@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from waypost.disk.files import exists
 from waypost.disk.folders import make_folder
 from waypost.disk.ownership import whose
 from waypost.service.problems import SetupProblem, machine_words
@@ -45,7 +46,7 @@ def service_identity(user: str | None, data: Path) -> Identity | None:
             raise SetupProblem(
                 f"service.user: there is no user {user}; make it (useradd --system {user}), or write another"
             ) from None
-    if data.exists() and (owner := data.stat()).st_uid != 0:
+    if exists(data) and (owner := data.stat()).st_uid != 0:
         try:
             return _identity(pwd.getpwuid(owner.st_uid))
         except KeyError:  # a number without a name, as in a container

@@ -16,6 +16,7 @@ import click
 from waypost.cli.frame import Folder, called_as, fail, load_settings
 from waypost.cli.init import answers, discovery, ending, files, first_account, machine
 from waypost.cli.terminal import echo
+from waypost.disk.files import exists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,7 +190,7 @@ def _directory(given: Path | None, asks: bool) -> Path:
 
 def _keeps(config: Path, wishes: _Wishes, hostname: str | None, domains: tuple[str, ...]) -> bool:
     """True when the configuration that exists stays."""
-    if not config.exists() or wishes.force:
+    if not exists(config) or wishes.force:
         return False
     if not wishes.asks:
         if hostname is not None or domains:
@@ -296,15 +297,15 @@ class _Steps:
         if os.geteuid() != 0:
             return
         name = wishes.user or self._settings.service.user or _USUAL_USER
-        exists = machine.user_exists(name)
-        if exists and data.exists() and data.stat().st_uid == machine.user_id(name):
+        known = machine.user_exists(name)
+        if known and exists(data) and data.stat().st_uid == machine.user_id(name):
             return
-        if wishes.user is None and data.exists() and data.stat().st_uid != 0:
+        if wishes.user is None and exists(data) and data.stat().st_uid != 0:
             return  # somebody has it already
-        making = "Give" if exists else "Make the system user and give"
+        making = "Give" if known else "Make the system user and give"
         if not self._wanted(wishes.user is not None, f"{making} {name} the data directory {data}?"):
             return
-        if not exists:
+        if not known:
             machine.make_user(name)
             echo(f"Made:    the user {name}")
         machine.give_data(data, name)
@@ -315,7 +316,7 @@ class _Steps:
         if os.geteuid() != 0 or not system.has_systemd:
             return
         text = machine.unit_text(machine.program(), self._config, self._settings.data)
-        known = system.unit.read_text() if system.unit.exists() else None
+        known = system.unit.read_text() if exists(system.unit) else None
         if known == text:
             self.unit = True
             return

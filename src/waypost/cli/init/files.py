@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from waypost.disk.files import exists, is_folder
+
 PAIRS = (("", False), ("rsa-", True))
 """The beginnings of the files' names, and whether the key is RSA; else it is ECDSA."""
 
@@ -37,12 +39,12 @@ def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> Writt
     another name, and the configuration that is replaced is kept beside it. Raises `OSError`."""
     from waypost.disk.folders import make_folder
 
-    kept_data = (directory / "data").is_dir()
+    kept_data = is_folder(directory / "data")
     _make_way(directory)
     make_folder(directory / "data")
     pairs = [_pair(directory / "tls", name, hostname, domains, rsa=rsa) for name, rsa in PAIRS]
     config = directory / "waypost.toml"
-    set_aside = _copy_aside(config) if config.exists() else None
+    set_aside = _copy_aside(config) if exists(config) else None
     write_configuration(config, hostname, domains)
     return Written(set_aside, kept_data, pairs)
 
@@ -50,7 +52,7 @@ def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> Writt
 def _copy_aside(config: Path) -> Path:
     """Copy the configuration, whose place is never empty, into a file of the same mode."""
     aside = config.with_name(config.name + ".old")
-    if aside.exists() or aside.is_symlink():
+    if exists(aside) or aside.is_symlink():
         aside.unlink()
     shutil.copy2(config, aside)
     return aside
@@ -83,7 +85,7 @@ def _make_way(directory: Path) -> None:
     """Make a folder, and those above it that are missing. Whatever the umask, the workers may enter them."""
     from waypost.disk.folders import sync_folder
 
-    for folder in reversed([each for each in (directory, *directory.parents) if not each.is_dir()]):
+    for folder in reversed([each for each in (directory, *directory.parents) if not is_folder(each)]):
         folder.mkdir()
         folder.chmod(0o755)
         sync_folder(folder.parent)
@@ -92,7 +94,7 @@ def _make_way(directory: Path) -> None:
 def _pair(folder: Path, name: str, hostname: str, domains: Sequence[str], *, rsa: bool) -> Made:
     certificate, key = folder / f"{name}cert.pem", folder / f"{name}key.pem"
     names = list(dict.fromkeys((hostname, *domains)))
-    if certificate.exists() or key.exists():
+    if exists(certificate) or exists(key):
         stale = _stale(certificate, key, hostname)
         if stale is None:
             return Made(certificate, "Kept")

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from waypost.cli.init.files import write_new
+from waypost.disk.files import exists
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what looks alike
 _GROUPS, _LENGTH = 4, 5
@@ -32,7 +33,7 @@ def accounts(config: Path, data: Path) -> list[str]:
     """Return the addresses of all accounts, the oldest first; makes no database where there is none. Raises
     `CommandFailed`."""
     try:
-        if not (data / "waypost.db").exists():
+        if not exists(data / "waypost.db"):
             return []
     except PermissionError:
         pass  # the command says whose the directory is

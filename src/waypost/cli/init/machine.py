@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from waypost.disk.files import exists, is_folder
+
 UNIT = "waypost.service"
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # what useradd(8) takes
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))  # what ProtectHome= hides (systemd.exec(5))
@@ -38,12 +40,12 @@ class System:
     @property
     def has_systemd(self) -> bool:
         """True where units can be installed."""
-        return (self.root / "etc/systemd/system").is_dir()
+        return is_folder(self.root / "etc/systemd/system")
 
     @property
     def runs_systemd(self) -> bool:
         """True where systemd is the service manager now (sd_booted(3))."""
-        return self.root == Path("/") and Path("/run/systemd/system").is_dir()
+        return self.root == Path("/") and is_folder(Path("/run/systemd/system"))
 
 
 def check_steps(system: System, *, user: str | None, unit: bool, start: bool, asks: bool) -> None:
@@ -58,13 +60,13 @@ def check_steps(system: System, *, user: str | None, unit: bool, start: bool, as
             raise StepFailed(f"--user: {user!a} can't be the name of a system user; for example: waypost")
     if unit and not (root and system.has_systemd):
         raise StepFailed("--unit: it needs root, and /etc/systemd/system")
-    if start and not (root and system.runs_systemd and (unit or asks or system.unit.exists())):
+    if start and not (root and system.runs_systemd and (unit or asks or exists(system.unit))):
         raise StepFailed("--start: it needs root, a running systemd and the unit (--unit)")
 
 
 def unit_differs(system: System, text: str) -> bool:
     """True when another unit than this one is installed."""
-    return system.unit.exists() and system.unit.read_text() != text
+    return exists(system.unit) and system.unit.read_text() != text
 
 
 def program() -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import apsw
 import msgspec
 
 from waypost.counting import counted
+from waypost.disk.files import exists
 from waypost.disk.folders import sync_folder
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.rows import text
@@ -99,7 +100,7 @@ def write_file(data: Path, life: Life) -> None:
     octets = msgspec.json.encode(life).ljust(_SIZE - 1) + b"\n"
     path = data / FILE
     try:
-        fresh = not path.exists()
+        fresh = not exists(path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.pwrite(fd, octets, 0)

@@ -11,6 +11,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+from waypost.disk.files import exists, is_folder
 from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros
 from waypost.storage.sqlite.segments import segment_number
@@ -24,7 +25,7 @@ def lost_folder(data: Path, what: str, now: Micros) -> Path:
     time = datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     for number in itertools.count(1):
         folder = data / LOST / (f"{time}-{what}" if number == 1 else f"{time}-{what}-{number}")
-        if not folder.exists():
+        if not exists(folder):
             make_folder(folder)
             return folder
     raise AssertionError("count never ends")
@@ -34,7 +35,7 @@ def put_aside(path: Path, folder: Path) -> Path:
     """Move a file into a folder; one that has its name already keeps it. The caller syncs both. Raises `OSError`."""
     target = folder / path.name
     for number in itertools.count(1):
-        if not target.exists():
+        if not exists(target):
             break
         target = folder / f"{path.name}.{number}"
     return path.rename(target)
@@ -62,4 +63,4 @@ def keep_all(segments: Path, folder: Path) -> int:
 
 def lost_segments(data: Path) -> int:
     """Return how many segments lie under `lost/`."""
-    return sum(1 for path in (data / LOST).rglob("*.seg*")) if (data / LOST).is_dir() else 0
+    return sum(1 for path in (data / LOST).rglob("*.seg*")) if is_folder(data / LOST) else 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import apsw
 
+from waypost.disk.files import is_folder
 from waypost.disk.folders import sync_folder
 from waypost.message.trace import Micros, TraceId, format_trace_id
 from waypost.storage.sqlite.arriving import ARRIVING, ArrivingFile
@@ -227,7 +228,7 @@ class Housekeeping:
     def _put_aside(self, path: Path, why: str) -> None:
         """Move a file to `lost/`, where nothing is ever removed."""
         with contextlib.suppress(FileNotFoundError):
-            if self._lost is None or not self._lost.is_dir():
+            if self._lost is None or not is_folder(self._lost):
                 self._lost = lost_folder(self._data, "unknown", self._now())
             fields = {"segment": path.name, "reason": why, "now": str(put_aside(path, self._lost))}
             sync_folder(self._lost)

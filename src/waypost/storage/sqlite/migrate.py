@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from waypost.disk.files import make_file
+from waypost.disk.files import exists, make_file
 from waypost.disk.folders import sync_folder
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
@@ -76,7 +76,7 @@ def migrate(data: Path, steps: list[Step] | None = None) -> int:
 
 
 def _version(path: Path) -> int:
-    if not path.exists():
+    if not exists(path):
         return 0
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_MILLISECONDS)  # another process may just open its log, which it does alone

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import apsw
 
+from waypost.disk.files import exists
 from waypost.storage.sqlite.segments import segment_number, segment_path
 
 Turn = Callable[[], AbstractContextManager[None]]
@@ -35,7 +36,7 @@ class Numbering:
         """
         with self._turn():
             last = int(self._connection.execute(_LAST).get or 0)
-            if any(segment_path(self._folder, last + more).exists() for more in range(1, count + 1)):
+            if any(exists(segment_path(self._folder, last + more)) for more in range(1, count + 1)):
                 # Files of another time, which get no row: what has one is ours to remove (`lost.py`).
                 largest = max(filter(None, map(segment_number, self._folder.iterdir())))
                 self._skip_to(largest)

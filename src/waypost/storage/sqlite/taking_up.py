@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 
 from waypost.counting import counted
+from waypost.disk.files import exists, is_file, is_folder
 from waypost.disk.folders import sync_folder
 from waypost.disk.ownership import forbidden, whose
 from waypost.message.trace import Micros
@@ -44,7 +45,7 @@ def refuse_foreign(data: Path) -> None:
 
 def refuse_unfit(data: Path) -> None:
     """Look at the data directory before its database is opened. Raises `Unfit`, `StorageError`, `OSError`."""
-    if (data / RESTORING).is_dir():
+    if is_folder(data / RESTORING):
         raise Unfit(f"{data}: a restore was broken off: run `waypost restore DIR` again")
     if not _is_empty(data / DATABASE):
         if _is_cut_short(data / DATABASE):
@@ -74,12 +75,12 @@ def accept(data: Path, now: Micros) -> None:
     Raises `OSError`.
     """
     left = data / RESTORING
-    if left.is_dir():
+    if is_folder(left):
         left.rename(lost_folder(data, "restore-broken-off", now) / RESTORING)
     if not _is_empty(data / DATABASE):
         return
-    paths = [*_segments(data), *(path for path in (data / lives.FILE,) if path.exists())]
-    paths += [path for path in data.glob(f"{DATABASE}*") if path.is_file()]
+    paths = [*_segments(data), *(path for path in (data / lives.FILE,) if exists(path))]
+    paths += [path for path in data.glob(f"{DATABASE}*") if is_file(path)]
     if paths:
         folder = lost_folder(data, "without-database", now)
         for path in paths:
@@ -162,7 +163,7 @@ def put_unknown_aside(segments: Path, connection: apsw.Connection, folder: Path)
         if number is None or number in known or _needs(connection, number):
             continue
         kept = folder / path.name
-        if kept.exists() and kept.samefile(path):
+        if exists(kept) and kept.samefile(path):
             path.unlink()  # its second name stays
         else:
             put_aside(path, folder)

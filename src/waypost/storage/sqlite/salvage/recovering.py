@@ -11,7 +11,7 @@ from typing import Any
 
 import apsw
 
-from waypost.disk.files import make_file
+from waypost.disk.files import exists, is_folder, make_file
 from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros, TraceId, format_trace_id
 from waypost.storage.errors import StorageError
@@ -46,7 +46,7 @@ class Recovered:
 
 def recover(data: Path, to: Path, *, now: Micros, show: Show) -> Recovered:
     """Bring out of `data` what can be read, into `to`, a new or empty directory. Raises `StorageError`, `OSError`."""
-    if not data.is_dir():
+    if not is_folder(data):
         raise StorageError(f"{data}: there is no such directory")
     if to.resolve().is_relative_to(data.resolve()):
         raise StorageError(f"{to} is in the data directory: name another place")
@@ -91,7 +91,7 @@ def _bring_rows(data: Path, to: Path, done: Recovered, now: Micros, show: Show) 
 
 def _open_damaged(data: Path, done: Recovered) -> apsw.Connection | None:
     """Open the database for reading, all of it at one moment; None when it can't be opened."""
-    if not (data / DATABASE).exists():
+    if not exists(data / DATABASE):
         done.database = "it is missing"
         return None
     try:
