@@ -28,7 +28,7 @@ def test_a_configuration_as_a_bare_word_is_answered_with_the_option(run: Run, co
 def test_an_address_without_a_domain_is_said_to_lack_it(run: Run, people: list[str]) -> None:
     sender = [] if "--from" in people else ["--from", "a@b.example"]
     result = run("send", "--via", "smtp://127.0.0.1:9", *sender, *people, "hi", status=1)
-    assert "there is no @ with a domain; write bob@example.org" in result.stderr
+    assert "it has no @ with a domain; write bob@example.org" in result.stderr
 
 
 def test_mail_without_a_sender_is_answered_with_both_ways_to_name_one(run: Run) -> None:
