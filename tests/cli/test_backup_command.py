@@ -181,3 +181,58 @@ def test_a_directory_that_is_refused_is_accepted_when_its_operator_says_so(
     assert run("account", "list").stdout.count("example.org") == 0
     (kept,) = (data / "lost").rglob("*.seg")
     assert kept.read_bytes() == octets
+
+
+def test_a_directory_that_a_link_leads_to_is_as_good_as_any(run: Run, config: Path, message: TraceId) -> None:
+    Path("real").mkdir()
+    Path("b").symlink_to("real")
+    assert "Verified." in run("backup", "b").stdout
+    assert "whole" in run("backup", "verify", "b").stdout
+    assert "Restored" in run("restore", "b", "--yes").stdout
+
+
+@pytest.mark.parametrize("command", [("backup",), ("backup", "verify"), ("restore", "--yes"), ("storage", "recover")])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("loop", "is a symbolic link that leads nowhere"),
+        ("dangling", "is a symbolic link that leads nowhere"),
+        ("file", "is a file; a directory is needed there"),
+        ("file/b", "is a file; a directory is needed there"),
+        ("pipe", "is a file; a directory is needed there"),
+    ],
+)
+def test_what_is_no_directory_is_said_in_one_line(
+    run: Run, config: Path, message: TraceId, command: tuple[str, ...], path: str, words: str
+) -> None:
+    Path("loop").symlink_to("loop")
+    Path("dangling").symlink_to("nowhere")
+    Path("file").touch()
+    os.mkfifo("pipe")
+    said = run(*command, path, status=1).output
+    assert words in said and said.startswith("waypost: ") and said.count("\n") == 1
+
+
+def test_a_mounted_disk_that_is_empty_takes_backups(run: Run, config: Path, message: TraceId) -> None:
+    Path("disk/lost+found").mkdir(parents=True)
+    assert "Verified." in run("backup", "disk").stdout
+    assert "note" not in run("backup", "verify", "disk").stdout
+
+
+@pytest.mark.parametrize("changing", [False, True])
+def test_a_restore_that_was_killed_says_whether_anything_was_changed(
+    run: Run, config: Path, message: TraceId, changing: bool
+) -> None:
+    run("backup", "b")
+    left = config.parent / "data/restoring"
+    left.mkdir()
+    if changing:
+        (left / "changing").touch()
+    said = run("queue", "list", status=1).output
+    assert "a restore was broken off: run `waypost restore DIR` again" in said
+    assert ("nothing was changed before: `waypost storage accept` goes on" in said) is not changing
+    if not changing:
+        run("storage", "accept", "--yes")
+        assert "carol@elsewhere.test" in run("queue", "list").stdout
+    else:
+        assert "Restored" in run("restore", "b", "--yes").stdout

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 RESTORING = "restoring"
 """A folder of the data directory that is there while `waypost restore` works on it."""
+CHANGING = "changing"
+"""A file in that folder from when the first file of the data directory is moved."""
 
 ACCEPT = "`waypost storage accept` goes on with what is there"
 _RESTORE = "`waypost restore DIR` brings a backup back"
@@ -46,7 +48,8 @@ def refuse_foreign(data: Path) -> None:
 def refuse_unfit(data: Path) -> None:
     """Look at the data directory before its database is opened. Raises `Unfit`, `StorageError`, `OSError`."""
     if is_folder(data / RESTORING):
-        raise Unfit(f"{data}: a restore was broken off: run `waypost restore DIR` again")
+        instead = "" if exists(data / RESTORING / CHANGING) else f"; nothing was changed before: {ACCEPT}"
+        raise Unfit(f"{data}: a restore was broken off: run `waypost restore DIR` again{instead}")
     if not _is_empty(data / DATABASE):
         if _is_cut_short(data / DATABASE):
             raise Unfit(

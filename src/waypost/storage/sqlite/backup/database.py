@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import apsw
 
-from waypost.disk.files import make_file
+from waypost.disk.files import exists, make_file
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.backup.files import require_file
 from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
@@ -17,17 +17,20 @@ _OF_DATA = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
 
 def snapshot(database: Path, to: Path) -> None:
     """Copy a database as it is at one moment, durably, while others write to it. Raises `StorageError`, `OSError`."""
-    if not database.exists():
+    if not exists(database):
         raise StorageError(f"{database}: there is no database")
     try:
         connection = open_of_data(database)
         try:
             make_file(to)
-            connection.execute("VACUUM INTO ?", (str(to),)).fetchall()
+            # The copy is opened as the database was: no link may be on its way.
+            connection.execute("VACUUM INTO ?", (str(to.parent.resolve() / to.name),)).fetchall()
         finally:
             connection.close()
     except apsw.FullError as error:
         raise StorageError(f"{to}: no space left for the database") from error
+    except apsw.CantOpenError as error:
+        raise StorageError(f"{database} can't be copied to {to}: {error}") from error
     except apsw.Error as error:
         raise StorageError(f"{database} can't be copied ({error}): run `waypost storage check`") from error
     sync_file(to)

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from waypost.disk.files import exists, is_folder
 from waypost.disk.folders import sync_folder
 from waypost.storage.errors import StorageError
 
@@ -66,6 +67,25 @@ def read_small(path: Path) -> bytes:
         while data := os.read(fd, 1 << 20):
             pieces.append(data)
         return b"".join(pieces)
+
+
+def require_folder(path: Path) -> None:
+    """See that a path leads to a directory, or to nothing yet. Raises `StorageError` where it leads to neither,
+    `OSError`."""
+    if is_folder(path):
+        return
+    if path.is_symlink() and not exists(path):
+        raise StorageError(f"{path} is a symbolic link that leads nowhere; name a directory")
+    for above in (path, *path.parents):
+        if above.is_symlink() or exists(above):
+            if not is_folder(above):
+                raise StorageError(f"{above} is a file; a directory is needed there")
+            return
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """True when a path is a folder, or leads into it, whatever links are on the way."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def remove(path: Path) -> None:

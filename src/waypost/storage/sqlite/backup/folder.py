@@ -20,12 +20,12 @@ from pathlib import Path
 
 import msgspec
 
-from waypost.disk.files import try_lock
+from waypost.disk.files import exists, is_file, try_lock
 from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.backup.digests import FileDigest, Pieces, read_sealed, sealed
-from waypost.storage.sqlite.backup.files import remove, require_file, write_durably
+from waypost.storage.sqlite.backup.files import remove, require_file, require_folder, write_durably
 from waypost.storage.sqlite.life import Life
 from waypost.storage.sqlite.migrate import DATABASE
 
@@ -115,10 +115,11 @@ class BackupFolder:
     @property
     def is_one(self) -> bool:
         """True when the folder says that it holds backups, or has some."""
-        return self.label.is_file() or any(self.databases.glob("*.json"))
+        return is_file(self.label) or any(self.databases.glob("*.json"))
 
     def make(self, life: Life | None) -> None:
         """Make the folder for the storage of this life, or see that it is its own. Raises `StorageError`, `OSError`."""
+        require_folder(self.path)
         make_folder(self.path)
         if self.is_one:
             self._compare(self.about().life, life)
@@ -164,7 +165,7 @@ class BackupFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder against another backup at the same time. Raises `StorageError`, `OSError`."""
         path = self.path / "lock"
-        if path.is_symlink() or path.exists():
+        if path.is_symlink() or exists(path):
             require_file(path)
         fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -196,6 +197,7 @@ class BackupFolder:
 
         Manifests that can't be read are added to `unreadable`; without it, the first of them is an error.
         """
+        require_folder(self.path)
         if not self.is_one:
             raise StorageError(f"{self.path} holds no backups (there is no {self.label.name})")
         self.about()

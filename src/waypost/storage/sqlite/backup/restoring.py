@@ -15,14 +15,14 @@ from pathlib import Path
 import apsw
 
 from waypost.counting import counted
-from waypost.disk.files import try_lock
+from waypost.disk.files import exists, is_file, is_folder, make_file, try_lock
 from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros, format_trace_id
 from waypost.storage.errors import Conflict, StorageError
 from waypost.storage.sqlite import life as lives
 from waypost.storage.sqlite.backup.database import count_of, life_of, require_whole, sync_file
 from waypost.storage.sqlite.backup.digests import Changed, FileDigest, copy_file
-from waypost.storage.sqlite.backup.files import Missing, Replaced, require_file
+from waypost.storage.sqlite.backup.files import Missing, Replaced, require_file, require_folder
 from waypost.storage.sqlite.backup.folder import BackupFolder
 from waypost.storage.sqlite.backup.octets import (
     DamagedMessage,
@@ -39,7 +39,10 @@ from waypost.storage.sqlite.lost import lost_folder
 from waypost.storage.sqlite.migrate import DATABASE, migrate, pending
 from waypost.storage.sqlite.renewal import renew
 from waypost.storage.sqlite.segments import segment_number, segment_path
-from waypost.storage.sqlite.taking_up import RESTORING
+from waypost.storage.sqlite.taking_up import CHANGING, RESTORING
+
+RECOVERING = "recovering"
+"""A file that is there while `waypost storage recover` makes a data directory."""
 
 _MARGIN = 64 << 20  # octets of the disk that a restore leaves free
 
@@ -82,6 +85,12 @@ def find_source(place: Path, name: str | None) -> Source:
 
     Raises `StorageError`, `OSError`.
     """
+    require_folder(place)
+    if exists(place / RECOVERING):
+        raise StorageError(
+            f"{place} holds a part of what was to be recovered: `waypost storage recover` was broken off there; run it "
+            "again, into a new directory"
+        )
     folder = BackupFolder(place)
     if folder.is_one:
         backup = folder.choose(name)
@@ -89,14 +98,14 @@ def find_source(place: Path, name: str | None) -> Source:
         before = [each.name for each in folder.backups(unreadable=[]) if each.manifest.serial < serial]
         digest = backup.manifest.digests.database if backup.manifest.digests else None
         return Source(backup.database, backup.segments, backup.name, tuple(reversed(before)), digest, folder)
-    if (place / DATABASE).is_file() and (place / "segments").is_dir():
+    if is_file(place / DATABASE) and is_folder(place / "segments"):
         return Source(place / DATABASE, place / "segments", str(place))
     raise StorageError(f"{place} holds neither backups nor a copied data directory ({DATABASE} beside segments/)")
 
 
 def is_used(data: Path) -> bool:
     """True when a data directory holds a storage already."""
-    return any((data / name).exists() for name in (DATABASE, RESTORING)) or any(
+    return any(exists(data / name) for name in (DATABASE, RESTORING)) or any(
         segment_number(path) is not None for path in (data / "segments").glob("*.seg")
     )
 
@@ -122,7 +131,7 @@ def restore(
     with held, _alone(data), _alone(source.database.parent, make=False):
         previous = _previous(data)
         work = data / RESTORING
-        if work.exists():  # of a restore that was broken off: copies, and no more
+        if exists(work):  # of a restore that was broken off: copies, and no more
             shutil.rmtree(work)
         work.mkdir(mode=0o700)
         try:
@@ -139,7 +148,7 @@ def restore(
 def _alone(folder: Path, *, make: bool = True) -> Iterator[None]:
     """Hold a data directory against every process that would use it. Raises `Conflict`."""
     path = folder / "in-use.lock"
-    if not make and not path.exists():
+    if not make and not exists(path):
         yield
         return
     flags = (os.O_CREAT | os.O_RDWR if make else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC
@@ -219,7 +228,7 @@ def _copy_database(source: Source, work: Path, despite_damage: bool) -> None:
     except (Missing, Replaced, Changed) as error:
         raise StorageError(f"{error}; nothing was changed{source.instead}") from error
     log = database.with_name(f"{database.name}-wal")
-    if source.folder is None and log.is_file():  # a copied data directory may have a log beside it
+    if source.folder is None and is_file(log):  # a copied data directory may have a log beside it
         copy_file(log, work / f"{DATABASE}-wal")
     pending(work)  # a newer schema is refused before anything else is copied
 
@@ -237,20 +246,23 @@ def _copy_segments(connection: apsw.Connection, source: Path, work: Path, show: 
     with connection:
         for segment in ends:
             path = segment_path(work / "segments", segment)
-            size = path.stat().st_size if path.exists() else 0
+            size = path.stat().st_size if exists(path) else 0
             connection.execute("UPDATE segment SET sealed = 1, size = ? WHERE id = ?", (size, segment)).fetchall()
         connection.execute("DELETE FROM unflushed").fetchall()
         connection.execute("DELETE FROM segment WHERE id NOT IN (SELECT segment FROM message)").fetchall()
 
 
 def _size(path: Path, end: int) -> int:
-    return min(path.stat().st_size, end) if path.exists() else 0
+    return min(path.stat().st_size, end) if exists(path) else 0
 
 
 def _require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + _MARGIN:
-        raise StorageError(f"{folder.parent}: {needed} octets are needed, and {free} are free; nothing was changed")
+        raise StorageError(
+            f"{folder.parent}: {needed} octets are needed, and {_MARGIN} that stay free, but only {free} are free; "
+            "nothing was changed"
+        )
 
 
 def _begin_anew(connection: apsw.Connection, work: Path, previous: Life | None, now: Micros) -> int:
@@ -266,7 +278,9 @@ def _begin_anew(connection: apsw.Connection, work: Path, previous: Life | None, 
 def _change_over(data: Path, work: Path, now: Micros, own: Callable[[Path], None]) -> Path | None:
     """Put what is there aside, and what was prepared in its place; return where the first lies."""
     there = [data / name for name in (f"{DATABASE}-wal", f"{DATABASE}-shm", DATABASE, lives.FILE, "segments")]
-    there = [path for path in there if path.exists()]
+    there = [path for path in there if exists(path)]
+    make_file(work / CHANGING)
+    sync_folder(work)
     lost = None
     if there:
         lost = lost_folder(data, "before-restore", now)
@@ -278,6 +292,7 @@ def _change_over(data: Path, work: Path, now: Micros, own: Callable[[Path], None
     for name in ("segments", lives.FILE, DATABASE):
         (work / name).rename(data / name)
     sync_folder(data)
+    (work / CHANGING).unlink()
     work.rmdir()
     sync_folder(data)
     return lost

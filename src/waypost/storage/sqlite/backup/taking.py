@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 
 from waypost import __version__
+from waypost.disk.files import exists
 from waypost.disk.folders import sync_folder
 from waypost.message.trace import Micros, format_trace_id
 from waypost.storage.errors import StorageError
@@ -24,7 +25,7 @@ from waypost.storage.sqlite.backup.database import (
     snapshot,
 )
 from waypost.storage.sqlite.backup.digests import Pieces, covering, digest_of, renewed
-from waypost.storage.sqlite.backup.files import remove
+from waypost.storage.sqlite.backup.files import lies_in, remove
 from waypost.storage.sqlite.backup.folder import Backup, BackupFolder, Digests, Manifest, Unreadable
 from waypost.storage.sqlite.backup.octets import (
     DamagedMessage,
@@ -61,14 +62,14 @@ def take_backup(data: Path, to: Path, *, now: Micros, keep: int, quick: bool, sh
     end it: they are told, and no older backup goes then. Raises `StorageError`, `OSError`.
     """
     folder = BackupFolder(to)
-    if not (data / DATABASE).exists():
+    if not exists(data / DATABASE):
         raise StorageError(f"{data / DATABASE}: there is no database to back up")
-    if to.resolve().is_relative_to(data.resolve()):
+    if lies_in(to, data):
         raise StorageError(f"{to} is in the data directory: a backup belongs elsewhere, best on another disk")
     life = _life_of(data)
     folder.make(life)
     with folder.locked():
-        if not folder.label.exists():
+        if not exists(folder.label):
             folder.write_label(life, folder.backups(unreadable=[]) if folder.is_one else ())
         folder.remove_leftovers(spare=folder.about().backups or ())
         name = folder.new_name(now)

@@ -16,7 +16,9 @@ from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros, TraceId, format_trace_id
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.backup.database import open_of_data, sync_file
+from waypost.storage.sqlite.backup.files import lies_in, require_folder
 from waypost.storage.sqlite.backup.octets import copy_segment, damaged_messages, needed_segments, write_copies
+from waypost.storage.sqlite.backup.restoring import RECOVERING
 from waypost.storage.sqlite.backup.taking import Show
 from waypost.storage.sqlite.connection import connect
 from waypost.storage.sqlite.consistency import mend
@@ -48,11 +50,14 @@ def recover(data: Path, to: Path, *, now: Micros, show: Show) -> Recovered:
     """Bring out of `data` what can be read, into `to`, a new or empty directory. Raises `StorageError`, `OSError`."""
     if not is_folder(data):
         raise StorageError(f"{data}: there is no such directory")
-    if to.resolve().is_relative_to(data.resolve()):
+    if lies_in(to, data):
         raise StorageError(f"{to} is in the data directory: name another place")
+    require_folder(to)
     make_folder(to)
     if any(to.iterdir()):
         raise StorageError(f"{to} is not empty: name a new directory")
+    make_file(to / RECOVERING)
+    sync_folder(to)
     done = Recovered()
     try:
         known = _bring_rows(data, to, done, now, show)
@@ -60,6 +65,8 @@ def recover(data: Path, to: Path, *, now: Micros, show: Show) -> Recovered:
         _bring_records(data, to, known, done, show)
     except apsw.Error as error:
         raise StorageError(f"{to / DATABASE}: {error}") from error
+    sync_folder(to)
+    (to / RECOVERING).unlink()
     sync_folder(to)
     return done
 
