@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -103,7 +104,7 @@ def _data_directory(path: Path) -> Path:
     except OSError:
         return beside
     try:
-        named = tomllib.loads(octets.decode()).get("data")
+        named = tomllib.loads(octets.removeprefix(codecs.BOM_UTF8).decode()).get("data")
     except ValueError:
         found = _DATA.search(octets)
         named = os.fsdecode(found[1] or found[2]) if found else None

@@ -74,10 +74,23 @@ def kind_of(annotation: Any) -> Kind:
     return _choice(annotation)
 
 
+def _as_array(value: Any, element: Kind, folder: Path) -> str:
+    """Return the array that somebody meant who wrote a value without brackets."""
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
+    for meant in (parts, [value]):
+        try:
+            for part in meant:
+                element.read(part, folder)
+            return value_text(meant)
+        except WrongValue:
+            continue
+    return "its values in brackets, with commas between them"
+
+
 def _array(element: Kind) -> Kind:
     def read(value: Any, folder: Path) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            raise WrongValue(f"not an array; write [{value_text(value)}]")
+            raise WrongValue(f"not an array; write {_as_array(value, element, folder)}")
         result = []
         for index, item in enumerate(value):
             try:

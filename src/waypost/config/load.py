@@ -4,6 +4,7 @@ Only the file itself is read. `waypost check`, and the service when it starts, r
 (certificates, passwords): other commands may run as a user that can't read a private key.
 """
 
+import codecs
 import re
 import tomllib
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from waypost.config.toml_words import toml_words
 
 __all__ = ["ConfigError", "ConfigErrors", "Document", "load", "load_document", "parse"]
 
+_LONG_NUMBER = re.compile(r"[0-9_]{4300,}")
 _TOML_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 
 
@@ -62,7 +64,7 @@ def parse(data: bytes, path: Path) -> Document:
 
 def _toml(data: bytes, path: Path) -> tuple[dict[str, Any], str]:
     try:
-        text = data.decode()
+        text = data.removeprefix(codecs.BOM_UTF8).decode()  # some editors write the mark, and mean UTF-8
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise _whole_file(path, line, "not UTF-8; save the file in this encoding") from None
@@ -73,11 +75,15 @@ def _toml(data: bytes, path: Path) -> tuple[dict[str, Any], str]:
         words = str(error)[: position.start()] if position else str(error)
         line = int(position[1]) if position and position[1] else text.count("\n") + 1
         column = f" in column {position[2]}" if position and position[2] else " at the end of the file"
-        raise _whole_file(path, line, f"not TOML{column}: {toml_words(words)}") from None
+        stopped = text.split("\n")[line - 1] if position and position[1] else text.rstrip().rpartition("\n")[2]
+        at = int(position[2]) if position and position[2] else len(stopped) + 1
+        raise _whole_file(path, line, f"not TOML{column}: {toml_words(words, stopped, at)}") from None
     except RecursionError:
         raise _whole_file(path, None, "not usable: arrays or tables are nested too deep") from None
-    except ValueError as error:  # a number with thousands of digits
-        raise _whole_file(path, None, f"not usable: {error}") from None
+    except ValueError:  # Python reads no number with so many digits
+        number = _LONG_NUMBER.search(text)
+        where = text.count("\n", 0, number.start()) + 1 if number else None
+        raise _whole_file(path, where, "not usable: a number has thousands of digits") from None
 
 
 def _whole_file(path: Path, line: int | None, words: str) -> ConfigErrors:

@@ -40,6 +40,9 @@ def parse_ip_and_port(text: str, *, default_port: int | None = None, lowest: int
             raise ValueError("there is no port")
         address = _ip(match["four"]) if match["four"] else IPv6Address(_ip(match["six"]))
     except ValueError:
+        if default_port is not None:
+            example = f'"127.0.0.1" or "[::1]:{default_port}"'
+            raise ValueError(f"not an IP address, with a port or without; write for example {example}") from None
         raise ValueError('not an IP address with a port; write for example "0.0.0.0:25" or "[::]:25"') from None
     return address, check_port(int(match["port"]), lowest=lowest)
 
