@@ -50,3 +50,10 @@ def test_what_this_process_can_not_use_is_named(tmp_path: Path, monkeypatch: pyt
     other.touch()
     monkeypatch.setattr(os, "access", lambda path, *more, **named: path != other)
     assert forbidden([tmp_path / "missing", mine, other]) == other
+
+
+def test_a_mode_that_shuts_its_own_owner_out_is_mended_by_a_mode(tmp_path: Path) -> None:
+    mine = tmp_path / "waypost.db"
+    mine.touch(mode=0)
+    words = whose(mine, tmp_path)
+    assert "(mode 000)" in words and words.endswith(f"which can't use it: chmod -R u+rwX {tmp_path}")

@@ -45,6 +45,8 @@ def whose(path: Path, data: Path) -> str:
         owner = path.stat()
     except OSError as error:
         return f"{path}: {os.strerror(error.errno or 0)}; this process is {me}: {remedy}"
+    if owner.st_uid == os.geteuid():  # so it is the mode
+        remedy = f"chmod -R u+rwX {shlex.quote(str(data))}"
     return (
         f"{path} belongs to {user_name(owner.st_uid)} (mode {owner.st_mode & 0o777:03o}), and this process is {me}, "
         f"which can't use it: {remedy}"
