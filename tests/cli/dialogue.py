@@ -1,11 +1,14 @@
 """A command on a terminal of its own, whose questions a test answers."""
 
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 CTRL_C = b"<ctrl-c>"
@@ -48,6 +51,30 @@ def dialogue(arguments: list[str], answers: list[tuple[bytes, bytes]], *, home: 
     os.close(ours)
     assert not waiting, f"not asked: {waiting[0][0]!r}\n{shown.decode()}"
     return process.returncode, shown.decode()
+
+
+def shown_at(columns: int, *arguments: str, status: int = 0) -> list[str]:
+    """The lines of a command on a terminal of a width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "waypost", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as process:
+        os.close(theirs)
+        while True:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the other end is closed (pty(7))
+                break
+        assert process.wait() == status
+    os.close(ours)
+    return shown.decode().splitlines()
 
 
 def _read(terminal: int) -> bytes:

@@ -1,10 +1,15 @@
 """What people type who guess: each gets a word on what is wanted; and no line of a group's help is cut."""
 
+from collections.abc import Iterator
+
+import click
 import pytest
 from tests.cli.conftest import Run
 
+from waypost.cli import program
 
-@pytest.mark.parametrize("group", ["queue", "account", "alias", "domain", "storage", "backup"])
+
+@pytest.mark.parametrize("group", ["queue", "account", "alias", "domain", "storage", "backup", "session"])
 def test_no_line_of_a_help_is_cut(run: Run, group: str) -> None:
     output = run(group, "--help").stdout.partition("\nCommands:")[2]
     assert output
@@ -34,3 +39,19 @@ def test_an_address_without_a_domain_is_said_to_lack_it(run: Run, people: list[s
 def test_mail_without_a_sender_is_answered_with_both_ways_to_name_one(run: Run) -> None:
     result = run("send", "--via", "submissions://127.0.0.1:9", "--to", "bob@example.org", "hi", status=1)
     assert "no sender: use --from ADDRESS, or name who logs in" in result.stderr
+
+
+def _helps(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield words
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            below = command.get_command(click.Context(command), name)
+            assert below is not None
+            yield from _helps(below, (*words, name))
+
+
+@pytest.mark.parametrize("words", list(_helps(program)), ids=" ".join)
+def test_every_help_fits_a_terminal(run: Run, words: tuple[str, ...]) -> None:
+    output = run(*words, "--help").stdout
+    assert max(map(len, output.splitlines())) <= 80
+    assert "or...\n" not in output and "\N{HORIZONTAL ELLIPSIS}" not in output

@@ -1,14 +1,11 @@
 """`waypost queue`: what waits, in tables and in JSON, and what an operator may do to thousands of entries at once."""
 
 import asyncio
-import fcntl
 import json
 import os
 import pty
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import apsw
 import pytest
 from msgspec.structs import replace
 from tests.cli.conftest import Run
+from tests.cli.dialogue import shown_at
 from tests.cli.post_office import in_storage
 from tests.storage.letters import Letters, deferral, finished, stored
 
@@ -326,30 +324,6 @@ def test_what_can_be_no_sender_is_refused_with_what_can(config: Path, run: Run, 
 
 
 # -- on a terminal ---------------------------------------------------------------------------------------------
-
-
-def shown_at(columns: int, *arguments: str) -> list[str]:
-    """The lines of a command on a terminal of a width."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
-    shown = b""
-    with subprocess.Popen(
-        [sys.executable, "-m", "waypost", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env=environment,
-    ) as process:
-        os.close(theirs)
-        while True:
-            try:
-                shown += os.read(ours, 65536)
-            except OSError:  # the other end is closed (pty(7))
-                break
-        assert process.wait() == 0
-    os.close(ours)
-    return shown.decode().splitlines()
 
 
 def test_at_80_columns_no_command_breaks_a_line_inside_a_word(config: Path, entries: list[QueueEntry]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from waypost.standard_streams import fill_standard_streams, is_of_output
+
 COMMANDS = {
     "init": "Make a configuration, a data directory and a certificate for a new host.",
     "check": "Check the configuration: every error by file, line and key.",
@@ -34,6 +36,28 @@ COMMANDS = {
 }
 """Every command with the line that `waypost --help` shows for it, in its order."""
 
+_SEE_ACCOUNT = "an account is what can log in: waypost account --help"
+_SEE_LOG = "the service writes its log to the standard error stream; with systemd: journalctl -u waypost -o cat"
+_HINTS = {
+    "start": "the service is started by systemctl start waypost, or in a terminal by waypost serve",
+    "run": "the service is started by systemctl start waypost, or in a terminal by waypost serve",
+    "stop": "the service is stopped by systemctl stop waypost, or by Ctrl-C where waypost serve runs",
+    "restart": "systemctl restart waypost; for a changed configuration, waypost reload is enough",
+    "help": "waypost --help shows all commands, waypost COMMAND --help one of them",
+    "version": "waypost --version shows the version",
+    "config": "the configuration is one file, waypost.toml; waypost check reads it",
+    "log": _SEE_LOG,
+    "logs": _SEE_LOG,
+    "user": _SEE_ACCOUNT,
+    "users": _SEE_ACCOUNT,
+    "mailbox": _SEE_ACCOUNT,
+    "passwd": "waypost account passwd ADDRESS",
+    "list": "waypost account list, alias list, domain list, queue list or session list",
+}
+"""What to do instead, by words that people try as commands."""
+
+_NEAR = 0.72  # of 1: how alike a mistyped command is
+
 
 class _Commands(click.Group):
     """A group that knows its commands by name and imports the one that is used."""
@@ -54,9 +78,16 @@ class _Commands(click.Group):
         if args[0] not in COMMANDS and args[0][:1].isalpha() and not ctx.resilient_parsing:
             import difflib
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if args[0] in _HINTS:
+                ctx.fail(f"There is no such command: {_HINTS[args[0]]}.")
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=_NEAR)
             ctx.fail(f'There is no command "{args[0]}".' + (f' Did you mean "{near[0]}"?' if near else ""))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not all(map(str.isascii, rest)) and not ctx.resilient_parsing:
+            from waypost.cli.arguments import check_text
+
+            check_text(ctx, command, rest)
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; where a configuration stands as a bare word, say how to name it."""
@@ -96,9 +127,16 @@ def program() -> None:
 def main() -> None:
     """Run the program with the arguments of the process; exits with 0, 1 for a problem, 2 for wrong usage.
 
-    A letter that the terminal's charset lacks is written as an escape, whoever prints it.
+    A letter that the terminal's charset lacks is written as an escape, whoever prints it. Output that can't be written
+    (the disk is full) is one line of error.
     """
+    fill_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(program(prog_name="waypost"))
+    try:
+        sys.exit(program(prog_name="waypost"))
+    except OSError as error:
+        if not is_of_output(error):
+            raise
+        sys.exit(f"waypost: the output can't be written: {error.strerror}")

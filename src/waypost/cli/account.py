@@ -56,9 +56,11 @@ def account() -> None:
 @config_option
 def add(settings: Settings, address: str, from_stdin: bool, quota: int | None, send_only: bool) -> None:
     """Make an account with an empty mailbox."""
+    _load_passwords()
     key = address_key(address)
     if not send_only:
         must_be_hosted(key, settings)
+    _must_be_new(settings, key)
     credentials = _new_credentials(from_stdin)
     octets = settings.mailbox.quota if quota is None else quota
 
@@ -94,6 +96,9 @@ def list_accounts(settings: Settings, as_json: bool) -> None:
             ]
         )
         return
+    if not accounts:
+        echo("There is no account.")
+        return
     print_table(
         ("address", "state", "used", "quota", "created"),
         [
@@ -119,10 +124,7 @@ def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
 
     Returns when every worker has confirmed that they are over, or names the one that has not.
     """
-    # Read now: after a look into the storage the process may be a user who can't read the program.
-    import waypost.login.passwords
-    import waypost.protocol.sasl.prep  # noqa: F401
-
+    _load_passwords()
     load_asking()
     key = address_key(address)
     _must_exist(settings, key)
@@ -184,13 +186,14 @@ def quota(settings: Settings, address: str, size: int) -> None:
     """Change what an account may store: SIZE is such as 500MiB, or none."""
     from waypost.config.sizes import format_size
 
+    words = "as much as fits" if not size else format_size(size)
     key = address_key(address)
 
     async def work(storage: Storage, bus: Bus) -> None:
         await storage.directory.set_quota(key, size)
 
     run_with_storage(settings, work)
-    echo(f"{key} may store {format_size(size) if size else 'as much as fits'}.")
+    echo(f"{key} may store {f'{words} B' if words.isdigit() else words}.")
 
 
 @account.command()
@@ -226,6 +229,26 @@ def _must_exist(settings: Settings, key: str) -> None:
 
     if run_with_storage(settings, look) is None:
         fail(f"there is no account {key}")
+
+
+def _must_be_new(settings: Settings, key: str) -> None:
+    """Exit with 1 when an address has an account or an alias: better before a password is typed than after."""
+
+    async def look(storage: Storage, bus: Bus) -> tuple[Account | None, Alias | None]:
+        return await storage.directory.account(key), await storage.directory.alias(key)
+
+    account, alias = run_with_storage(settings, look)
+    if account is not None:
+        fail(f"there is an account {key} already")
+    if alias is not None:
+        fail(f"{key} is an alias")
+
+
+def _load_passwords() -> None:
+    """Read now what passwords need: after a look into the storage the process may be a user who can't read the
+    program."""
+    import waypost.login.passwords
+    import waypost.protocol.sasl.prep  # noqa: F401
 
 
 def _new_credentials(from_stdin: bool) -> Credentials:

@@ -9,7 +9,7 @@ import click
 from waypost.cli.addresses import address_key, alias_key, must_be_hosted, target_text
 from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
 from waypost.cli.groups import CommandGroup
-from waypost.cli.terminal import echo, print_table
+from waypost.cli.terminal import echo, echo_wrapped, print_table, table_width, terminal_width
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -84,10 +84,21 @@ def list_aliases(settings: Settings, as_json: bool) -> None:
     aliases = run_with_storage(settings, work)
     if as_json:
         print_json([{"address": each.address, "targets": list(each.targets)} for each in aliases])
+    elif not aliases:
+        echo("There is no alias.")
     else:
-        print_table(
-            ("address", "leads to"), [(each.address, ", ".join(each.targets)) for each in aliases], shrink=("leads to",)
-        )
+        _print_list([(each.address, ", ".join(each.targets)) for each in aliases])
+
+
+def _print_list(rows: list[tuple[str, str]]) -> None:
+    """Print aliases as a table, or where a terminal is too narrow for all targets of one, each in a paragraph."""
+    columns = ("address", "leads to")
+    width = terminal_width()
+    if width is None or table_width(columns, rows) <= width:
+        print_table(columns, rows)
+        return
+    for address, targets in rows:
+        echo_wrapped(f"{address} leads to {targets}", hanging=4)
 
 
 @alias.command()

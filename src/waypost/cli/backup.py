@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.frame import Folder, config_option, fail, json_option, print_json
+from waypost.cli.arguments import Folder
+from waypost.cli.frame import config_option, fail, json_option, print_json
 from waypost.cli.groups import CommandGroup
 from waypost.cli.log_lines import show_log_lines
 from waypost.cli.progress import progress

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.frame import config_file, json_option, path_option, print_json
-from waypost.cli.terminal import echo, printable
+from waypost.cli.terminal import echo, echo_wrapped, printable
 
 if TYPE_CHECKING:
     from waypost.config.load import ConfigErrors
@@ -91,12 +91,14 @@ def _print_summary(settings: Settings, found: Preflight) -> None:
         ("listens on", ", ".join(listeners) or "nothing"),
         (
             "certificate",
-            f"until {certificate['expires']}, for {', '.join(certificate['names'])}" if certificate else "none",
+            f"until {certificate['expires']}, for {', '.join(certificate['names']) or 'no name'}"
+            if certificate
+            else "none",
         ),
         ("data", str(settings.data)),
     ]
-    echo(f"{settings.path}: no errors")
+    echo_wrapped(f"{settings.path}: no errors", hanging=2)
     for name, value in lines:
-        echo(f"  {name:<12} {printable(value)}")
+        echo_wrapped(f"  {name:<12} {value}", hanging=15)
     for note in found.notes:
-        echo(printable(f"  note: {note}"))
+        echo_wrapped(f"  note: {note}", hanging=8)

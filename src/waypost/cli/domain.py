@@ -9,7 +9,7 @@ import click
 
 from waypost.cli.frame import config_option, json_option, print_json, run_with_storage
 from waypost.cli.groups import CommandGroup
-from waypost.cli.terminal import print_table
+from waypost.cli.terminal import echo, print_table
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
@@ -34,6 +34,8 @@ def list_domains(settings: Settings, as_json: bool) -> None:
     rows = [(name, accounts[name], aliases[name]) for name in settings.domains]
     if as_json:
         print_json([{"domain": name, "accounts": people, "aliases": others} for name, people, others in rows])
+    elif not rows:
+        echo("No domain is hosted here: this host only sends.")
     else:
         print_table(("domain", "accounts", "aliases"), rows)
 

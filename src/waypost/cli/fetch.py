@@ -30,7 +30,7 @@ _WIDEST = 60  # columns of a subject or a sender in the list
 @click.command()
 @click.argument("url")
 @click.argument("action", type=click.Choice(["list", "show", "save", "delete"]), default="list")
-@click.argument("words", nargs=-1, metavar="[N|N-M|all]... [FILE|DIRECTORY]")
+@click.argument("words", nargs=-1, type=click.Path(allow_dash=True), metavar="[N|N-M|all]... [FILE|DIRECTORY]")
 @server_options
 @json_option
 @click.option("--yes", is_flag=True, help="Delete without asking.")
@@ -47,11 +47,13 @@ def fetch(
     """Read the mailbox at URL: pop3s://USER@HOST, or pop3://USER@HOST, which uses TLS, too.
 
     \b
-      list                     what is there (also without an action)
+      list                     what is there; also without an action
       show N                   one message, made readable
-      save N... DIRECTORY      messages as .eml files, exactly as they are; N may be `all` or a range 2-5
+      save N... DIRECTORY      messages as .eml files, exactly as they are
       save N FILE              one message into one file; - is standard output
       delete N...              remove messages, after a question
+
+    N is a number of the list, a range such as 2-5, or `all`.
 
     The password comes from --password-file, $WAYPOST_PASSWORD, or a prompt.
     """

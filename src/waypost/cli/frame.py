@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from waypost.cli.arguments import File
 from waypost.cli.log_lines import show_log_lines
 from waypost.cli.terminal import echo
 from waypost.cli.terminal import print_table as print_table
@@ -45,7 +46,7 @@ def path_option(command: F) -> F:
     """Give a command `--config FILE`; it is called with `config: Path | None`, for `config_file`."""
     return click.option(
         "--config",
-        type=click.Path(path_type=Path),
+        type=File(path_type=Path),
         envvar="WAYPOST_CONFIG",
         metavar="FILE",
         help="The configuration. Default: $WAYPOST_CONFIG, ./waypost.toml, /etc/waypost/waypost.toml.",
@@ -134,16 +135,6 @@ def _print_errors(errors: ConfigErrors) -> None:
         echo(printable(str(error)), err=True)
 
 
-class Folder(click.Path):
-    """The path of a folder. An empty one is a variable that a script forgot to set, and not the folder one is in."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path. Raises `click.BadParameter`."""
-        if value == "":
-            self.fail("it is empty; name a directory", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitable[T]]) -> T:
     """Open the storage, do `work` in an event loop, close; return what `work` returned.
 
@@ -226,6 +217,15 @@ def become_owner(data: Path) -> None:
         os.initgroups(user.pw_name, user.pw_gid)
         os.setgid(user.pw_gid)
     os.setuid(owner.st_uid)
+
+
+def must_see(data: Path) -> None:
+    """Exit with 1 where this user can't look into a data directory, and so can't know whether a service runs on it."""
+    from waypost.disk.ownership import forbidden, whose
+
+    closed = forbidden([data])
+    if closed is not None:
+        fail(f"{data}: {whose(closed, data)}")
 
 
 def print_json(value: Any) -> None:

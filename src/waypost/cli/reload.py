@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from waypost.cli.frame import config_file, fail, load_settings, path_option
-from waypost.cli.terminal import echo, printable
+from waypost.cli.frame import config_file, fail, load_settings, must_see, path_option
+from waypost.cli.terminal import echo, echo_wrapped, printable
 
 _PATIENCE = 150.0  # seconds; the service itself gives up a reload after 120
 _EVERY = 0.1
@@ -35,6 +35,7 @@ def reload(config: Path | None) -> None:
         data = elsewhere
         before = service_of(data)
     if before is None:
+        must_see(settings.data)
         fail(f"no service runs on {settings.data}; start it: waypost serve, or systemctl start waypost")
     after = _reloaded(data, before)
     failed = after.get("failed_reload")
@@ -43,7 +44,7 @@ def reload(config: Path | None) -> None:
             echo(printable(str(problem)), err=True)
         fail("the service was not reloaded; it goes on as before")
     listening = ", ".join(f"{each['protocol']} {each['address']}" for each in after["listeners"])
-    echo(f"Reloaded: {settings.path} is in force; it listens on {listening or 'nothing'}")
+    echo_wrapped(f"Reloaded: {settings.path} is in force; it listens on {listening or 'nothing'}", hanging=2)
 
 
 def _reloaded(data: Path, before: dict[str, Any]) -> dict[str, Any]:

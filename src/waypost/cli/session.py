@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli.addresses import address_key
-from waypost.cli.frame import become_owner, config_option, confirm, fail, json_option, print_json, time_text
+from waypost.cli.frame import become_owner, config_option, confirm, fail, json_option, must_see, print_json, time_text
+from waypost.cli.groups import CommandGroup
 from waypost.cli.terminal import echo, print_table
 from waypost.cli.workers import ask, ended, load_asking, must_be_confirmed
 from waypost.counting import counted
@@ -15,7 +16,7 @@ from waypost.counting import counted
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
     from waypost.service.control_socket import Answers
-    from waypost.service.session_requests import Request
+    from waypost.service.session_requests import EndSessions, Request
 
 
 class _NetworkType(click.ParamType[str]):
@@ -32,7 +33,7 @@ class _NetworkType(click.ParamType[str]):
             self.fail(f"{error}; write for example 192.0.2.7 or 192.0.2.0/24", param, ctx)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def session() -> None:
     """Sessions: who is connected now. Closing an account, or a new password, ends its sessions by itself."""
 
@@ -48,6 +49,8 @@ def list_sessions(settings: Settings, as_json: bool) -> None:
     rows = sorted(answers.rows, key=lambda row: (row["began"], row["id"]))
     if as_json:
         print_json([{**row, "began": time_text(row["began"])} for row in rows])
+    elif not rows:
+        echo("Nobody is connected.")
     else:
         print_table(
             ("id", "protocol", "client", "account", "tls", "since", "state"),
@@ -86,17 +89,26 @@ def end(settings: Settings, id: str | None, account: str | None, network: str | 
     if (id, account, network) == (None, None, None):
         raise click.UsageError("Say which: an ID, --account or --network.")
     wanted = EndSessions(id, None if account is None else address_key(account), network)
+    none = f"there is no session {_words(wanted)}; waypost session list shows all"
     if not yes:
         found = sum(wanted.wants(row["id"], row["account"], row["peer"]) for row in _ask(settings, ListSessions()).rows)
         if not found:
-            fail("there is no such session")
+            fail(none)
         confirm(f"End {counted(found, 'session')}?", yes)
     answers = _ask(settings, wanted)
     count = ended(answers)
     echo(f"Ended {counted(count, 'session')}.")
     must_be_confirmed(answers, "its sessions may go on")
     if not count:
-        fail("there is no such session")
+        fail(none)
+
+
+def _words(wanted: EndSessions) -> str:
+    """Say which sessions are meant."""
+    words = [] if wanted.id is None else [wanted.id]
+    words += [] if wanted.account is None else [f"of {wanted.account}"]
+    words += [] if wanted.network is None else [f"from {wanted.network}"]
+    return " ".join(words)
 
 
 def _ask(settings: Settings, request: Request) -> Answers:
@@ -107,6 +119,7 @@ def _ask(settings: Settings, request: Request) -> Answers:
 
     load_asking()
     if service_of(settings.data) is None:  # before the process is a user who can't read the program
+        must_see(settings.data)
         fail(f"no service runs on {settings.data}")
     become_owner(settings.data)
     return asyncio.run(ask(settings, request))

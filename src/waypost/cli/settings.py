@@ -9,7 +9,7 @@ import click
 
 from waypost.cli.addresses import address_key
 from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
-from waypost.cli.terminal import echo, print_table
+from waypost.cli.terminal import echo, echo_wrapped, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,9 @@ def print_settings(address: str, hostname: str, offers: Sequence[Offer]) -> None
         ("for", "protocol", "server", "port", "security"),
         [(offer.purpose, offer.protocol, hostname, offer.port, offer.tls) for offer in offers],
     )
-    echo(f"\nThe user name is {address}, for sending and for reading; the password is the account's.")
+    echo()
+    user = f"The user name is {address}, for sending and for reading; the password is the account's."
+    echo_wrapped(user, hanging=0)
     echo('Where a program asks for the kind of login, "normal password" is right.')
 
 

@@ -43,6 +43,9 @@ def trace(settings: Settings, message: str, as_json: bool) -> None:
     from waypost.cli.event_words import words  # noqa: F401  used when the disk may be closed, as is the next
     from waypost.message.trace import format_trace_id, parse_trace_id  # noqa: F401
 
+    if not message.strip():
+        raise click.UsageError("The message is empty: name a trace id or a Message-ID.")
+
     async def work(storage: Storage, bus: Bus) -> list[Way]:
         return [await _follow(storage, found) for found in await _find(storage, message)]
 

@@ -18,8 +18,8 @@ MAX_PATH = 256  # octets with its brackets, RFC 5321 4.5.3.1.3
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 # UTF8-non-ascii of RFC 6531 3.3, without the characters that steer a terminal or turn text around: the C1 controls,
-# the separators of lines and paragraphs, and the controls of direction.
-_UTF8 = r"\u00a0-\u2027\u202f-\u2065\u206a-\U0010ffff"
+# the separators of lines and paragraphs, and the controls of direction. Surrogates are not characters.
+_UTF8 = r"\u00a0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\U0010ffff"
 _DOT_STRING = re.compile(rf"[{_ATEXT}{_UTF8}]+(?:\.[{_ATEXT}{_UTF8}]+)*\Z")
 _STRAY_DOTS = re.compile(rf"[{_ATEXT}{_UTF8}.]*[{_ATEXT}{_UTF8}][{_ATEXT}{_UTF8}.]*\Z")
 _DOTS = (".", "\u3002", "\uff0e", "\uff61")  # the characters that IDNA reads as a dot (UTS 46)
@@ -101,7 +101,7 @@ def _parse(text: str, utf8: bool) -> Address:
     if not local and not text.startswith('"'):
         raise AddressError("there is nothing before the @")
     check_domain(domain)
-    if len(text.encode()) > MAX_PATH - 2:
+    if len(text.encode(errors="surrogatepass")) > MAX_PATH - 2:
         raise AddressError(f"the address is longer than {MAX_PATH - 2} octets")
     return Address(local, domain, text.startswith('"') and has_stray_dots(local))
 
@@ -130,7 +130,7 @@ def check_domain(domain: str) -> None:
     if domain.startswith("["):
         literal_address(domain)
         return
-    if len(domain.encode()) > MAX_DOMAIN:
+    if len(domain.encode(errors="surrogatepass")) > MAX_DOMAIN:
         raise AddressError(f"the domain is longer than {MAX_DOMAIN} octets")
     if not domain:
         raise AddressError("there is nothing after the @")
@@ -206,7 +206,7 @@ def parse_path(text: str, *, utf8: bool) -> tuple[Address | None, int]:
         return _without_brackets(text, utf8)
     end = _end_of_path(text)
     inner = text[1:end]
-    if len(inner.encode()) + 2 > 2 * MAX_PATH:
+    if len(inner.encode(errors="surrogatepass")) + 2 > 2 * MAX_PATH:
         raise AddressError("the path is too long")
     if not inner:
         return None, end + 1

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli.frame import Folder, called_as, fail, load_settings
+from waypost.cli.arguments import Folder
+from waypost.cli.frame import called_as, fail, load_settings
 from waypost.cli.init import answers, discovery, ending, files, first_account, machine
 from waypost.cli.terminal import echo
 from waypost.disk.files import exists

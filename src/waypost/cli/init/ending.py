@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from waypost.cli.frame import called_as
 from waypost.cli.init import discovery
 from waypost.cli.init.records import record_lines, records
-from waypost.cli.terminal import echo, printable
+from waypost.cli.terminal import echo, echo_wrapped
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings, Tls
@@ -22,7 +22,7 @@ def check_dns(hostname: str, found: discovery.Machine) -> discovery.Looked:
     looked = discovery.look_up(hostname, found.addresses)
     echo("\nDNS and addresses:")
     for line in discovery.findings(hostname, found, looked):
-        echo(printable(f"  {line}"))
+        echo_wrapped(f"  {line}", hanging=4)
     return looked
 
 
@@ -33,13 +33,16 @@ def print_records(settings: Settings, found: discovery.Machine | None, looked: d
     known = [*(found.addresses if found else ()), *(looked.forward or () if looked else ())]
     addresses = [address for address in dict.fromkeys(known) if is_public(address)]
     missing = "" if addresses else ", with this host's public address for 192.0.2.1 (and an AAAA record if it has IPv6)"
-    echo(f"\nPublish in DNS{missing}:")
+    echo()
+    echo_wrapped(f"Publish in DNS{missing}:", hanging=0)
     for line in record_lines(records(settings.hostname, settings.domains, addresses)):
         echo(f"  {line}")
-    echo(f"\nAsk whoever gave you the address to set its PTR record (reverse name) to {settings.hostname}.")
+    echo()
+    asking = f"Ask whoever gave you the address to set its PTR record (reverse name) to {settings.hostname}."
+    echo_wrapped(asking, hanging=0)
     if settings.tls is not None and _is_self_signed(settings.tls):
         names = f"{settings.tls.certificate} and {settings.tls.key}"
-        echo(f"The certificate is self-signed: replace {names} by one that mail programs trust.")
+        echo_wrapped(f"The certificate is self-signed: replace {names} by one that mail programs trust.", hanging=0)
 
 
 def _is_self_signed(tls: Tls) -> bool:

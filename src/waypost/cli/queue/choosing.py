@@ -77,12 +77,15 @@ class _DomainType(click.ParamType[str]):
     name = "domain"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from waypost.message.address import AddressError, domain_key
+        from waypost.delivery.resolve import LOCAL_DESTINATION
+        from waypost.message.address import AddressError, check_domain, domain_key
 
         try:
+            if value != LOCAL_DESTINATION:
+                check_domain(value)
             return domain_key(value)
         except AddressError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(f"{value!r}: {error}", param, ctx)
 
 
 class _SenderType(click.ParamType[str]):
@@ -107,6 +110,15 @@ class _SenderType(click.ParamType[str]):
         return str(value)
 
 
+class _ErrorType(click.ParamType[str]):
+    """Words of an error. Empty ones, as of a variable that a script forgot to set, would choose every entry."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value) if value else self.fail("it is empty; write words of the error", param, ctx)
+
+
 _OPTIONS = (
     click.argument("entries", nargs=-1, type=ENTRY, metavar="[ENTRY]..."),
     click.option("--id", "entry", type=ENTRY, metavar="ENTRY", help="This entry."),
@@ -120,7 +132,7 @@ _OPTIONS = (
     ),
     click.option("--older-than", type=_DurationType(), metavar="AGE", help='Older than this, such as "2h" or "5d".'),
     click.option("--newer-than", type=_DurationType(), metavar="AGE", help="Newer than this."),
-    click.option("--error", metavar="TEXT", help="The last error has this in it."),
+    click.option("--error", type=_ErrorType(), metavar="TEXT", help="The last error has this in it."),
     click.option("--state", type=click.Choice(["ready", "held"]), help="Ready entries, or held ones."),
 )
 

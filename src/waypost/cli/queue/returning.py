@@ -33,7 +33,7 @@ def give_up(settings: Settings, choice: Choice, dry_run: bool, reason: str, yes:
     from waypost.queue.outcomes import discard, return_entry
     from waypost.service.reports import make_reporter
 
-    if not reason.isprintable():
+    if not reason.isprintable() or not reason.strip():
         raise click.BadParameter("it must be one line of printable text", param_hint="--reason")
     ids = TraceIdMaker(WORKER, now)
 
