@@ -42,7 +42,7 @@ def test_a_backup_is_taken_listed_verified_and_restored(run: Run, config: Path, 
     assert json.loads(run("backup", "verify", "b", "--json").stdout)["whole"] is True
     assert "nothing was done" in run("restore", "b", stdin="n\n", status=1).output
     output = run("restore", "b", "--yes").stdout
-    assert "1 message, 1 account." in output and "What was there before lies in" in output
+    assert "1 message, 1 account." in output and "The old storage is in" in output
     assert "1 entry of the queue held" in output
     assert "held since a restore" in run("queue", "list").stdout
     assert run("queue", "release", "--error", "held since a restore").stdout == "1 entry was released.\n"
@@ -168,7 +168,7 @@ def test_a_directory_that_is_refused_is_accepted_when_its_operator_says_so(
     run: Run, config: Path, message: TraceId
 ) -> None:
     data = config.parent / "data"
-    assert "It fits: nothing to do." in run("storage", "accept", "--yes").stdout
+    assert "Nothing is wrong with it." in run("storage", "accept", "--yes").stdout
     for path in data.glob(f"{DATABASE}*"):
         path.unlink()
     (segment,) = (data / "segments").iterdir()

@@ -76,7 +76,7 @@ def test_a_send_only_account_may_be_of_a_domain_that_is_hosted_elsewhere(config:
         (
             ["add", "alice@example.org", "--password-stdin"],
             "1234567\n",
-            "the password has 7 characters; 8 are the least",
+            "the password has 7 characters; it needs at least 8",
         ),
         (["add", "alice@example.org", "--password-stdin"], b"white-rabbit\xff\n", "the password is not UTF-8"),
         (["add", "alice@example.org", "--password-stdin"], "white\x07rabbit\n", "this can't be a password: "),
@@ -143,7 +143,7 @@ def test_removing_an_account_names_the_aliases_that_still_lead_to_it(config: Pat
     add(run, "alice@example.org")
     run("alias", "add", "sales@example.org", "Alice@example.org", "bob@elsewhere.example")
     result = run("account", "remove", "alice@example.org", "--yes")
-    assert result.stderr == "note: still leading to it: sales@example.org\n"
+    assert result.stderr == "note: aliases still lead to it: sales@example.org\n"
 
 
 def test_on_a_terminal_the_password_is_asked_for_twice_and_never_shown(config: Path, run: Run) -> None:
@@ -186,7 +186,7 @@ def test_a_password_that_is_too_short_is_refused_before_it_is_typed_again(config
             shown += os.read(ours, 1024)
     os.close(ours)
     assert process.returncode == 0
-    assert b"the password has 5 characters; 8 are the least; please try another" in shown
+    assert b"the password has 5 characters; it needs at least 8; please try another" in shown
     assert b"the two entries are not the same" in shown
 
 

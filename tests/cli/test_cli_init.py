@@ -250,7 +250,7 @@ def test_on_a_terminal_it_asks_for_everything_and_shows_the_password_once(tmp_pa
     found = re.search(r"Its password, shown this once: (\S+)", shown)
     assert found is not None and shown.count(found[1]) == 1
     assert checked_password(host / "data", "alice@example.org", found[1])
-    assert "DNS and addresses:" in shown and "What a mail program has to be told:" in shown
+    assert "DNS and addresses:" in shown and "Settings for a mail program:" in shown
     assert not list(host.glob("password-of-*"))
 
 

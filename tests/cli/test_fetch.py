@@ -126,7 +126,7 @@ def test_messages_are_saved_exactly_as_they_are(box: Pop3Place, tmp_path: Path) 
     assert run_fetch(box, "save", "3", str(target)).stdout == f"3: {target}\n"
     assert target.read_bytes() == MESSAGES[2]
     again = run_fetch(box, "save", "3", str(target))
-    assert again.exit_code == 1 and "stays as it is" in again.stderr
+    assert again.exit_code == 1 and "is not changed" in again.stderr
     assert run_fetch(box, "save", "2", "-").stdout_bytes == MESSAGES[1]
 
 
@@ -222,7 +222,7 @@ def test_a_file_that_comes_up_meanwhile_stays_as_it_is(
     letter = folder / "letter.eml"
     while_saving(monkeypatch, lambda number: letter.write_text("another's"))
     result = run_fetch(box, "save", "1", str(letter))
-    assert (result.exit_code, result.stdout) == (1, "") and "stays as it is" in result.stderr
+    assert (result.exit_code, result.stdout) == (1, "") and "is not changed" in result.stderr
     assert list(folder.iterdir()) == [letter] and letter.read_text() == "another's"
 
 

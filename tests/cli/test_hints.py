@@ -38,7 +38,7 @@ def test_an_address_without_a_domain_is_said_to_lack_it(run: Run, people: list[s
 
 def test_mail_without_a_sender_is_answered_with_both_ways_to_name_one(run: Run) -> None:
     result = run("send", "--via", "submissions://127.0.0.1:9", "--to", "bob@example.org", "hi", status=1)
-    assert "no sender: use --from ADDRESS, or name who logs in" in result.stderr
+    assert "no sender: use --from ADDRESS, or name the user" in result.stderr
 
 
 def _helps(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -60,7 +60,7 @@ def test_an_answer_that_can_not_be_used_is_told_why_and_asked_again(tmp_path: Pa
         "Error: not a domain name ('@' can't stand in it)",
         "Error: alice: there is no @ with a domain; write for example alice@example.org",
         "Error: else.example is not hosted here; the hosted domains are: example.org",
-        "the password has 5 characters; 8 are the least; please try another",
+        "the password has 5 characters; it needs at least 8; please try another",
         "the two entries are not the same; please try again",
         "Made:    the account alice@example.org",
     ):
@@ -134,7 +134,7 @@ def test_with_no_to_each_question_it_prints_the_records_of_all_domains(no: bytes
         (["--account", "alice"], "alice: there is no @ with a domain"),
         (["--account", "@example.org"], "@example.org: "),
         (["--account", "alice@else.example"], "else.example is not hosted here; the hosted domains are: example.org"),
-        (["--account", "a@example.org", "--password-stdin"], "the password has 5 characters; 8 are the least"),
+        (["--account", "a@example.org", "--password-stdin"], "the password has 5 characters; it needs at least 8"),
         (["--start"], "--start: it needs root, a running systemd and the unit"),
         (["--unit"], "--unit: it needs root, and /etc/systemd/system"),
         (["--user", "root"], "--user: "),

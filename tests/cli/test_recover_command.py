@@ -32,7 +32,7 @@ def test_messages_come_out_as_files_when_the_database_is_gone(run: Run, config: 
     for path in (config.parent / "data").glob(f"{DATABASE}*"):
         path.unlink()
     output = run("storage", "recover", "out").stdout
-    assert "The database can't be read: it is missing" in output and "1 message that no row leads to" in output
+    assert "The database can't be read: it is missing" in output and "1 message without a row" in output
     assert Path(f"out/messages/{format_trace_id(trace)}.eml").read_bytes() == HEAD + b"precious"
 
 

@@ -136,7 +136,7 @@ def test_the_password_may_stand_in_a_file(url: str, certificate: Certificate, tm
     assert (
         run_send(url, certificate, "--to", BOB, "--password-file", str(secret), "hi", password="wrong").exit_code == 0
     )
-    for content, words in ((b"", "first line is empty"), (b"\xff\n", "no text in UTF-8")):
+    for content, words in ((b"", "first line is empty"), (b"\xff\n", "not text in UTF-8")):
         secret.write_bytes(content)
         result = run_send(url, certificate, "--to", BOB, "--password-file", str(secret), "hi")
         assert result.exit_code == 1 and words in result.stderr

@@ -80,7 +80,7 @@ async def test_the_story_of_alice_and_bob_ends_well_and_is_plain_when_piped() ->
         "Your message is delayed; it is still being tried",
         "Your message could not be delivered",
         "60 of 60 messages in Bob's mailbox; 0 missing, ",
-        "The whole road, in ",
+        "The whole story took ",
     ):
         assert words in told, f"{words!r} is not told in:\n{told}"
     times = [float(found) for found in re.findall(r"^ +(\d+\.\d\d)s  \S{13} ", told, re.MULTILINE)]

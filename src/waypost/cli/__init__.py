@@ -17,24 +17,24 @@ COMMANDS = {
     "init": "Make a configuration, a data directory and a certificate for a new host.",
     "check": "Check the configuration: every error by file, line and key.",
     "serve": "Run the service.",
-    "reload": "Have the running service read its configuration again.",
+    "reload": "Make the running service read its configuration again.",
     "status": "Show whether the service runs, and what it does.",
     "domain": "List the hosted domains.",
     "account": "Add, list, change and remove accounts.",
     "alias": "Add, list and remove aliases, groups and catch-alls.",
-    "session": "See who is connected, and end sessions.",
-    "settings": "Print what a mail program has to be told.",
-    "queue": "See and change what waits to be delivered.",
-    "trace": "Tell the whole way of one message.",
+    "session": "List the connected clients, and end sessions.",
+    "settings": "Print the settings for a mail program.",
+    "queue": "Show and change the mail that waits to be delivered.",
+    "trace": "Show the whole way of one message.",
     "storage": "Look after the stored messages.",
-    "backup": "Back the storage up while it serves, and verify backups.",
-    "restore": "Bring a backup back.",
+    "backup": "Back up the storage while the service runs, and verify backups.",
+    "restore": "Restore a backup.",
     "send": "Compose and submit a message.",
     "fetch": "Read a mailbox by POP3.",
-    "lab": "Play the whole road between two hosts on loopback addresses.",
+    "lab": "Show how mail goes between two hosts on loopback addresses.",
     "completion": "Print the completion script for a shell.",
 }
-"""Every command with the line that `waypost --help` shows for it, in its order."""
+"""Every command with its line in `waypost --help`, in the order of the help."""
 
 _SEE_ACCOUNT = "an account is what can log in: waypost account --help"
 _SEE_LOG = "the service writes its log to the standard error stream; with systemd: journalctl -u waypost -o cat"
@@ -90,7 +90,7 @@ class _Commands(click.Group):
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; where a configuration stands as a bare word, say how to name it."""
+        """Run the command; if a configuration was given without --config, say how to name it."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -127,8 +127,8 @@ def program() -> None:
 def main() -> None:
     """Run the program with the arguments of the process; exits with 0, 1 for a problem, 2 for wrong usage.
 
-    A letter that the terminal's charset lacks is written as an escape, whoever prints it. Output that can't be written
-    (the disk is full) is one line of error.
+    A character that the terminal's charset lacks is always written as an escape. If the output can't be written (the
+    disk is full), one line says so.
     """
     fill_standard_streams()
     for stream in (sys.stdout, sys.stderr):

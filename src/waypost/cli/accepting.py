@@ -1,4 +1,4 @@
-"""`waypost storage accept`: go on with a data directory whose parts do not fit, when its operator says so."""
+"""`waypost storage accept`: use a data directory whose parts do not belong together, if the operator says so."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @config_option
 def accept(settings: Settings, yes: bool) -> None:
-    """Go on with a data directory that the service refuses, as it is.
+    """Use a data directory that the service refuses, as it is.
 
-    Without a database: a new, empty one begins, and the segments go to lost/. With the database of another storage, or
-    with segments of another one or none: the service goes on with this database, and what it needs and is not there
-    can't be read. Nothing is removed. Stop the service first.
+    If there is no database, a new, empty one is made, and the segments go to lost/. If the segments are missing, or
+    database and segments belong to different storages, the service uses this database; messages whose segments are
+    missing can't be read. Nothing is removed. Stop the service first.
     """
     import time
 
@@ -32,7 +32,7 @@ def accept(settings: Settings, yes: bool) -> None:
 
     load()  # the owner of the data directory may be unable to read the program
     confirm(
-        f"Go on with {settings.data} as it is? Put the right database or a backup back instead, if there is one.", yes
+        f"Use {settings.data} as it is? If you have the right database or a backup, put that in place instead.", yes
     )
     show_log_lines()
     become_owner(settings.data)
@@ -40,4 +40,4 @@ def accept(settings: Settings, yes: bool) -> None:
         done = go_on(settings.data, time.time_ns() // 1000)
     except (StorageError, OSError) as error:
         fail(f"{settings.data}: {error}")
-    echo("Accepted: the service can start. Nothing was removed; see lost/." if done else "It fits: nothing to do.")
+    echo("Accepted: the service can start. Nothing was removed; see lost/." if done else "Nothing is wrong with it.")

@@ -1,4 +1,4 @@
-"""`waypost account`: who can log in and owns mailboxes. A running service sees every change at once."""
+"""`waypost account`: the accounts, which log in and own mailboxes. A running service sees every change at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _password_stdin = click.option(
 
 
 class _SizeType(click.ParamType[int]):
-    """A size such as `500 MiB`; `0` or `none` is no limit."""
+    """A size such as `500 MiB`; `0` or `none` means no limit."""
 
     name = "size"
 
@@ -45,7 +45,7 @@ class _SizeType(click.ParamType[int]):
 
 @click.group(cls=CommandGroup)
 def account() -> None:
-    """Accounts: who can log in, send, and read mail here."""
+    """Accounts: users that can log in, send, and read mail here."""
 
 
 @account.command()
@@ -140,7 +140,7 @@ def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
 
 
 async def _end_sessions(settings: Settings, key: str) -> Answers:
-    """Have the workers end the sessions that logged in before the account's change, which is committed."""
+    """Make the workers end the sessions that logged in before the account's change, which is committed already."""
     from waypost.service.session_requests import AccountChanged
 
     return await ask(settings, AccountChanged(key))
@@ -150,7 +150,7 @@ async def _end_sessions(settings: Settings, key: str) -> Answers:
 @click.argument("address")
 @config_option
 def disable(settings: Settings, address: str) -> None:
-    """Let nobody log in to an account, refuse its mail and end its sessions; what it has stays.
+    """Refuse logins to an account, refuse its mail and end its sessions; its mailboxes stay.
 
     Returns when every worker has confirmed that they are over, or names the one that has not.
     """
@@ -183,10 +183,10 @@ def _set_disabled(settings: Settings, address: str, disabled: bool) -> None:
 @click.argument("size", type=_SizeType())
 @config_option
 def quota(settings: Settings, address: str, size: int) -> None:
-    """Change what an account may store: SIZE is such as 500MiB, or none."""
+    """Change how much an account may store: SIZE is a size such as 500MiB, or none."""
     from waypost.config.sizes import format_size
 
-    words = "as much as fits" if not size else format_size(size)
+    words = "without a limit" if not size else format_size(size)
     key = address_key(address)
 
     async def work(storage: Storage, bus: Bus) -> None:
@@ -207,7 +207,7 @@ def remove(settings: Settings, address: str, yes: bool) -> None:
     _must_exist(settings, key)
 
     async def work(storage: Storage, bus: Bus) -> tuple[Answers, list[Alias]]:
-        await storage.directory.set_disabled(key, True)  # its sessions are over before its mail goes, step by step
+        await storage.directory.set_disabled(key, True)  # its sessions end before its mail is removed, step by step
         answers = await _end_sessions(settings, key)
         await storage.directory.remove_account(key)
         aliases = await storage.directory.aliases()
@@ -217,12 +217,12 @@ def remove(settings: Settings, address: str, yes: bool) -> None:
     answers, aliases = run_with_storage(settings, work)
     echo(f"Removed {key}.")
     if aliases:
-        echo(f"note: still leading to it: {', '.join(alias.address for alias in aliases)}", err=True)
+        echo(f"note: aliases still lead to it: {', '.join(alias.address for alias in aliases)}", err=True)
     report_ended(answers, key)
 
 
 def _must_exist(settings: Settings, key: str) -> None:
-    """Exit with 1 when there is no such account: better before a question than after the answer."""
+    """Exit with 1 when there is no such account: checked before a question is asked."""
 
     async def look(storage: Storage, bus: Bus) -> Account | None:
         return await storage.directory.account(key)
@@ -232,7 +232,7 @@ def _must_exist(settings: Settings, key: str) -> None:
 
 
 def _must_be_new(settings: Settings, key: str) -> None:
-    """Exit with 1 when an address has an account or an alias: better before a password is typed than after."""
+    """Exit with 1 when an address has an account or an alias: checked before a password is typed."""
 
     async def look(storage: Storage, bus: Bus) -> tuple[Account | None, Alias | None]:
         return await storage.directory.account(key), await storage.directory.alias(key)
@@ -245,14 +245,14 @@ def _must_be_new(settings: Settings, key: str) -> None:
 
 
 def _load_passwords() -> None:
-    """Read now what passwords need: after a look into the storage the process may be a user who can't read the
+    """Import now what passwords need: after the storage is opened, the process may run as a user that can't read the
     program."""
     import waypost.login.passwords
     import waypost.protocol.sasl.prep  # noqa: F401
 
 
 def _new_credentials(from_stdin: bool) -> Credentials:
-    """Ask for a password, or read it from standard input; return what is stored of it."""
+    """Ask for a password, or read it from standard input; return its stored form."""
     from waypost.login.passwords import make_credentials
 
     password = read_password() if from_stdin else _ask()
@@ -272,7 +272,7 @@ def _ask() -> str:
     while True:
         password = str(click.prompt("Password", hide_input=True))
         problem = password_problem(password)
-        if problem:  # before it is typed a second time
+        if problem:  # checked before the password is typed a second time
             echo(f"{problem}; please try another", err=True)
         elif click.prompt("The same again", hide_input=True) == password:
             return password
@@ -281,13 +281,13 @@ def _ask() -> str:
 
 
 def password_problem(password: str) -> str | None:
-    """Return what keeps a text from being a password, in plain words; None when nothing does."""
+    """Return why a text can't be a password, in plain words; None when it can."""
     from waypost.protocol.sasl.prep import saslprep
 
     if not password:
         return "the password is empty"
     if len(password) < _SHORTEST_PASSWORD:
-        return f"the password has {len(password)} characters; {_SHORTEST_PASSWORD} are the least"
+        return f"the password has {len(password)} characters; it needs at least {_SHORTEST_PASSWORD}"
     try:
         saslprep(password)
     except ValueError as error:

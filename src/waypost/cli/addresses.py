@@ -1,4 +1,4 @@
-"""Addresses as they are given to `waypost account` and `waypost alias`: checked, and turned into directory keys."""
+"""Checks the addresses given to `waypost account` and `waypost alias`, and turns them into directory keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def parse_key(text: str) -> str:
-    """Return the directory key of an address. Raises `ValueError` with the address and what is wrong with it."""
+    """Return the directory key of an address. Raises `ValueError` that names the address and its fault."""
     from waypost.message.address import Address, AddressError
 
     try:
@@ -26,7 +26,7 @@ def parse_key(text: str) -> str:
 
 
 def address_key(text: str) -> str:
-    """Return the directory key of an address; exits with 1 when it is none."""
+    """Return the directory key of an address; exit with 1 when the text is not an address."""
     try:
         return parse_key(text)
     except ValueError as error:
@@ -34,7 +34,7 @@ def address_key(text: str) -> str:
 
 
 def alias_key(text: str) -> str:
-    """Return the directory key of an address or of a catch-all, `@example.org`; exits with 1 when it is neither."""
+    """Return the directory key of an address or of a catch-all, `@example.org`; exit with 1 when it is neither."""
     from waypost.message.address import AddressError, check_domain, domain_key
 
     if not text.startswith("@"):
@@ -47,7 +47,7 @@ def alias_key(text: str) -> str:
 
 
 def target_text(text: str) -> str:
-    """Return an address that an alias leads to, as the wire writes it; exits with 1 when it is none."""
+    """Return an alias's target in wire form; exit with 1 when the text is not an address."""
     from waypost.message.address import Address, AddressError
 
     try:
@@ -64,7 +64,7 @@ def must_be_hosted(key: str, settings: Settings) -> None:
 
 
 def not_hosted(key: str, domains: Sequence[str]) -> str | None:
-    """Say that the domain of an address is none of these; None when it is one."""
+    """Return words that say that the domain of an address is not one of these; None when it is."""
     domain = key.rpartition("@")[2]
     if domain in domains:
         return None

@@ -56,7 +56,7 @@ def add(settings: Settings, address: str, targets: tuple[str, ...]) -> None:
 
 
 async def _circle(storage: Storage, key: str, targets: tuple[str, ...]) -> list[str]:
-    """Return the way by which aliases would lead from an address to itself; empty when there is none."""
+    """Return the addresses by which aliases would lead from an address to itself; empty when they don't."""
     ways = [[key, address_key(target)] for target in targets]
     seen: set[str] = set()
     while ways:

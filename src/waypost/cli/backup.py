@@ -1,4 +1,4 @@
-"""`waypost backup DIR` takes a backup, while the service runs; `waypost backup verify DIR` reads all that are there."""
+"""`waypost backup DIR` takes a backup, while the service runs; `waypost backup verify DIR` reads all backups in DIR."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _unused_config = click.option(
 
 
 class _Backup(CommandGroup):
-    """`verify` and `list` are commands of their own; any other first word is the DIR of the command without a name."""
+    """`verify` and `list` are subcommands; any other first word is the DIR in which a backup is taken."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, cmd_name) or (None if cmd_name.startswith("-") else take)
@@ -60,7 +60,7 @@ class _Backup(CommandGroup):
     subcommand_metavar="[--keep N] [--quick] DIR | verify DIR | list DIR",
 )
 def backup() -> None:
-    """Back the storage up into DIR while it serves; verify and list backups.
+    """Back up the storage into DIR while the service runs; verify and list backups.
 
     `waypost backup DIR` copies the database as it is at one moment, and of the segments what DIR lacks. It verifies
     the copy, and only then removes the backup before. Run it again and again with the same DIR, on another disk.
@@ -87,7 +87,7 @@ def show(what: str) -> Iterator[Progress]:
 @config_option
 @json_option
 def take(settings: Settings, directory: Path, keep: int, quick: bool, as_json: bool) -> None:
-    """Back the storage up into DIR, and verify it.
+    """Back up the storage into DIR, and verify the backup.
 
     Exits with 1 when it failed, and when messages are damaged in the storage itself: then they are named, and older
     backups stay.
@@ -170,7 +170,7 @@ def _print_report(found: Report) -> None:
 
 
 def _print_faults(kind: str, faults: tuple[Fault, ...]) -> None:
-    """Print faults, those with the same advice together, and that once."""
+    """Print faults; those with the same advice together, with the advice once."""
     for advice, alike in groupby(faults, key=attrgetter("advice")):
         for each in alike:
             echo(printable(f"{kind}: {each.what}"))

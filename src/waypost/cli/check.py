@@ -1,4 +1,4 @@
-"""`waypost check`: every error of the configuration, or in a few lines what it amounts to."""
+"""`waypost check`: every error of the configuration, or a summary of it in a few lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def check(config: Path | None, as_json: bool) -> None:
     """Check the configuration, and the certificates and passwords that it names.
 
-    Each error is one line: file, line, key, what is wrong and what would be right. The exit status is then 1.
+    Each error is one line: file, line, key, what is wrong and how to write it. The exit status is then 1.
     """
     from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""`waypost completion`: the script by which a shell completes commands and options."""
+"""`waypost completion`: the script with which a shell completes commands and options."""
 
 from __future__ import annotations
 

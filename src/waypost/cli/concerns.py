@@ -1,4 +1,4 @@
-"""What `waypost status` finds worth a word, by severity: decisions over what was seen, for people and for monitors."""
+"""What `waypost status` reports, by severity: decisions over observed facts, for people and for monitors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OK, WARNING, CRITICAL, UNKNOWN = range(4)
 NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 SOON = 14
-"""Days before a certificate's end that are worth a word."""
+"""Days before a certificate's end from which on it is reported."""
 _LITTLE = 0.1  # share of the disk
 _VERY_LITTLE = 128 << 20  # octets; new mail is refused at 64 MiB
 
@@ -33,8 +33,8 @@ class Concern:
 
 
 def concerns_of(found: dict[str, Any], settings: Settings, now: int) -> list[Concern]:
-    """Return what needs attention, the worst first. `found` is what `waypost status --json` prints; `now` is in
-    microseconds."""
+    """Return what needs attention, the worst first. `found` is the value that `waypost status --json` prints; `now` is
+    in microseconds."""
     concerns = [*_service(found), *_certificate(found["certificate"]), *_disk(found["disk"])]
     concerns += [*_segments(found["missing_segments"]), *_queue(found["queue"], settings, now)]
     return sorted(concerns, key=lambda concern: -concern.severity)

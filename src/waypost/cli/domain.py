@@ -1,4 +1,4 @@
-"""`waypost domain`: the domains that are hosted here. They stand in the configuration; this tells who lives there."""
+"""`waypost domain`: the domains that are hosted here, by the configuration, with their numbers of accounts."""
 
 from __future__ import annotations
 

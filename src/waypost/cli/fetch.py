@@ -1,4 +1,4 @@
-"""`waypost fetch`: a mailbox read by POP3: its list, one message, files of its messages, and their removal."""
+"""`waypost fetch`: reads a mailbox by POP3: lists it, shows a message, saves messages as files, deletes messages."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def fetch(
             else:
                 numbers = _delete(box, words, yes)
             box.quit()
-            if action == "delete":  # only now it is true
+            if action == "delete":  # printed after QUIT, which removes them
                 _tell_deleted(numbers, as_json)
         if not whole:
             raise SystemExit(1)
@@ -98,7 +98,7 @@ def _is_loopback(place: Place) -> bool:
 
 
 def _list(box: Maildrop, as_json: bool) -> bool:
-    """Print the list; returns False when the header of a message could not be had."""
+    """Print the list; return False when the header of a message could not be read."""
     from waypost.client.errors import Refused
     from waypost.client.reading import Summary, summarize
 
@@ -152,7 +152,7 @@ def _json_of(
 
 
 def _local(date: datetime | None) -> str | None:
-    """Return a date in local time; None where it leaves the years that a clock can show."""
+    """Return a date in local time; None when its year is out of range."""
     try:
         return date.astimezone().strftime("%Y-%m-%d %H:%M") if date else None
     except (OverflowError, ValueError, OSError):
@@ -192,7 +192,7 @@ def _show(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
 
 
 def _save(box: Maildrop, words: Sequence[str], as_json: bool) -> bool:
-    """Save messages; returns False when one of them could not be had."""
+    """Save messages; return False when one of them could not be read."""
     from waypost.cli.saved_files import save_as, save_into, save_to
 
     chosen = [word for word in words if _is_number(word)]
@@ -234,7 +234,7 @@ def _tell_deleted(numbers: Sequence[int], as_json: bool) -> None:
 
 
 def _delete(box: Maildrop, words: Sequence[str], yes: bool) -> list[int]:
-    """Mark messages; they go when the session ends."""
+    """Mark messages; the end of the session removes them."""
     numbers = _numbers(words, box.sizes)
     if not numbers:
         fail("delete which messages? For example: delete 1 3-5")
@@ -252,7 +252,7 @@ def _is_number(word: str) -> bool:
 
 
 def _numbers(words: Sequence[str], there: Collection[int]) -> list[int]:
-    """The messages that are meant, in order; fails for one that is not there."""
+    """Return the numbers that the words name, in order; fail for one that does not exist."""
     numbers: set[int] = set()
     for word in words:
         if not _is_number(word):

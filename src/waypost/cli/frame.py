@@ -1,4 +1,4 @@
-"""What every command is framed by: the configuration, the storage, tables and JSON, questions and failures.
+"""The parts that all commands share: the configuration, the storage, JSON, questions and failures.
 
 Errors go to the standard error stream, one line each; the exit status is 1 for a problem and 2 for wrong usage.
 Nothing heavy is imported before it is needed.
@@ -56,7 +56,7 @@ def path_option(command: F) -> F:
 def config_option(command: F) -> F:
     """Give a command `--config FILE`; it is called with `settings: Settings`, read from that file.
 
-    While the file has errors, the settings are those by which the service runs.
+    While the file has errors, the settings are those that the running service uses.
     """
 
     @path_option
@@ -83,12 +83,12 @@ def config_file(given: Path | None) -> Path:
 def _may_be_there(place: Path) -> bool:
     try:
         return exists(place)
-    except PermissionError:  # reading it then says that it is forbidden, instead of that it is missing
+    except PermissionError:  # the error of reading it will say so; it must not be called missing
         return True
 
 
 def load_settings(path: Path) -> Settings:
-    """Read the configuration; on errors, print each and exit with 1."""
+    """Read the configuration; if it has errors, print each and exit with 1."""
     from waypost.config.load import ConfigErrors, load
 
     try:
@@ -99,10 +99,10 @@ def load_settings(path: Path) -> Settings:
 
 
 def settings_to_use(path: Path) -> Settings:
-    """Read the configuration; where it has errors, or names another data directory than the running service uses, say
-    so, and use what the service uses.
+    """Read the configuration; if it has errors, or names another data directory than the running service uses, say so,
+    and return the settings of the service.
 
-    Exits with 1 when no service runs by this file.
+    Exits with 1 when no service runs with this file.
     """
     from waypost.cli.running import configuration_in_force, service_of
     from waypost.config.load import ConfigErrors, load
@@ -112,7 +112,7 @@ def settings_to_use(path: Path) -> Settings:
         if service_of(settings.data) is not None or (found := configuration_in_force(path)) is None:
             return settings
         served = found[0]
-        if served.data == settings.data:  # it has just started
+        if served.data == settings.data:  # the service has just started
             return settings
         echo(
             f"waypost: data is {settings.data} now, and the service runs on {served.data} until it is restarted; this "
@@ -138,9 +138,9 @@ def _print_errors(errors: ConfigErrors) -> None:
 def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitable[T]]) -> T:
     """Open the storage, do `work` in an event loop, close; return what `work` returned.
 
-    As root, the process becomes the owner of the data directory first, for good, so that new files belong to the
-    service's user. That user may be unable to read the program's files, so `work` imports nothing any more. What
-    changes is told to the running service. Storage errors end in one line and status 1.
+    As root, the process first becomes the owner of the data directory, for good, so that new files belong to the
+    service's user. That user may be unable to read the program's files, so `work` must not import anything. The
+    running service is notified of changes. Storage errors end in one line and status 1.
     """
     import asyncio
 
@@ -158,7 +158,7 @@ def run_with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitabl
 
 
 def _load_program() -> None:
-    """Read what would otherwise be read when it is first used, by a user who may not be allowed to."""
+    """Import modules that are otherwise imported at first use, when this process may be a user that can't read them."""
     import concurrent.futures.thread  # noqa: F401
     import getpass  # noqa: F401
 
@@ -169,7 +169,7 @@ def _load_program() -> None:
     from waypost.storage.engine.opening import load
 
     load()
-    if os.geteuid() == 0:  # nobody else becomes another user
+    if os.geteuid() == 0:  # only root becomes another user
         load_charsets()
 
 
@@ -200,7 +200,7 @@ async def _join(bus: UnixBus) -> None:
 
 
 def become_owner(data: Path) -> None:
-    """As root, become the user that owns the data directory; nothing happens otherwise, or before it exists."""
+    """As root, become the user that owns the data directory; do nothing if not root, or before it exists."""
     if os.geteuid() != 0 or not exists(data):
         return
     owner = data.stat()
@@ -239,10 +239,10 @@ def time_text(time: Micros) -> str:
 
 
 def called_as() -> str:
-    """Return how this program is called, for commands that are printed to be copied: its name where the shell finds
-    it by that, else its path."""
+    """Return the words that call this program, for printed commands that people copy: its name if the shell finds it
+    by that, else its path."""
     called = Path(sys.argv[0])
-    if called.name != "waypost":  # by another program, or by `python -m waypost`
+    if called.name != "waypost":  # called by another program, or by `python -m waypost`
         return "waypost" if called.name != "__main__.py" else f"{shlex.quote(sys.executable)} -m waypost"
     found = shutil.which(called.name)
     if found is not None and exists(called) and Path(found).samefile(called):
@@ -259,7 +259,7 @@ def fail(message: str) -> NoReturn:
 def confirm(question: str, yes: bool) -> None:
     """Ask before something that can't be undone, unless `yes`; exit with 1 when the answer is no.
 
-    The question goes to the standard error stream: what is printed may be read by a program.
+    The question goes to the standard error stream, because a program may read the output.
     """
     if not yes and not click.confirm(question, err=True):
         fail("nothing was done")

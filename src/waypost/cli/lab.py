@@ -1,4 +1,4 @@
-"""`waypost lab`: plays the whole road on loopback addresses, and may leave it running to play on."""
+"""`waypost lab`: shows the whole way of mail on loopback addresses, and may leave the hosts running to play with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave everything running afterwards, and print how to play on.")
+@click.option("--keep", is_flag=True, help="Leave everything running afterwards, and print commands to try.")
 @click.option("--no-story", is_flag=True, help="Only start the lab; implies --keep.")
 @click.option("--burst", type=click.IntRange(min=1), default=500, show_default=True, help="Messages in the last scene.")
 def lab(keep: bool, no_story: bool, burst: int) -> None:
@@ -31,7 +31,7 @@ def lab(keep: bool, no_story: bool, burst: int) -> None:
 
 
 async def _until_told(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; a signal that ends programs ends it as Ctrl-C does: no host is left behind."""
+    """Do the work; a signal that ends programs ends it as Ctrl-C does, so that no host keeps running."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     told: list[int] = []
@@ -41,7 +41,7 @@ async def _until_told(work: Coroutine[Any, Any, None]) -> None:
         task.cancel()
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by nohup(1)
             loop.add_signal_handler(number, end, number)
     try:
         await work
@@ -78,7 +78,7 @@ async def _lab(keep: bool, story: bool, burst: int) -> None:
             played = Story(town, tell, burst=burst)
             await played.play()
             trace = played.last_trace
-            tell.plain(f"\nThe whole road, in {tell.seconds:.0f} seconds.")
+            tell.plain(f"\nThe whole story took {tell.seconds:.0f} seconds.")
         failed = False
         if keep:
             _how_to_play_on(tell, town, trace)
@@ -93,7 +93,7 @@ async def _lab(keep: bool, story: bool, burst: int) -> None:
 
 
 def _how_to_play_on(tell: Narrator, town: Town, trace: str) -> None:
-    """Tell who lives where, and commands that work as they stand. `trace` is a message to look at, or nothing."""
+    """Print hosts, people, and commands that work as they are. `trace` is the id of a message to look at, or ""."""
     from waypost.lab.story import submission_url
     from waypost.lab.town import PASSWORDS
 

@@ -1,4 +1,4 @@
-"""What the storage tells its log while a command works: one line each on the standard error stream, with its facts."""
+"""Prints the log lines of the storage while a command works: one line each on the standard error stream."""
 
 from __future__ import annotations
 

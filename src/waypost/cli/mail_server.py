@@ -1,4 +1,4 @@
-"""What `send` and `fetch` have in common: whom to trust, and where the password comes from."""
+"""The common parts of `send` and `fetch`: which servers to trust, and where the password comes from."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def server_options(command: F) -> F:
 
 
 def trust(ca: Path | None, insecure: bool) -> Trust:
-    """Return whom to trust; loudly, when that is everybody. Raises `ClientError`."""
+    """Return the servers to trust; warn when any server is trusted. Raises `ClientError`."""
     from waypost.client.trust import UNSAFE, Trust
 
     if insecure:
@@ -48,7 +48,7 @@ def trust(ca: Path | None, insecure: bool) -> Trust:
 
 
 def password_source(place: Place, file: Path | None) -> Callable[[], str]:
-    """Return the function that gets the password: from the file, the environment, or the person."""
+    """Return a function that gets the password: from the file, the environment, or a prompt."""
 
     def password() -> str:
         if file is not None:
@@ -65,7 +65,7 @@ def _first_line(file: Path) -> str:
     except OSError as error:
         fail(f"{file}: {error.strerror}")
     except UnicodeDecodeError:
-        fail(f"{file}: it is no text in UTF-8")
+        fail(f"{file}: it is not text in UTF-8")
     return line or fail(f"{file}: its first line is empty")
 
 
@@ -74,7 +74,7 @@ def _ask(question: str) -> str:
 
     try:
         with Path("/dev/tty").open("r+b", buffering=0):
-            pass  # there is a person; standard input may be the message
+            pass  # there is a terminal to ask on; standard input may be the message
     except OSError:
         fail(f"there is no password: set ${_VARIABLE}, or use --password-file")
     return getpass.getpass(question)

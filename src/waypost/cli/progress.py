@@ -1,4 +1,4 @@
-"""A progress bar for what takes a while; on a terminal only, and on the standard error stream."""
+"""A progress bar for long work; it is shown only on a terminal, and on the standard error stream."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Bar(Protocol):
-    """Shows how far something is."""
+    """Shows the progress of some work."""
 
     def reach(self, done: int, total: int | None = None) -> None:
-        """So much is done, of `total`."""
+        """Show that `done` of `total` is done."""
         ...
 
 
@@ -27,7 +27,7 @@ class _NoBar:
 
 
 def load_bar() -> None:
-    """Read from disk whatever draws a bar, by drawing one to nobody: later this process may be a user who can't."""
+    """Import all that draws a bar, by drawing an invisible one: later this process may be a user that can't read it."""
     if sys.stderr.isatty():
         from rich.console import Console
 
@@ -38,7 +38,7 @@ def load_bar() -> None:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Bar]:
-    """Show a bar while the block runs. It is drawn once at once, so that whatever draws it is read from disk by now."""
+    """Show a bar while the block runs. It is drawn once immediately, so that all that draws it is imported now."""
     if not sys.stderr.isatty():
         yield _NoBar()
         return

@@ -1,4 +1,4 @@
-"""`waypost storage recover DIR`: whatever can be read of a damaged data directory."""
+"""`waypost storage recover DIR`: saves all that can be read of a damaged data directory."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 def recover(settings: Settings, directory: Path, as_json: bool) -> None:
-    """Bring everything that can be read of a damaged data directory into DIR, which is new or empty.
+    """Copy everything that can be read of a damaged data directory into DIR, which is new or empty.
 
-    The damaged one is left as it is. DIR gets a database with every row that can be read and the octets of their
-    messages, which `waypost restore DIR` puts in place; and messages/, with each message in a file that no row leads
-    to: all of them, when the database is gone. Deleted mail may be among those. Stop the service first.
+    The damaged directory is not changed. DIR gets a database with every readable row and the octets of the messages of
+    these rows; `waypost restore DIR` puts it in place. Messages without a row go to DIR/messages, each into a file; if
+    the database is gone, these are all messages. Deleted mail may be among them. Stop the service first.
     """
     from waypost.storage import StorageError
     from waypost.storage.engine.upkeep import recover as bring_out
@@ -79,7 +79,7 @@ def _lines(done: Recovered, directory: Path) -> list[str]:
                 f"{found.words[0]}"
             )
     for trace in done.damaged:
-        lines.append(f"message {format_trace_id(trace)} is not whole; what there is of it lies in {directory}/damaged")
+        lines.append(f"message {format_trace_id(trace)} is not whole; its readable part is in {directory}/damaged")
     if done.mailboxes_made:
         lines.append(
             f"{counted(done.mailboxes_made, 'mailbox', 'mailboxes')} made anew; mail programs fetch their mail again."
@@ -89,5 +89,5 @@ def _lines(done: Recovered, directory: Path) -> list[str]:
             f"{counted(done.messages, 'message')} with rows: `waypost restore {directory}` puts them in place."
         )
     if done.files:
-        lines.append(f"{counted(done.files, 'message')} that no row leads to: {directory}/messages")
+        lines.append(f"{counted(done.files, 'message')} without a row: {directory}/messages")
     return lines

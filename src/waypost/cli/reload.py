@@ -1,4 +1,4 @@
-"""`waypost reload`: have the running service read its configuration again, and say how that went."""
+"""`waypost reload`: makes the running service read its configuration again, and prints the result."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _EVERY = 0.1
 @click.command()
 @path_option
 def reload(config: Path | None) -> None:
-    """Have the running service read its configuration, certificates and passwords again.
+    """Make the running service read its configuration, certificates and passwords again.
 
-    Returns when the new configuration is in force. When it can't be, each reason is one line, the service goes on as
-    before, and the exit status is 1.
+    Returns when the new configuration is in force. If it can't be used, each reason is one line, the service goes on
+    as before, and the exit status is 1.
     """
     from waypost.cli.running import data_of_service, service_of
 
@@ -31,7 +31,9 @@ def reload(config: Path | None) -> None:
     settings = load_settings(path)
     data = settings.data
     before = service_of(data)
-    if before is None and (elsewhere := data_of_service(path)) is not None:  # `data` was changed: it says what to do
+    if (
+        before is None and (elsewhere := data_of_service(path)) is not None
+    ):  # `data` was changed: the reload will fail and say what to do
         data = elsewhere
         before = service_of(data)
     if before is None:
@@ -48,7 +50,7 @@ def reload(config: Path | None) -> None:
 
 
 def _reloaded(data: Path, before: dict[str, Any]) -> dict[str, Any]:
-    """Ask for a reload; return what the service says when it has ended."""
+    """Ask for a reload; return the service's report when the reload has ended."""
     from waypost.cli.running import service_of
 
     if "reloads" not in before:

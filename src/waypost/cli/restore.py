@@ -1,4 +1,4 @@
-"""`waypost restore DIR`: a backup becomes the storage; what was there before is put aside, never removed."""
+"""`waypost restore DIR`: a backup becomes the storage; the old storage is put aside, never removed."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 def restore(
     settings: Settings, directory: Path, name: str | None, despite_damage: bool, yes: bool, as_json: bool
 ) -> None:
-    """Bring a backup back from DIR, which `waypost backup` made, or which is a copy of a data directory.
+    """Restore a backup from DIR, which `waypost backup` made, or which is a copy of a data directory.
 
     Stop the service first. The host may have another name, and the service another user. UIDs jump past all that were
-    given since the backup, so that mail programs mistake no message for another. The queue is held, since some of it
-    may have left: look at it, then `waypost queue release`. What is in the data directory goes to lost/ there.
+    given since the backup, so that mail programs do not confuse messages. The queue is held, because some of its mail
+    may have been sent after the backup: look at it, then run `waypost queue release`. The present contents of the data
+    directory go to lost/ in it.
     """
     from waypost.service.problems import SetupProblem
     from waypost.storage import StorageError
@@ -48,7 +49,7 @@ def restore(
     try:
         source = find_source(directory, name)
         if is_used(settings.data):
-            confirm(f"Put {source.name} in the place of the storage in {settings.data}? That one goes to lost/.", yes)
+            confirm(f"Replace the storage in {settings.data} by {source.name}? The old storage goes to lost/.", yes)
         done = _restore(settings, source, despite_damage)
     except SetupProblem as problem:
         fail("; ".join(problem.problems))
@@ -74,7 +75,7 @@ def restore(
             f"{counted(len(done.damaged), 'message is', 'messages are')} not whole: `waypost storage check` names them."
         )
     if done.lost is not None:
-        echo(f"What was there before lies in {done.lost}.")
+        echo(f"The old storage is in {done.lost}.")
     if done.held:
         echo(
             f"{counted(done.held, 'entry', 'entries')} of the queue held: that mail may have left after the backup.\n"
@@ -103,7 +104,7 @@ def _restore(settings: Settings, source: Source, despite_damage: bool) -> Restor
 
 
 def _owner(identity: Identity | None) -> Callable[[Path], None]:
-    """Return what gives a file, or a folder with all in it, to the service's user; links are not followed."""
+    """Return a function that gives a file, or a folder with all in it, to the service's user; it follows no links."""
 
     def own(path: Path) -> None:
         if identity is None:

@@ -1,4 +1,4 @@
-"""The running service, as commands see it: `run/service.json`, and the copy of the configuration in force."""
+"""Finds the running service for commands: `run/service.json`, and the copy of the configuration in force."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DATA = re.compile(rb"""^[ \t]*data[ \t]*=[ \t]*(?:"([^"\\\n]+)"|'([^'\n]+)')"""
 
 
 def service_of(data: Path) -> dict[str, Any] | None:
-    """Return what the service that runs on a data directory says of itself; None when none runs."""
+    """Return the state file of the service that runs on a data directory; None when no service runs."""
     try:
         said = json.loads((data / "run" / "service.json").read_text())
     except (OSError, ValueError):
@@ -27,7 +27,7 @@ def service_of(data: Path) -> dict[str, Any] | None:
 
 
 def _alive(said: dict[str, Any]) -> bool:
-    """True when the process that wrote it lives: its number may be another's by now."""
+    """True when the process that wrote it is alive; another process may have its number by now."""
     pid = said.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return False
@@ -43,9 +43,9 @@ def _alive(said: dict[str, Any]) -> bool:
 
 
 def data_of_service(path: Path) -> Path | None:
-    """Return the data directory of the service that runs by a configuration file, whatever that names meanwhile.
+    """Return the data directory of the service that runs with a configuration file, even if the file names another now.
 
-    None when no service runs by it, or none that this user may look into.
+    None when no service runs with it, or this user may not look into its process.
     """
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -53,7 +53,7 @@ def data_of_service(path: Path) -> Path | None:
             if not _serves(words):
                 continue
             held = [fd.readlink() for fd in (process / "fd").iterdir()]
-        except OSError:  # it has ended, or belongs to somebody else
+        except OSError:  # the process has ended, or belongs to another user
             continue
         for name in held:
             if name.parts[-2:] != (_RUN, _LOCK):
@@ -66,14 +66,14 @@ def data_of_service(path: Path) -> Path | None:
 
 
 def _serves(words: list[bytes]) -> bool:
-    """True for the command line of a service; other programs may have the name Waypost anywhere in theirs."""
+    """True for the command line of a service; other programs may also have Waypost's name in theirs."""
     return b"serve" in words and any(word.rpartition(b"/")[2] == b"waypost" for word in words)
 
 
 def configuration_in_force(path: Path) -> tuple[Settings, str] | None:
     """Return the settings that the running service uses, and since when, for a file that has errors now.
 
-    None when no service runs by this file, or its copy can't be read.
+    None when no service runs with this file, or the service's copy can't be read.
     """
     from waypost.config.errors import ConfigErrors
     from waypost.config.load import parse
@@ -96,8 +96,8 @@ def configuration_in_force(path: Path) -> tuple[Settings, str] | None:
 
 
 def _data_directory(path: Path) -> Path:
-    """Return the data directory that a file with errors names, as far as that can be read; else where `init` puts it,
-    beside the file: what runs there says by which file it does."""
+    """Return the data directory that a file with errors names, if that can be read; else the place where `init` puts
+    it, beside the file. The service that runs there says which file it uses."""
     beside = path.absolute().parent / "data"
     try:
         octets = path.read_bytes()

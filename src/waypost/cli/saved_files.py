@@ -1,4 +1,4 @@
-"""Messages of a mailbox as files: each under its unique id, whole or not at all, and never over another one."""
+"""Saves messages of a mailbox as files: each under its unique id, whole or not at all, and without overwriting."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from waypost.disk.files import exists
 if TYPE_CHECKING:
     from waypost.client.maildrop import Maildrop
 
-_LONGEST_NAME = 200  # octets; a digest and `.eml` may come behind it
-_DIGEST = 16  # of its letters in a name
+_LONGEST_NAME = 200  # octets; a digest and `.eml` may follow
+_DIGEST = 16  # letters of a digest in a name
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What became of a message: its file, and whether that is new; or in which words the server refused it."""
+    """The result for one message: its file, and whether it is new; or the server's refusal."""
 
     number: int
     path: Path
@@ -38,7 +38,7 @@ class Saved:
 
 
 def save_to(box: Maildrop, numbers: Sequence[int], stream: BinaryIO) -> bool:
-    """Write messages one behind the other; returns False when the server refused one. Raises `ClientError`."""
+    """Write messages one after the other; return False when the server refused one. Raises `ClientError`."""
     whole = True
     for number in numbers:
         try:
@@ -58,18 +58,18 @@ def save_as(box: Maildrop, number: int, path: Path) -> Iterator[Saved]:
         with _fetched(box, number, path.parent) as part:
             _name(part, path)
     except FileExistsError:
-        fail(f"{path}: there is such a file, and it stays as it is")
+        fail(f"{path}: the file exists already, and is not changed")
     except OSError as error:
         fail(f"{path}: {error.strerror}")
     yield Saved(number, path)
 
 
 def save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> Iterator[Saved]:
-    """Save each message as a file of its own, named by its unique id: what was saved before is not fetched again.
+    """Save each message as its own file, named by its unique id: a message that was saved before is not fetched again.
 
-    An id is believed where no other message has it and the file has the size of the message. Otherwise the message is
-    fetched, and the file's content decides: servers are known to give one id to two messages (RFC 1939 7 forbids it),
-    and none of them may count as saved for the other's sake. Goes on where the server refuses a message.
+    An id is trusted if no other message has it and the file has the size of the message. Otherwise the message is
+    fetched and compared with the file: some servers give one id to two messages (which RFC 1939 7 forbids), and neither
+    may count as saved because the other is. If the server refuses a message, the others are still saved.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> Iterator[S
 
 
 def _save_one(box: Maildrop, number: int, folder: Path, name: str, *, alone: bool, named: bool) -> Saved:
-    """`alone`: no other message has this name; `named`: the name may be that of the file, without a digest."""
+    """Save one message. `alone`: no other message has this name; `named`: the file may have it without a digest."""
     path = folder / f"{name}.eml"
     if alone and exists(path) and path.stat().st_size == box.sizes[number]:
         return Saved(number, path, fresh=False)
@@ -106,15 +106,15 @@ def _save_one(box: Maildrop, number: int, folder: Path, name: str, *, alone: boo
                     return Saved(number, candidate, fresh=False)
             else:
                 return Saved(number, candidate)
-        raise FileExistsError(errno.EEXIST, "there is such a file, and it stays as it is", str(by_content))
+        raise FileExistsError(errno.EEXIST, "the file exists already, and is not changed", str(by_content))
 
 
 @contextlib.contextmanager
 def _fetched(box: Maildrop, number: int, folder: Path) -> Iterator[Path]:
-    """Fetch a message into a file that has no name of its own yet, and is removed at the end.
+    """Fetch a message into a temporary file, which is removed at the end.
 
-    A message gets its name when it is whole and safe, however this process ends: under that name it counts as saved,
-    and may be deleted for it.
+    A message gets its final name only when it is whole and durable, even if this process is killed: under that name it
+    counts as saved, and people may then delete it on the server.
     """
     fd, name = tempfile.mkstemp(dir=folder, prefix=".waypost-", suffix=".part")
     part = Path(name)
@@ -129,18 +129,18 @@ def _fetched(box: Maildrop, number: int, folder: Path) -> Iterator[Path]:
 
 
 def _name(part: Path, path: Path) -> None:
-    """Give a file its name, unlike a rename never over what is there. Raises `OSError`."""
+    """Give a file its name; unlike a rename, never overwrite an existing file. Raises `OSError`."""
     try:
         path.hardlink_to(part)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        if os.path.lexists(path):  # a file system without hard links
+        if os.path.lexists(path):  # the file system has no hard links
             raise FileExistsError from None
         part.rename(path)
 
 
 def _file_name(unique_id: str) -> str:
-    """Return a unique id as the name of a file; one that is longer than RFC 1939 allows is known by its digest."""
+    """Return a unique id as a file name; an id that is longer than RFC 1939 allows is replaced by its digest."""
     name = quote(unique_id, safe="")
     return name if len(name) <= _LONGEST_NAME else hashlib.sha256(unique_id.encode()).hexdigest()

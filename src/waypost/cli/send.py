@@ -1,4 +1,4 @@
-"""`waypost send`: composes a message and submits it to a server, as a mail program does."""
+"""`waypost send`: composes a message and submits it to a server, like a mail program."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIELDS = ("From", "To", "Cc", "Bcc", "Subject")
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What the person gave, before anything of it is looked at. `text` is None as long as there is none."""
+    """What the person gave, before it is checked. `text` is None until there is one."""
 
     sender: str
     to: tuple[str, ...]
@@ -44,13 +44,13 @@ class _Words:
 
 @click.command()
 @click.argument("text", required=False)
-@click.option("--from", "sender", metavar="ADDRESS", help="Default: who logs in.")
+@click.option("--from", "sender", metavar="ADDRESS", help="Default: the user that logs in.")
 @click.option("--to", multiple=True, metavar="ADDRESS", help="May be given more than once.")
 @click.option("--cc", multiple=True, metavar="ADDRESS")
 @click.option("--bcc", multiple=True, metavar="ADDRESS", help="The others don't see it.")
 @click.option("--subject", default="", metavar="TEXT")
 @click.option("--attach", multiple=True, type=_FILE, metavar="FILE")
-@click.option("--html", type=_FILE, metavar="FILE", help="The message in HTML, beside the text or without one.")
+@click.option("--html", type=_FILE, metavar="FILE", help="The message in HTML, with or without a text.")
 @click.option("--header", "fields", multiple=True, metavar="'NAME: VALUE'")
 @click.option(
     "--via",
@@ -76,7 +76,7 @@ def send(
     password_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Send TEXT, or what stands in standard input; on a terminal, what you write in $EDITOR.
+    """Send TEXT, or the text on standard input; on a terminal, the text that you write in $EDITOR.
 
     The password comes from --password-file, $WAYPOST_PASSWORD, or a prompt.
     """
@@ -90,7 +90,7 @@ def send(
         place = parse_place(via, SUBMISSION)
         who = sender or place.user
         if who is None:
-            raise ClientError("no sender: use --from ADDRESS, or name who logs in: --via submissions://USER@HOST")
+            raise ClientError("no sender: use --from ADDRESS, or name the user: --via submissions://USER@HOST")
         if place.user is None and place.security is not Security.NONE:
             from waypost.client.people import parse_person
 
@@ -150,7 +150,7 @@ def _read_html(path: Path) -> str:
 
 
 def _with_text(words: _Words) -> tuple[_Words, str | None]:
-    """Get the text from standard input or from the editor; return also what was written in the editor."""
+    """Get the text from standard input or from the editor; also return the text that the editor wrote."""
     from waypost.client.errors import ClientError
 
     if not sys.stdin.isatty():
@@ -176,7 +176,7 @@ def _template(words: _Words) -> str:
 
 
 def _from_template(words: _Words, written: str) -> _Words:
-    """Read what came back from the editor: header fields, a blank line, the text."""
+    """Read the editor's text: header fields, a blank line, the body."""
     from waypost.client.errors import ClientError
 
     head, _, text = written.partition("\n\n")
@@ -204,7 +204,7 @@ def _from_template(words: _Words, written: str) -> _Words:
 
 
 def _kept(written: str | None) -> str:
-    """Keep what was written in the editor, and say where: it must not be lost because a server said no."""
+    """Save the text from the editor in a file, and return words that name it: a refusal must not lose the text."""
     if written is None:
         return ""
     handle, name = tempfile.mkstemp(prefix="waypost-unsent-", suffix=".eml")
@@ -220,7 +220,7 @@ def _report(submitted: Submitted, as_json: bool, written: str | None) -> None:
     reply = submitted.reply
     trace = _trace(reply.text) if reply is not None else None
     for outcome in submitted.refused:
-        ours = "" if not outcome.local else " (said here: the server was not asked)"
+        ours = "" if not outcome.local else " (by this program: the server was not asked)"
         echo(f"waypost: {printable(f'{outcome.recipient.address}: {outcome.reply}')}{ours}", err=True)
     if as_json:
         refused = [{"recipient": str(gone.recipient.address), "reply": str(gone.reply)} for gone in submitted.refused]
@@ -234,7 +234,7 @@ def _report(submitted: Submitted, as_json: bool, written: str | None) -> None:
 
 
 def _trace(text: str) -> str | None:
-    """The trace id that ends the reply of a Waypost server."""
+    """Return the trace id at the end of a Waypost server's reply; None when there is not one."""
     from waypost.message.trace import parse_trace_id
 
     word = text.split()[-1] if text.split() else ""

@@ -1,4 +1,4 @@
-"""`waypost serve`: run the service in the foreground, as a service manager wants it."""
+"""`waypost serve`: runs the service in the foreground, as service managers expect."""
 
 from __future__ import annotations
 

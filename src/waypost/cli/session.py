@@ -1,4 +1,4 @@
-"""`waypost session`: who is connected now, and ending sessions."""
+"""`waypost session`: lists the sessions of connected clients, and ends sessions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _NetworkType(click.ParamType[str]):
 
 @click.group(cls=CommandGroup)
 def session() -> None:
-    """Sessions: who is connected now. Closing an account, or a new password, ends its sessions by itself."""
+    """Sessions of connected clients. A disabled account, or a new password, ends the account's sessions by itself."""
 
 
 @session.command("list")
@@ -81,7 +81,7 @@ def list_sessions(settings: Settings, as_json: bool) -> None:
 def end(settings: Settings, id: str | None, account: str | None, network: str | None, yes: bool) -> None:
     """End sessions: the one with an ID of `waypost session list`, or those of an account or a network.
 
-    Their clients hear why (421, -ERR), and may connect again: to keep an account out, disable it. A message that is
+    Their clients are told why (421, -ERR), and may connect again: to keep an account out, disable it. A message that is
     being stored is answered first. Returns when all workers have confirmed, or names the one that has not.
     """
     from waypost.service.session_requests import EndSessions, ListSessions
@@ -112,13 +112,13 @@ def _words(wanted: EndSessions) -> str:
 
 
 def _ask(settings: Settings, request: Request) -> Answers:
-    """Ask the workers, as the user that owns the data directory. Exits with 1 where no service runs."""
+    """Ask the workers, as the user that owns the data directory. Exits with 1 when no service runs."""
     import asyncio
 
     from waypost.cli.running import service_of
 
     load_asking()
-    if service_of(settings.data) is None:  # before the process is a user who can't read the program
+    if service_of(settings.data) is None:  # before the process becomes a user that can't read the program
         must_see(settings.data)
         fail(f"no service runs on {settings.data}")
     become_owner(settings.data)

@@ -1,4 +1,4 @@
-"""`waypost settings`: what a mail program has to be told about an account (RFC 8314, RFC 6409)."""
+"""`waypost settings`: the settings for an account in a mail program (RFC 8314, RFC 6409)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One way in: `purpose` is sending or reading, `protocol` SMTP or POP3, `tls` as mail programs call it."""
+    """One server setting: `purpose` is sending or reading, `protocol` SMTP or POP3, `tls` as mail programs call it."""
 
     purpose: str
     protocol: str
@@ -29,7 +29,7 @@ class Offer:
 
 
 def offers_of(settings: Settings) -> Sequence[Offer]:
-    """Return what the listeners of a configuration offer to mail programs, the best for each purpose first.
+    """Return the listeners of a configuration that mail programs can use, the best for each purpose first.
 
     A listener on a loopback address serves this machine alone, and is left out.
     """
@@ -47,7 +47,7 @@ def offers_of(settings: Settings) -> Sequence[Offer]:
 
 
 def print_settings(address: str, hostname: str, offers: Sequence[Offer]) -> None:
-    """Print what to type into a mail program."""
+    """Print the settings to type into a mail program."""
     print_table(
         ("for", "protocol", "server", "port", "security"),
         [(offer.purpose, offer.protocol, hostname, offer.port, offer.tls) for offer in offers],
@@ -63,7 +63,7 @@ def print_settings(address: str, hostname: str, offers: Sequence[Offer]) -> None
 @config_option
 @json_option
 def settings(settings: Settings, address: str, as_json: bool) -> None:
-    """Print what a mail program has to be told: server, ports, security and user name."""
+    """Print the settings for a mail program: server, ports, security and user name."""
     key = address_key(address)
     offers = offers_of(settings)
 

@@ -1,4 +1,4 @@
-"""`waypost status`: whether the service runs, and how queue, mailboxes, disk and certificate are."""
+"""`waypost status`: whether the service runs, and the state of queue, mailboxes, disk and certificate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from waypost.storage import Account, Bus, QueueStats, Storage
 
 _DAY = 86_400_000_000
-_NOT_RUNNING = 3  # as `systemctl status` has it
+_NOT_RUNNING = 3  # as in `systemctl status`
 
 
 @click.command()
@@ -37,8 +37,8 @@ _NOT_RUNNING = 3  # as `systemctl status` has it
 def status(config: Path | None, as_json: bool, check: bool) -> None:
     """Show whether the service runs, and what it does.
 
-    The exit status is 3 when it does not run. With --check it is 0 when all is well, 1 for what needs a look, 2 for
-    what needs help now, 3 when nothing can be told.
+    The exit status is 3 when it does not run. With --check it is 0 when all is well, 1 for a warning, 2 for a problem
+    that needs help now, 3 when the state is unknown.
     """
     with _exit_status(UNKNOWN if check else 1, "the configuration can't be read" if check and not as_json else None):
         settings = settings_to_use(config_file(config))
@@ -61,8 +61,8 @@ def status(config: Path | None, as_json: bool, check: bool) -> None:
 
 @contextlib.contextmanager
 def _exit_status(status: int, words: str | None) -> Iterator[None]:
-    """Give a failure, whose words are on the error stream already, the exit status that it has here, and a line for
-    monitors, which read nothing else."""
+    """Turn a failure, which was printed on the error stream already, into an exit status and a line for monitors, which
+    don't read the error stream."""
     try:
         yield
     except SystemExit as failure:
@@ -72,7 +72,7 @@ def _exit_status(status: int, words: str | None) -> Iterator[None]:
 
 
 def _look(settings: Settings) -> tuple[dict[str, Any], str]:
-    """Return what there is to see, and the queue in words."""
+    """Return the observed facts, and the state of the queue in words."""
     when = now()
 
     from waypost.storage.engine.upkeep import missing_segments, sizes_of
@@ -82,7 +82,7 @@ def _look(settings: Settings) -> tuple[dict[str, Any], str]:
         sizes = sizes_of(settings.data)
         return stats, accounts, sizes, missing_segments(settings.data, sizes)
 
-    # Before the storage is opened: then this process may no longer read the certificate.
+    # Before the storage is opened, since afterwards this process may be unable to read the certificate.
     service = service_of(settings.data)
     certificate = None if settings.tls is None else _certificate(settings.tls, service, when)
     changed = _changed(settings.path, service)
@@ -111,7 +111,7 @@ def _json_of(severity: int, concerns: Sequence[Concern]) -> dict[str, Any]:
 
 
 def _changed(path: Path, service: dict[str, Any] | None) -> bool | None:
-    """True when the configuration file is not what the service runs by; None when that can't be told."""
+    """True when the configuration file differs from the one that the service uses; None when that is not known."""
     in_force = (service or {}).get("configuration")
     if in_force is None or in_force.get("path") != str(path.absolute()):
         return None
@@ -124,7 +124,7 @@ def _changed(path: Path, service: dict[str, Any] | None) -> bool | None:
 
 
 def _disk(data: Path, segments: int) -> dict[str, int]:
-    """Return octets: of the disk, and of what the storage takes of it."""
+    """Return octets: the size of the disk, its free space, and the parts that the storage uses."""
     disk = shutil.disk_usage(data)
     database = sum(map(_size, data.glob("waypost.db*")))
     return {"free": disk.free, "total": disk.total, "database": database, "segments": segments}
@@ -133,14 +133,15 @@ def _disk(data: Path, segments: int) -> dict[str, int]:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # it went meanwhile
+    except FileNotFoundError:  # the file was removed meanwhile
         return 0
 
 
 def _certificate(tls: Tls, service: dict[str, Any] | None, when: int) -> dict[str, Any]:
-    """Return when the certificate that is served ends; without a service, that of the file, or what is wrong with it.
+    """Return when the certificate that the service uses ends; without a service, that of the file, or its fault.
 
-    `stale` is true when the file holds another one than is served; `begins` is there while it is not valid yet.
+    `stale` is true when the file holds another certificate than the service uses; `begins` is present while the
+    certificate is not valid yet.
     """
     from waypost.service.state import certificate_facts
 
@@ -158,7 +159,7 @@ def _certificate(tls: Tls, service: dict[str, Any] | None, when: int) -> dict[st
     if shown is not None:
         expires = int(datetime.fromisoformat(shown["expires"]).timestamp()) * 1_000_000
         facts |= {"expires": iso_time(expires), "days": (expires - when) // _DAY}
-        begins = shown.get("begins")  # an older service does not say it
+        begins = shown.get("begins")  # an older version of the service does not report it
         if begins is not None and int(datetime.fromisoformat(begins).timestamp()) * 1_000_000 > when:
             facts["begins"] = begins
     if served is not None and in_file is not None:

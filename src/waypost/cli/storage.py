@@ -28,7 +28,7 @@ def storage() -> None:
 
 @storage.command()
 @click.option(
-    "--repair", "wanted", is_flag=True, help="Mend what can be mended: indexes, counts and rows, never octets."
+    "--repair", "wanted", is_flag=True, help="Repair indexes, counts and rows; octets of messages never change."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @config_option
@@ -36,12 +36,12 @@ def storage() -> None:
 def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
     """Read every message, and compare all rows with each other. The service may run meanwhile.
 
-    Says what is wrong by message, and what to do. Exits with 1 when something is wrong.
+    Prints what is wrong for each message, and what to do. Exits with 1 when something is wrong.
     """
     from waypost.storage.engine.upkeep import problems_of
 
     if wanted:
-        confirm("Mend the database? A copy of the data directory, made now, can undo it.", yes)
+        confirm("Repair the database? Only a copy of the data directory, made before, can undo it.", yes)
 
     when = now()
     with progress("Reading messages", 0) as bar:
@@ -62,7 +62,7 @@ def check(settings: Settings, as_json: bool, wanted: bool, yes: bool) -> None:
 
 
 def _print(problems: list[Problem]) -> None:
-    """Print problems, those with the same advice together, and that once."""
+    """Print problems; those with the same advice together, with the advice once."""
     by_advice: dict[str, list[Problem]] = {}
     for problem in problems:
         by_advice.setdefault(problem.advice, []).append(problem)

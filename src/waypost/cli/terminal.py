@@ -1,7 +1,7 @@
-"""Words on a terminal, or in a file that stands in its place: nothing in them can steer it, and none is refused.
+"""Prints text to a terminal, or to a file instead of one, so that no text can steer the terminal and any can be shown.
 
-Messages, addresses, replies and names of files are written by others. They may hold control characters, characters that
-turn text around, halves of characters, and letters that the charset of the terminal lacks.
+Others write the messages, addresses, replies and file names. They may hold control characters, characters that turn
+text around, halves of characters, and letters that the charset of the terminal lacks.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _NARROWEST = 8  # columns that a column of a table keeps
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True, joiners: bool = False) -> None:
-    """Print lines, each as `printable` gives it; `err` on the standard error stream."""
+    """Print lines, each as `printable` returns it; with `err`, on the standard error stream."""
     stream = sys.stderr if err else sys.stdout
     lines = text.split("\n")
     click.echo("\n".join(printable(line, stream, joiners=joiners) for line in lines), file=stream, nl=nl)
 
 
 def printable(text: str, stream: TextIO | None = None, *, joiners: bool = False) -> str:
-    """Return a text with escapes for control and format characters, and for what the stream's charset lacks.
+    """Return a text with escapes for control and format characters, and for characters that the stream's charset lacks.
 
-    `joiners` leaves those two alone that belong to words of some languages: for text that is read, not for addresses
-    that are compared. The stream is standard output unless another is given.
+    `joiners` leaves the two joiners unescaped that belong to words of some languages: for text that people read, not
+    for addresses that they compare. The stream is standard output unless another is given.
     """
     if not text.isprintable():
         keep: Collection[str] = _JOINERS if joiners else ()
@@ -50,7 +50,7 @@ def printable(text: str, stream: TextIO | None = None, *, joiners: bool = False)
 
 
 def echo_wrapped(text: str, *, hanging: int) -> None:
-    """Print one line; on a terminal it is broken between words, and its further lines are indented by `hanging`."""
+    """Print one line; on a terminal, break it between words and indent the further lines by `hanging`."""
     width = terminal_width()
     if width is None:
         echo(text)
@@ -69,7 +69,7 @@ def echo_wrapped(text: str, *, hanging: int) -> None:
 
 
 def table_width(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
-    """Return the columns of a terminal that a table takes when nothing is cut."""
+    """Return the width in columns of a table that is not cut."""
     cells = [[printable("" if value is None else str(value)) for value in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
     return sum(widths) + 2 * (len(widths) - 1)
@@ -84,8 +84,7 @@ def print_table(
 ) -> None:
     """Print rows under their columns' names, aligned, whole numbers to the right; None shows as nothing.
 
-    On a terminal, the columns in `shrink` are cut where lines would be longer than it is wide. `joiners` as in
-    `printable`.
+    On a terminal, the columns in `shrink` are cut if lines would be longer than its width. `joiners` as in `printable`.
     """
     given = [list(row) for row in rows]
     cells = [[printable("" if value is None else str(value), joiners=joiners) for value in row] for row in given]
@@ -104,7 +103,7 @@ def print_table(
 
 
 def _narrow(widths: list[int], columns: list[int], most: int) -> None:
-    """Take from the widest of these columns until a line fits, or each has the least that it needs."""
+    """Shrink the widest of these columns until a line fits, or each has its least width."""
     excess = sum(widths) + 2 * (len(widths) - 1) - most
     while excess > 0:
         wide = [k for k in columns if widths[k] > _NARROWEST]
@@ -116,7 +115,7 @@ def _narrow(widths: list[int], columns: list[int], most: int) -> None:
 
 
 def terminal_width() -> int | None:
-    """Return the columns of the terminal; None where no terminal sets a limit."""
+    """Return the columns of the terminal; None when the output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

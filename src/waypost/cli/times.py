@@ -23,7 +23,7 @@ def local_time(when: Micros) -> str:
 
 
 def span_text(span: Micros) -> str:
-    """Return how long something is, by its two largest units: `12s`, `3m05s`, `2h10m`, `5d3h`."""
+    """Return a span of time by its two largest units: `12s`, `3m05s`, `2h10m`, `5d3h`."""
     seconds = max(0, span) // _SECOND
     if seconds < 60:
         return f"{seconds}s"

@@ -1,4 +1,4 @@
-"""Questions of commands to the workers of the running service, and what to say when one gives no answer."""
+"""Sends questions of commands to the workers of the running service, and reports a worker that does not answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE = 10.0
 
 
 def load_asking() -> None:
-    """Read what `ask` needs, before the process becomes a user who can't read the program."""
+    """Import what `ask` needs, before the process becomes a user that can't read the program."""
     import waypost.service.control_socket
     import waypost.service.session_control  # noqa: F401
 
@@ -39,14 +39,14 @@ def ended(answers: Answers) -> int:
 
 
 def report_ended(answers: Answers, account: str) -> None:
-    """Say how many sessions of an account were ended; exit with 1 when a worker has not confirmed it, and name it."""
+    """Print how many sessions of an account were ended; name a worker that has not confirmed it, and exit with 1."""
     if count := ended(answers):
         echo(f"Ended {counted(count, 'session')} of {account}.")
     must_be_confirmed(answers, "nothing more is stored for the account, but its sessions there may still read")
 
 
 def must_be_confirmed(answers: Answers, meaning: str) -> None:
-    """Exit with 1 when a worker has not confirmed that all it was asked to end has ended; name it."""
+    """If a worker has not confirmed the end of all sessions, name it and exit with 1."""
     working = [row["worker"] for row in answers.rows if row["working"]]
     silent = [*answers.silent, *working]
     if silent:

@@ -1,1 +1,1 @@
-"""The lab: a small internet of mail on loopback addresses, in which every station of the road can be seen."""
+"""The lab: a small internet of mail on loopback addresses, which shows every station of a message's way."""

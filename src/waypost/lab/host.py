@@ -1,4 +1,4 @@
-"""One host of the lab: a whole Waypost of its own, with configuration, data, certificate and processes.
+"""One host of the lab: a complete Waypost, with its own configuration, data, certificate and processes.
 
 It is driven as an operator would drive it: by the command line and by signals.
 """
@@ -21,7 +21,7 @@ _COMMAND_TIMEOUT = 120.0
 
 
 class LabError(Exception):
-    """Something in the lab did not work; the message names the host, the command and its words."""
+    """Something in the lab failed; the message names the host, the command and its error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Ports:
 
 
 HIGH_PORTS = Ports(2525, 5870, 4650, 1100, 9950)
-"""Ports for who is not root."""
+"""Ports for users other than root."""
 
 _CONFIGURATION = """\
 # A host of the lab: the schedules are much faster than a real one's.
@@ -115,13 +115,13 @@ class Host:
 
     @property
     def log(self) -> Path:
-        """What the service logged, as JSON lines."""
+        """The service's log, as JSON lines."""
         return self.directory / "service.log"
 
     async def prepare(self, dns: str, people: Mapping[str, str], *, extra: str = "") -> None:
         """Make the host from nothing: `waypost init`, the lab's configuration, an account for each person.
 
-        `dns` is the name server's address and port; `extra` is TOML behind the lab's configuration.
+        `dns` is the name server's address and port; `extra` is TOML that follows the lab's configuration.
         """
         await self._command("init", str(self.directory), "--domain", self.domain, "--hostname", self.hostname)
         self.config.write_text(
@@ -135,7 +135,7 @@ class Host:
             await self.run("account", "add", person, "--password-stdin", stdin=password + "\n")
 
     async def start(self) -> None:
-        """Start the service; return when it says that it is ready (sd_notify). Raises `LabError`."""
+        """Start the service; return when it reports that it is ready (sd_notify). Raises `LabError`."""
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("ab") as log:
             notify.bind("")  # the kernel gives it a name: a path may have only 107 octets (unix(7))
@@ -147,7 +147,7 @@ class Host:
                 stdout=log,
                 stderr=log,
                 env=os.environ | {"NOTIFY_SOCKET": name},
-                start_new_session=True,  # a group of its own, so that all of it can be killed at once
+                start_new_session=True,  # its own process group, so that all processes can be killed at once
             )
             ended = asyncio.create_task(self._process.wait())
             try:
@@ -177,7 +177,7 @@ class Host:
         return self._process.pid
 
     async def stop(self) -> None:
-        """Stop the service gracefully; nothing happens when it does not run."""
+        """Stop the service gracefully; do nothing if it does not run."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
             await self._process.wait()

@@ -1,7 +1,7 @@
-"""The lab's name server: a small authoritative DNS server on loopback, answering real queries (RFC 1035).
+"""The lab's name server: a small authoritative DNS server on loopback that answers real queries (RFC 1035).
 
-It serves zones held in memory, over UDP and TCP, so that nothing has to be installed to see mail routed by
-MX. Names outside its zones are NXDOMAIN: the lab's internet has nothing else in it.
+It serves zones held in memory, over UDP and TCP, so that mail is routed by MX without installing anything. Names
+outside its zones are NXDOMAIN: they do not exist in the lab's internet.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ def _zone(origin: str, text: str) -> dns.zone.Zone:
 
 
 class NameServer:
-    """Serves zones on one address, UDP and TCP alike.
+    """Serves zones on one address, over UDP and TCP.
 
     `zones` maps a domain to its records in zone file form, names relative to the domain.
     """
@@ -59,7 +59,7 @@ class NameServer:
             await self._tcp.wait_closed()
 
     def respond(self, wire: bytes, *, limit: int = 65535) -> bytes | None:
-        """Return the answer to a query in wire form, truncated (TC) past `limit` octets; None for rubbish."""
+        """Return the answer to a query in wire form, truncated (TC) past `limit` octets; None for junk."""
         try:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:

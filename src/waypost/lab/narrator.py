@@ -1,4 +1,4 @@
-"""The lab's voice: one line for each thing that happens, coloured on a terminal and plain when piped."""
+"""Prints the lab's story: one line for each event, coloured on a terminal and plain when piped."""
 
 import sys
 import textwrap
@@ -42,7 +42,7 @@ class Narrator:
         self._print(f"   {self._wrapped(moral, indent=3)}", "time")
 
     def say(self, who: str, what: str, mood: str = "", *, trace: str = "", at: float | None = None) -> None:
-        """Tell one event: of which message, at which station, what happened; `mood` is good, bad, wait or empty.
+        """Print one event: its message, its station, and what happened; `mood` is good, bad, wait or empty.
 
         `at` is when it happened, in seconds since 1970; None is now.
         """

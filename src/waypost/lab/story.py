@@ -1,6 +1,6 @@
-"""The story of Alice and Bob: five scenes in which a message walks the road, waits, returns, and survives.
+"""The story of Alice and Bob: five scenes in which messages are delivered, wait, return, and survive.
 
-Everything is done by the commands that a person would type, and told from the journals of the two hosts.
+Everything is done by the commands that a person would type, and printed from the journals of the two hosts.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from waypost.lab.town import ALICE, BOB, PASSWORDS, Town
 BURST = 500
 _PATIENCE = 60.0
 _ON_THE_WAY = 1 + Outbound().max_connections_per_destination
-"""How many answers can be lost at the kill, so that their messages are sent again (RFC 5321 section 4.2.5): one on
-Alice's connection, one on each between the hosts."""
+"""How many replies can be lost at the kill, so that their messages are sent again (RFC 5321 section 4.2.5): one on
+Alice's connection, and one on each connection between the hosts."""
 
 
 class Story:
-    """Plays the scenes in a town and tells them."""
+    """Plays the scenes in a town and prints them."""
 
     def __init__(self, town: Town, narrator: Narrator, *, burst: int = BURST) -> None:
         self._town = town
@@ -131,9 +131,9 @@ class Story:
         return self.last_trace
 
     async def _follow(self, trace: str, station: str, seen: int = 0) -> int:
-        """Tell a message's journal as it is written, from event `seen` on, until the message has reached `station`.
+        """Print a message's journal as it is written, from event `seen` on, until the message has reached `station`.
 
-        Returns how many events there were.
+        Returns the number of events in the journal.
         """
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -147,7 +147,7 @@ class Story:
             await asyncio.sleep(0.1)
 
     async def _tell_events(self, trace: str, events: list[dict[str, Any]]) -> None:
-        """Tell what happened to a message, and behind a relay what the other host's journal says of it."""
+        """Print the events of a message, and after a relay, those of the other host's journal."""
         told = [(self._town.wonderland, trace, event) for event in events]
         for event in events:
             arrived = _trace_in(event) if event["station"] == "relayed" else None
@@ -159,7 +159,7 @@ class Story:
             self._tell.say(host.domain, what, mood, trace=name, at=datetime.fromisoformat(event["time"]).timestamp())
 
     async def _read(self, host: Host, person: str, *, lines: int = 12) -> None:
-        """Read the newest message of a person by POP3, delete it, and show how it begins."""
+        """Read the newest message of a person by POP3, delete it, and show its first lines."""
         await self._wait_for_mail(host, person)
         messages = await asyncio.to_thread(_read_all, host, person, True)
         name = person.partition("@")[0].capitalize()
@@ -201,7 +201,7 @@ class _Burst:
         await event.wait()
 
     async def send(self) -> None:
-        """Submit what is not acknowledged yet; ends early when the connection breaks."""
+        """Submit the messages that are not acknowledged yet; end early when the connection breaks."""
         await asyncio.to_thread(self._send)
 
     def _send(self) -> None:
@@ -218,7 +218,7 @@ class _Burst:
                     if self._reached and self.acknowledged >= self._reached[0]:
                         self._reached[1]()
         except (smtplib.SMTPException, OSError):
-            return  # the kill: what was not acknowledged is still pending
+            return  # the kill: messages without acknowledgement are still pending
 
 
 def submission_url(host: Host) -> str:

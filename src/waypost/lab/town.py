@@ -1,4 +1,4 @@
-"""The lab's town: where everybody lives, and how the whole of it is made, started and torn down."""
+"""The lab's town: its addresses, and how the whole of it is made, started and removed."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ ZONES = {
 }
 _DNS_PORT = 5353
 _HIGH_PORTS = (HIGH_PORTS, Ports(12525, 15870, 14650, 11100, 19950), Ports(22525, 25870, 24650, 21100, 29950))
-"""The second and third are for who shares the machine with another lab."""
+"""The second and third are for a machine on which another lab runs."""
 
 
 class Town:
@@ -61,7 +61,7 @@ class Town:
         """Start the name server and make both hosts: configuration, certificate, accounts."""
         try:
             port = await self.names.start(NAMES, _DNS_PORT)
-        except OSError:  # taken: any other will do, since the hosts are told
+        except OSError:  # taken: any other port will do, because the hosts' configuration names it
             port = await self.names.start(NAMES, 0)
         self.dns = f"{NAMES}:{port}"
         await asyncio.gather(
@@ -80,7 +80,7 @@ class Town:
 
 
 def choose_ports() -> tuple[Ports, str]:
-    """Return the real ports where they can be had, else high ones; and a sentence that says why.
+    """Return the real ports if they can be used, else high ones; and a sentence that says why.
 
     Raises `LabError` when no set of ports is free.
     """
@@ -94,7 +94,7 @@ def choose_ports() -> tuple[Ports, str]:
 
 
 def _problem(ports: Ports) -> str | None:
-    """Return why these ports can't be had."""
+    """Return why these ports can't be used; None when they can."""
     for address in (WONDERLAND, BUILDER):
         for port in (ports.smtp, ports.submission, ports.submissions, ports.pop3, ports.pop3s):
             with socket.socket() as probe:

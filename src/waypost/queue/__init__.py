@@ -1,4 +1,4 @@
-"""Store and forward: decides when something is tried, told, and given up; carriers decide how it travels."""
+"""Store and forward: decides when delivery is tried, reported and given up; carriers decide how mail is delivered."""
 
 from waypost.queue.carrier import AttemptResult, Carrier, EntrySource, Fate, Parting, RecipientResult
 from waypost.queue.dispatcher import Dispatcher

@@ -1,8 +1,8 @@
-"""Which of a worker's destinations are carried now, which wait for a place, and which come back later.
+"""Decides which of a worker's destinations are carried now, which wait for a place, and which come back later.
 
-A destination that was claimed is looked at: who has sent what is due there? It takes a place in the share of one of
-those (`places.py`), or waits for one, as long as not too many wait; past them, it is given back, and comes when its
-turn is. What needs no place (mail for ourselves) always goes on. Memory follows what is in flight.
+For each claimed destination, the submitters of its due entries are read. The destination takes a place in the share of
+one of them (`places.py`), or waits for one. If too many wait already, it is given back and comes again at its turn.
+Destinations that need no place (mail for ourselves) are always carried. Memory grows only with mail in flight.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ from waypost.message.trace import Micros
 from waypost.queue.places import Claim, Holder, Places, Turns
 from waypost.queue.source import DestinationSource
 
-_RETRIES = 4  # one place in so many is kept for destinations with fresh mail
-_PROVEN = 8  # ... and one in so many for those that answered lately
+_RETRIES = 4  # one place in this many is kept for destinations with fresh mail
+_PROVEN = 8  # one place in this many is kept for destinations that answered lately
 _MOST_TURNED_AWAY = 10_000
-_SCAN = 20  # destinations that are looked at, all the same, when enough wait
+_SCAN = 20  # destinations that are looked at each time even if enough wait
 _SCAN_EVERY = 0.5  # seconds
 _NO_PLACE = Claim(())
 
 
 class Admission:
-    """Gives places to destinations. `apart` are those that need none; `answered` says which answered lately."""
+    """Gives places to destinations. Those in `apart` need no place; `answered` says which ones answered lately."""
 
     def __init__(
         self,
@@ -52,13 +52,13 @@ class Admission:
     # -- how many more to claim ---------------------------------------------------------------------------
 
     def missing(self, claimed: Collection[str]) -> list[str]:
-        """Return what needs no place and is not claimed."""
+        """Return the destinations that need no place and are not claimed."""
         return [name for name in self._apart if name not in claimed]
 
     def limit(self, claimed: Collection[str], wanted: int) -> int:
-        """Return how many more destinations may be claimed now, of which so many have fresh mail.
+        """Return how many more destinations may be claimed now; `wanted` of them have fresh mail.
 
-        When enough wait already, only some are looked at each time, so that those of others are found behind them.
+        When enough wait already, only some more are looked at each time, to find those of other submitters among them.
         """
         looked_at = len(claimed) - self._places.taken - len(self._waiting) - self._count_apart(claimed)
         places = self._most - self._places.taken - looked_at
@@ -73,7 +73,7 @@ class Admission:
 
     @property
     def pause(self) -> float | None:
-        """Seconds until more is looked at though enough wait; None when not enough wait."""
+        """Seconds until more destinations are looked at though enough wait; None when not enough wait."""
         if len(self._waiting) < self._most:
             return None
         return max(0.0, self._next_scan - self._monotonic())
@@ -84,7 +84,7 @@ class Admission:
     # -- a destination ------------------------------------------------------------------------------------
 
     async def enter(self, name: str, source: DestinationSource, *, fresh: bool) -> Claim | None:
-        """Return the place of a destination, which is to be left; None when it is turned away."""
+        """Wait for a place for a destination and return its claim, for `leave`; None when it is turned away."""
         if name in self._apart:
             return _NO_PLACE
         while True:
@@ -99,7 +99,7 @@ class Admission:
                 return claim
 
     async def _wait(self, name: str, claim: Claim) -> bool:
-        """Return whether a place was given; else there is news of the destination."""
+        """Wait; return True when a place was given, False when there is new mail for the destination."""
         future = self._places.wait(claim)
         self._waiting[name] = claim, future
         try:
@@ -116,7 +116,7 @@ class Admission:
             self._places.give(claim)
 
     def _claim(self, name: str, submitters: Sequence[Holder], fresh: bool) -> Claim:
-        """The claim of the submitter with the fewest places: mail of others there is no reason to wait."""
+        """Return the claim of the submitter with the fewest places: mail of other submitters must not delay it."""
         holders = (min(submitters, key=self._places.held),) if submitters else ()
         proven = self._answered(name)
         reserve = 0 if proven else self._most // (_PROVEN if fresh else _RETRIES)
@@ -125,7 +125,7 @@ class Admission:
     # -- news ---------------------------------------------------------------------------------------------
 
     def noticed(self, name: str) -> None:
-        """New mail for a destination that may be waiting: somebody with a place to spare may have sent it."""
+        """There is new mail for a destination; if it waits, let it try again: its new submitter may have a place."""
         waiting = self._waiting.get(name)
         if waiting is not None:
             self._send_back(*waiting)
@@ -136,7 +136,7 @@ class Admission:
             future.set_result(False)
 
     def turned_away(self, name: str, source: DestinationSource) -> Micros:
-        """Return when a destination comes back that was turned away."""
+        """Return the time at which a destination that was turned away is looked at again."""
         if self._closed or source.lost:
             return 0
         self._turned_away[name] = None
@@ -145,14 +145,14 @@ class Admission:
         return self._turns.comes_back("destinations", self._now())
 
     def resting(self, names: Iterable[str]) -> list[str]:
-        """Return those that were turned away, and forget that: with fresh mail they are looked at again at once."""
+        """Return and forget those of `names` that were turned away: with fresh mail they may try again at once."""
         found = [name for name in names if name in self._turned_away]
         for name in found:
             del self._turned_away[name]
         return found
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """End all waits, and allow no more."""
         self._closed = True
         for waiting in list(self._waiting.values()):
             self._send_back(*waiting)

@@ -1,6 +1,6 @@
-"""After a step of the clock, or a change of the schedule: attempts that the schedule does not explain are pulled back.
+"""Pulls back attempts that are planned later than the schedule allows, after the clock or the schedule was changed.
 
-Else mail would wait for a time that a wrong clock meant. What its sender holds back (RFC 4865) is left alone.
+Otherwise mail would wait for a time that a wrong clock chose. A message that its sender holds (RFC 4865) is left alone.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ async def pull_back(
     longest_lease: Micros,
     sleep: Callable[[float], Awaitable[object]],
 ) -> int:
-    """Pull back attempts, and the rests of destinations, and the ends of leases; return how many attempts.
+    """Pull back attempts, the rests of destinations, and the ends of leases; return how many attempts were changed.
 
     `waits[n]` is the longest wait after n attempts, the last one after more. Raises `StorageError`.
     """

@@ -1,15 +1,15 @@
-"""Notices when somebody sets the clock: wall clock and monotonic clock then disagree by more than before."""
+"""Notices that the clock was set: the difference between wall clock and monotonic clock then changes."""
 
 from collections.abc import Callable
 
 from waypost.message.trace import Micros
 
-_TOLERANCE = 2_000_000  # microseconds: a clock that is slewed (RFC 5905) never comes near it
+_TOLERANCE = 2_000_000  # microseconds: far more than slewing (RFC 5905) changes between two calls
 _SECOND = 1_000_000
 
 
 class ClockWatch:
-    """Compares two clocks, each time it is asked."""
+    """Compares the wall clock with a monotonic clock at each call."""
 
     def __init__(self, now: Callable[[], Micros], monotonic: Callable[[], float]) -> None:
         self._now = now
@@ -20,9 +20,9 @@ class ClockWatch:
         return self._now() - int(self._monotonic() * _SECOND)
 
     def step(self) -> Micros:
-        """Return by how much the clock was set since the last call: positive is ahead, 0 not at all."""
+        """Return by how much the clock was set since the last call: positive is ahead, 0 means not at all."""
         difference = self._measure()
         step = difference - self._difference
-        # What is slewed adds up, too: each call compares with the last.
+        # Slewing adds up over time, so each call compares with the call before it.
         self._difference = difference
         return step if abs(step) > _TOLERANCE else 0

@@ -1,9 +1,9 @@
-"""How the places of a worker are shared: those for destinations, and those for connections.
+"""Shares the places of a worker fairly: those for destinations, and those for connections.
 
-A place is taken by a claim, and counts for each of its holders: the account that sent the mail, a server's address,
-and whatever else has a share one day (a receiver, a pair of source and receiver). A holder may have another place while
-it has fewer than are free. So one alone has half of them at most, ten have a twelfth each or so, and the next one that
-comes always finds some. A number of places is kept for destinations that answered lately.
+A claim takes a place, which counts for each of its holders: the account that sent the mail, a server's address, and
+perhaps other holders later (a receiver, a pair of source and receiver). A holder may take another place while it has
+fewer places than are free. So one holder alone gets at most half of them, ten get about a twelfth each, and a new one
+always finds free places. Some places are kept for destinations that answered lately.
 
 The decision is a function over values; no clock, no storage.
 """
@@ -26,9 +26,9 @@ _MOST_HOLDERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who wants a place. `proven`: the destination answered lately; `reserve` places are left to better claims.
+    """A request for a place. `proven`: the destination answered lately. `reserve` places are left to better claims.
 
-    `part`: the holders may have another place while they have fewer than this part of the free ones; 1 is all of them.
+    A holder may have another place while it has fewer places than the free ones divided by `part`.
     """
 
     holders: tuple[Holder, ...]
@@ -38,33 +38,33 @@ class Claim:
 
 
 def may_take(held: int, free: int, part: int = 1) -> bool:
-    """True when a holder of so many places may have another one, with so many free (a dynamic threshold)."""
+    """True when a holder of `held` places may have another one while `free` are free (a dynamic threshold)."""
     return free > 0 and held < max(1, free // part)
 
 
 def submitter(entry: QueueEntry) -> Holder:
-    """Return who has the share in which an entry is carried: its account, or what has none."""
+    """Return the holder in whose share an entry is carried: its account, else one for all reports or all reception."""
     if entry.account is not None:
         return entry.account
     return "reports" if entry.envelope.reverse_path is None else "reception"
 
 
 def comes_back(last: Micros, now: Micros) -> Micros:
-    """Return when one more that was turned away is looked at again; `last` is when the one before it is.
+    """Return when one more destination that was turned away is looked at; `last` is the time of the one before it.
 
-    One after the other, so that looking costs little however many there are; none waits longer than a minute.
+    They are looked at one after the other, so that this costs little for any number; but each within a minute.
     """
     return min(max(now + _SOONEST, last + _APART), now + _LATEST)
 
 
 class Turns:
-    """When those who were turned away come back, for each holder whose share was used up."""
+    """For each holder whose share was used up: when its next claim that was turned away is looked at again."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[Holder, Micros] = OrderedDict()
 
     def comes_back(self, holder: Holder, now: Micros) -> Micros:
-        """Return when one more of this holder's is looked at again."""
+        """Return when one more claim of this holder is looked at again."""
         turn = self._last[holder] = comes_back(self._last.get(holder, 0), now)
         self._last.move_to_end(holder)
         if len(self._last) > _MOST_HOLDERS:
@@ -73,7 +73,7 @@ class Turns:
 
 
 class Places:
-    """So many places, and those who wait for one. `room` says whether there is one at all, beside what is counted."""
+    """A number of places, and the claims that wait for one. While `room` returns False, no place is given."""
 
     def __init__(self, count: int, *, room: Callable[[], bool] = lambda: True) -> None:
         self.count = count
@@ -83,19 +83,19 @@ class Places:
         self._held: Counter[Holder] = Counter()
         self._waiting: OrderedDict[Claim, deque[asyncio.Future[bool]]] = OrderedDict()
         self.waiting = 0
-        """How many wait."""
+        """How many claims wait."""
 
     @property
     def taken(self) -> int:
-        """How many are taken."""
+        """How many places are taken."""
         return self._taken
 
     def held(self, holder: Holder) -> int:
-        """Return how many count for a holder."""
+        """Return how many places count for a holder."""
         return self._held[holder]
 
     def free(self, claim: Claim) -> int:
-        """Return how many are free for claims of this kind."""
+        """Return how many places are free for claims of this kind."""
         free = self.count - self._taken
         return free if claim.proven else min(free, self.count - claim.reserve - self._unproven)
 
@@ -111,7 +111,7 @@ class Places:
         self._held.update(claim.holders)
 
     def give(self, claim: Claim) -> None:
-        """Give a place back, and let those in who wait for it."""
+        """Give a place back, and let in claims that wait for one."""
         self._taken -= 1
         self._unproven -= not claim.proven
         for holder in claim.holders:
@@ -121,14 +121,14 @@ class Places:
         self.wake()
 
     def wait(self, claim: Claim) -> "asyncio.Future[bool]":
-        """Wait in the row of the claim; the future is True when the place is taken. `leave` it when it is cancelled."""
+        """Wait in the row of the claim; the future is True once it has its place. If the wait is cancelled, `leave`."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(claim, deque()).append(future)
         self.waiting += 1
         return future
 
     def leave(self, claim: Claim, future: "asyncio.Future[bool]") -> None:
-        """Wait no longer; a place that was given meanwhile goes back."""
+        """End a wait; a place that was given meanwhile is given back."""
         row = self._waiting.get(claim)
         if row is not None and future in row:
             row.remove(future)
@@ -139,7 +139,7 @@ class Places:
             self.give(claim)
 
     def wake(self) -> None:
-        """Let in who may have a place: one of each row, in turn, as long as there are places."""
+        """Let in waiting claims that may have a place: one of each row in turn, while there are places."""
         for claim in list(self._waiting):
             if self._taken >= self.count:
                 return
@@ -156,5 +156,5 @@ class Places:
                 future.set_result(True)
                 let_in = True
         if row:
-            self._waiting[claim] = row  # at the end now
+            self._waiting[claim] = row  # now at the end of the order
         return let_in

@@ -1,7 +1,7 @@
-"""When an entry is tried again, when its sender is told of the delay, and when it is given up (RFC 5321 4.5.4.1).
+"""Decides when an entry is tried again, when its sender is told of a delay, and when it is given up (RFC 5321 4.5.4.1).
 
-Pure decisions over values: no clock, no storage. An entry's age is what its attempts counted (decision 0004), so that
-no jump of the clock and no time out of service expires mail.
+Pure decisions over values: no clock, no storage. An entry's age is the time that its attempts counted (decision 0004),
+so that neither a jump of the clock nor an outage of the service expires mail.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from waypost.storage import QueueEntry
 class Schedule:
     """How long and how often delivery is tried; all times in microseconds.
 
-    `retry` are the waits between attempts, the last of which repeats; each is made up to the share `jitter` longer.
-    `delayed_notice` 0 means that nobody is told of a delay.
+    `retry` are the waits between attempts; the last one repeats. A random share of each wait, up to `jitter`, is added
+    to it. With `delayed_notice` 0, senders are not told of delays.
     """
 
     retry: tuple[Micros, ...]
@@ -27,7 +27,7 @@ class Schedule:
 
     @classmethod
     def from_settings(cls, settings: QueueSettings) -> "Schedule":
-        """Return the schedule that the configuration asks for."""
+        """Return the schedule of the configuration."""
         return cls(settings.retry, settings.jitter, settings.delayed_notice, settings.expire)
 
     @property
@@ -37,20 +37,20 @@ class Schedule:
 
     @property
     def longest_waits(self) -> tuple[Micros, ...]:
-        """The longest wait after no attempt, after one, after two...; the last one after all that follow."""
+        """The longest wait after no attempt, after one, after two, and so on; the last one is for all later ones."""
         return (0, *(ceil(wait * (1 + self.jitter)) for wait in self.retry))
 
     def wait(self, attempts: int, luck: float) -> Micros:
-        """Return the wait after this many failed attempts; `luck` in 0..1 is its share of the jitter."""
+        """Return the wait after this many failed attempts; `luck` in 0..1 is the part of the jitter that is added."""
         planned = self.retry[min(attempts, len(self.retry)) - 1]
         return int(planned * (1 + self.jitter * luck))
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The entry is tried again at `next_attempt`; `notice`: its sender is told of the delay now.
+    """The entry is tried again at `next_attempt`; with `notice`, its sender is told of the delay now.
 
-    `retry_until` is when it will be given up, as the clock is now.
+    `retry_until` is when it will be given up, by the present clock.
     """
 
     next_attempt: Micros
@@ -69,10 +69,10 @@ class Expired:
 
 
 def age(entry: QueueEntry, now: Micros, schedule: Schedule) -> Micros:
-    """Return the age that counts at an attempt that ends now.
+    """Return an entry's age at the end of an attempt that ends now.
 
-    It grows by the time since the last attempt, never by more than the longest wait that the schedule plans, and never
-    shrinks. The time before a message was to be sent (RFC 4865) does not count.
+    The age grows by the time since the last attempt, but at most by the longest wait that the schedule plans, and never
+    shrinks. The time for which a sender held the message (RFC 4865) does not count.
     """
     since = entry.last_attempt
     if since is None:
@@ -81,13 +81,13 @@ def age(entry: QueueEntry, now: Micros, schedule: Schedule) -> Micros:
 
 
 def too_late(entry: QueueEntry, now: Micros) -> bool:
-    """True when the sender's own deadline has passed, and nothing may be delivered behind it (RFC 2852, mode R)."""
+    """True when the sender's deadline has passed and forbids any later delivery (RFC 2852, mode R)."""
     by = entry.envelope.deliver_by
     return by is not None and by.mode == "R" and by.deadline <= now
 
 
 def after_failure(entry: QueueEntry, now: Micros, schedule: Schedule, luck: float) -> Again | Expired:
-    """Return what follows when an attempt that ends now has failed for the moment. `luck` is random, in 0..1."""
+    """Return what follows a temporary failure of an attempt that ends now. `luck` is random, in 0..1."""
     waited = age(entry, now, schedule)
     if waited >= schedule.expire or too_late(entry, now):
         return Expired(waited)
@@ -108,7 +108,7 @@ def after_failure(entry: QueueEntry, now: Micros, schedule: Schedule, luck: floa
 
 def _notice_due(entry: QueueEntry, waited: Micros, now: Micros, schedule: Schedule) -> bool:
     by = entry.envelope.deliver_by
-    # RFC 2852, mode N: the sender hears of it when the deadline has passed, that is at the first attempt behind it.
+    # RFC 2852, mode N: the sender is told when the deadline has passed, which is at the first attempt after it.
     if by is not None and by.mode == "N" and (entry.last_attempt or 0) < by.deadline <= now:
         return True
     return bool(schedule.delayed_notice) and not entry.delay_notified and waited >= schedule.delayed_notice

@@ -1,4 +1,4 @@
-"""Waiting, with the clock as an argument: for an event or a time, and for storage to come back."""
+"""Waits, with the clock as an argument: for an event or a time, and for storage to work again."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ _LONGEST_PAUSE = 30.0
 
 
 async def event_or_time(event: asyncio.Event, seconds: float, sleep: Sleep) -> bool:  # hot: bench/relay
-    """Wait until an event is set, for some seconds at most; return whether it is set."""
+    """Wait until an event is set, at most `seconds`; return whether it is set."""
     if event.is_set() or seconds <= 0:
         return event.is_set()
     if sleep is asyncio.sleep:  # the loop's own clock can do it without two tasks
@@ -38,7 +38,7 @@ async def event_or_time(event: asyncio.Event, seconds: float, sleep: Sleep) -> b
 
 
 async def all_or_time(tasks: Iterable["asyncio.Future[None]"], seconds: float, sleep: Sleep) -> None:
-    """Wait until all tasks have ended, for some seconds at most; then cancel those that have not."""
+    """Wait until all tasks have ended, at most `seconds`; then cancel those that have not."""
     together = asyncio.gather(*tasks, return_exceptions=True)
     sleeping = asyncio.ensure_future(sleep(seconds))
     try:
@@ -50,7 +50,7 @@ async def all_or_time(tasks: Iterable["asyncio.Future[None]"], seconds: float, s
 
 
 class Patience:
-    """Pauses that grow while storage is in trouble; one for each thing that is tried again."""
+    """Pauses that grow while storage is in trouble; each operation that is retried has its own."""
 
     def __init__(self, what: str, sleep: Sleep) -> None:
         self._what = what
@@ -58,7 +58,7 @@ class Patience:
         self._pause = _FIRST_PAUSE
 
     async def after(self, error: StorageError) -> None:
-        """Tell of the trouble, and wait before the next try."""
+        """Log the trouble, and wait before the next try."""
         fields = {"what": self._what, "error": str(error), "again_in": self._pause}
         log.warning("storage is in trouble", extra={"fields": fields})
         pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
@@ -68,7 +68,7 @@ class Patience:
 async def insist(
     what: str, work: Callable[[], Awaitable[T]], sleep: Sleep, *, but: tuple[type[StorageError], ...] = (NotFound,)
 ) -> T:
-    """Do work until storage lets it; return its result. Errors that waiting does not mend (`but`) are raised."""
+    """Repeat `work` until storage does it; return its result. Errors in `but`, which waiting can't mend, are raised."""
     patience = Patience(what, sleep)
     while True:
         try:

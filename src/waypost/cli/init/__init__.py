@@ -1,4 +1,4 @@
-"""`waypost init`: from nothing to a running host. On a terminal it asks; without one it does what its options say."""
+"""`waypost init`: makes a new host, up to a running service. On a terminal it asks; else it follows its options."""
 
 from __future__ import annotations
 
@@ -112,13 +112,13 @@ def init(
 
 @dataclass(slots=True)
 class _Place:
-    """The directory of the host, once there is something in it."""
+    """The directory of the host, once something was made in it."""
 
     directory: Path | None = None
 
 
 def _stopped(made: _Place) -> None:
-    """Say after Ctrl-C, or at the end of the input, what is left and how to go on; exit with 1."""
+    """After Ctrl-C, or at the end of the input, say what was made and how to go on; exit with 1."""
     echo("", err=True)
     if made.directory is None:
         fail("stopped; nothing was made")
@@ -161,7 +161,7 @@ def _make(
 
 @dataclass(frozen=True, slots=True)
 class _Wishes:
-    """What the options say."""
+    """The options of the command line."""
 
     force: bool
     user: str | None
@@ -190,7 +190,7 @@ def _directory(given: Path | None, asks: bool) -> Path:
 
 
 def _keeps(config: Path, wishes: _Wishes, hostname: str | None, domains: tuple[str, ...]) -> bool:
-    """True when the configuration that exists stays."""
+    """True when the existing configuration is kept."""
     if not exists(config) or wishes.force:
         return False
     if not wishes.asks:
@@ -201,8 +201,8 @@ def _keeps(config: Path, wishes: _Wishes, hostname: str | None, domains: tuple[s
 
 
 def _check_wishes(wishes: _Wishes, config: Path, data: Path, domains: Sequence[str]) -> str | None:
-    """Exit with 1, before anything is made, when an option asks for what can't be done; return the password that
-    standard input has."""
+    """Exit with 1, before anything is made, when an option can't be carried out; return the password from standard
+    input."""
     from waypost.cli.account import password_problem, read_password
 
     try:
@@ -224,7 +224,7 @@ def _check_wishes(wishes: _Wishes, config: Path, data: Path, domains: Sequence[s
 
 
 def _check_password_file(key: str, wishes: _Wishes, config: Path, data: Path) -> None:
-    """Raise `StepFailed` when the place of a generated password is taken, and the account can't be there yet."""
+    """Raise `StepFailed` when the file for a generated password exists, and the account can't exist yet."""
     if wishes.asks or wishes.password_stdin or os.path.lexists(data / "waypost.db"):
         return
     place = first_account.password_file(config.parent, key)
@@ -266,7 +266,7 @@ def _write(directory: Path, hostname: str, domains: tuple[str, ...]) -> None:
 
 
 class _Steps:
-    """What follows the files, each step by its option or by a question."""
+    """The steps after the files; an option or a question decides on each."""
 
     def __init__(self, settings: Settings, config: Path, wishes: _Wishes, password: str | None) -> None:
         self._settings = settings
@@ -274,10 +274,10 @@ class _Steps:
         self._wishes = wishes
         self._given_password = password
         self.account: str | None = None
-        """The account that was made, or that was there already."""
+        """The account that was made, or that existed already."""
         self.has_accounts = False
         self.unit = False
-        """The unit is installed."""
+        """True when the unit is installed."""
         self.started = False
 
     def take(self) -> None:
@@ -302,7 +302,7 @@ class _Steps:
         if known and exists(data) and data.stat().st_uid == machine.user_id(name):
             return
         if wishes.user is None and exists(data) and data.stat().st_uid != 0:
-            return  # somebody has it already
+            return  # the data directory belongs to a user already
         making = "Give" if known else "Make the system user and give"
         if not self._wanted(wishes.user is not None, f"{making} {name} the data directory {data}?"):
             return
@@ -346,7 +346,7 @@ class _Steps:
             raise machine.StepFailed(str(error)) from None
 
     def _account_wanted(self) -> str | None:
-        """Return the key of the account that an option or an answer names; where there is one, it is proposed."""
+        """Return the key of the account that an option or an answer names; an existing account is proposed."""
         domains = self._settings.domains
         if self._wishes.account is not None:
             return answers.account_key(self._wishes.account, domains)
@@ -370,7 +370,7 @@ class _Steps:
             echo(f"\n  Its password, shown this once: {password}\n")
 
     def _password(self, address: str) -> tuple[str, bool]:
-        """Return the password, and whether it was generated and still has to be shown."""
+        """Return the password, and True if it was generated and must still be shown."""
         if self._given_password is not None:
             return self._given_password, False
         if self._wishes.asks:
@@ -396,4 +396,4 @@ class _Steps:
         if self._wanted(wishes.start, "Start the service now, and at each boot?"):
             machine.start()
             self.started = True
-            echo("Started: waypost; `waypost status` shows how it is")
+            echo("Started: waypost; `waypost status` shows its state")

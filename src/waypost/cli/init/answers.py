@@ -16,7 +16,7 @@ _NO_ACCOUNT = ("-", "n", "no", "none")
 
 
 def ask(question: str, proposal: str | None, checked: Callable[[str], str]) -> str:
-    """Ask until `checked` takes the answer; its `ValueError` says what is wrong with one. Returns what it returned."""
+    """Ask until `checked` accepts the answer, and return its result; its `ValueError` says what is wrong."""
 
     def value(text: str) -> str:
         try:
@@ -41,8 +41,8 @@ def ask_directory(usual: str) -> Path:
 
 
 def directory_problem(directory: Path) -> str | None:
-    """Return what keeps this user from making a host in a directory, or from using the one there; None when nothing
-    does that can be seen beforehand."""
+    """Return why this user can't make a host in a directory, or use the host in it; None when no reason can be seen
+    beforehand."""
     for place in (directory, *directory.parents):
         try:
             mode = place.stat().st_mode
@@ -76,7 +76,7 @@ def _own_name() -> str:
 
 
 def ask_account(proposal: str, checked: Callable[[str], str]) -> str | None:
-    """Ask for the address of an account; None for "none". `checked` is as in `ask`."""
+    """Ask for the address of an account; return None for the answer "-". `checked` is as in `ask`."""
     answer = ask(
         "Address of the first account ('-' for none)",
         proposal,
@@ -86,13 +86,13 @@ def ask_account(proposal: str, checked: Callable[[str], str]) -> str | None:
 
 
 def ask_password() -> str:
-    """Ask for a new password, twice; empty: one is to be generated."""
+    """Ask for a new password, twice; return "" when one should be generated."""
     from waypost.cli.account import password_problem
 
     while True:
         typed = str(click.prompt("Its password (empty: generate one)", default="", hide_input=True, show_default=False))
         problem = password_problem(typed) if typed else None
-        if problem is not None:  # before it is typed a second time
+        if problem is not None:  # checked before the password is typed a second time
             echo(f"{problem}; please try another", err=True)
         elif not typed or click.prompt("The same again", hide_input=True) == typed:
             return typed
@@ -101,7 +101,7 @@ def ask_password() -> str:
 
 
 def account_key(text: str, domains: Sequence[str]) -> str:
-    """Return the directory key of an account of one of these domains. Raises `ValueError` with what is wrong."""
+    """Return the directory key of an account in one of these domains. Raises `ValueError` that says what is wrong."""
     from waypost.cli.addresses import not_hosted, parse_key
 
     key = parse_key(text)

@@ -1,6 +1,6 @@
-"""What a machine and DNS say about a new host: its names, its addresses, and whether they lead to each other.
+"""Finds out about a new host from the machine and from DNS: names, addresses, whether they lead to each other.
 
-Looking is separate from judging: `propose` and `findings` are functions over values.
+Observing is separate from deciding: `propose_hostname` and `findings` are functions over values.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ IpAddress = IPv4Address | IPv6Address
 
 _PATIENCE = 10.0  # seconds for all questions together
 _PER_SERVER = 3.0
-# Documentation networks: nothing is sent to them, the kernel only says from which address it would.
+# Documentation networks: nothing is sent to them; the kernel only tells which source address it would use.
 _FAR = (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6))
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the machine says of itself: its name, as `hostname -f` has it, and the addresses it sends from."""
+    """The machine's name, as in `hostname -f`, and the addresses it sends from."""
 
     name: str
     addresses: tuple[IpAddress, ...]
@@ -32,8 +32,8 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What DNS says. `forward` are the addresses of the host name; None: it could not be asked. `reverse` has the
-    names of each public address, None for one that could not be asked."""
+    """The answers of DNS. `forward` are the addresses of the host name, None if the lookup failed. `reverse` has the
+    names of each public address, None for an address whose lookup failed."""
 
     forward: tuple[IpAddress, ...] | None = None
     reverse: Mapping[IpAddress, tuple[str, ...] | None] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Looked:
 
 
 def machine() -> Machine:
-    """Ask the machine; sends nothing."""
+    """Ask the machine, without sending anything."""
     addresses = [address for place in _FAR if (address := _own_address(*place)) is not None]
     return Machine(socket.getfqdn(), tuple(addresses))
 
@@ -51,12 +51,12 @@ def _own_address(far: str, family: socket.AddressFamily) -> IpAddress | None:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((far, 9))
             return ip_address(str(probe.getsockname()[0]))
-    except OSError:  # no route for this family, or none at all
+    except OSError:  # no route for this address family
         return None
 
 
 def look_up(hostname: str, addresses: Sequence[IpAddress]) -> Looked:
-    """Ask DNS about a host name and the public addresses of this machine; ten seconds at most."""
+    """Ask DNS about a host name and the public addresses of this machine, for ten seconds at most."""
     import asyncio
 
     from waypost.dns import StubResolver, system_servers
@@ -78,7 +78,7 @@ def look_up(hostname: str, addresses: Sequence[IpAddress]) -> Looked:
 
 
 async def looked(resolver: Resolver, hostname: str, addresses: Sequence[IpAddress]) -> Looked:
-    """Ask a resolver about a host name (A-labels) and the public ones of some addresses."""
+    """Ask a resolver about a host name (A-labels) and the public ones among `addresses`."""
     from waypost.dns import DnsError, NoSuchDomain
     from waypost.transport.public import is_public
 
@@ -103,7 +103,7 @@ async def looked(resolver: Resolver, hostname: str, addresses: Sequence[IpAddres
 
 
 def propose_hostname(found: Machine) -> str | None:
-    """Return the machine's name where it can be a host name of mail; None for `localhost` and the like."""
+    """Return the machine's name if it can be a mail host's name; None for `localhost` and similar names."""
     from waypost.config.names import parse_host_name
 
     try:
@@ -115,13 +115,13 @@ def propose_hostname(found: Machine) -> str | None:
 
 
 def propose_domain(hostname: str) -> str:
-    """Return the domain that a host most likely receives mail for: mx.example.org is the host of example.org."""
+    """Return the domain for which a host most likely receives mail: example.org for mx.example.org."""
     parent = hostname.partition(".")[2]
     return parent if "." in parent else hostname
 
 
 def findings(hostname: str, found: Machine, dns: Looked) -> list[str]:
-    """Return in plain words what is right and what is not; each line stands for itself."""
+    """Return in plain words what is right and what is not, one finding a line."""
     from waypost.transport.public import is_public
 
     lines = []

@@ -1,5 +1,5 @@
-"""What `waypost init` prints at its end: what DNS says, the records to publish, what a mail program has to be told, and
-the next commands."""
+"""The output of `waypost init` at its end: the findings in DNS, the records to publish, the settings for a mail
+program, and the next commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_dns(hostname: str, found: discovery.Machine) -> discovery.Looked:
-    """Ask DNS, print what it says in plain words, and return it."""
+    """Ask DNS, print its answers in plain words, and return them."""
     looked = discovery.look_up(hostname, found.addresses)
     echo("\nDNS and addresses:")
     for line in discovery.findings(hostname, found, looked):
@@ -27,7 +27,7 @@ def check_dns(hostname: str, found: discovery.Machine) -> discovery.Looked:
 
 
 def print_records(settings: Settings, found: discovery.Machine | None, looked: discovery.Looked | None) -> None:
-    """Print the records to publish, and what else is left to others."""
+    """Print the records to publish, and the other tasks that people must do."""
     from waypost.transport.public import is_public
 
     known = [*(found.addresses if found else ()), *(looked.forward or () if looked else ())]
@@ -50,21 +50,21 @@ def _is_self_signed(tls: Tls) -> bool:
 
     try:
         return load_pair(tls.certificate, tls.key, datetime.now(UTC)).self_signed
-    except CertificateProblem:  # `waypost check` tells it, with all of the rest
+    except CertificateProblem:  # `waypost check` reports it with all other errors
         return False
 
 
 def print_settings(settings: Settings, address: str) -> None:
-    """Print what a mail program has to be told about an account."""
+    """Print the settings for an account in a mail program."""
     from waypost.cli import settings as command
 
-    echo("\nWhat a mail program has to be told:\n")
+    echo("\nSettings for a mail program:\n")
     command.print_settings(address, settings.hostname, command.offers_of(settings))
 
 
 def print_next(config: Path, settings: Settings, *, usual: Path, account: bool, unit: bool, started: bool) -> None:
-    """Print the commands to go on with. `usual` is the configuration that commands find by themselves; `account` says
-    that there is one, `unit` that the systemd unit is installed, `started` that the service runs."""
+    """Print the next commands. `usual` is the configuration that commands find without --config; `account` says that an
+    account exists, `unit` that the systemd unit is installed, `started` that the service runs."""
     option = "" if config == usual else f" --config {shlex.quote(str(config))}"
     calls = []
     if not account and settings.domains:

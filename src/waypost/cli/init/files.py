@@ -12,12 +12,12 @@ from pathlib import Path
 from waypost.disk.files import exists, is_folder
 
 PAIRS = (("", False), ("rsa-", True))
-"""The beginnings of the files' names, and whether the key is RSA; else it is ECDSA."""
+"""The prefix of the files' names, and True for an RSA key; otherwise the key is ECDSA."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What became of one pair of certificate and key: made, kept, or replaced with the old one set aside."""
+    """The result for one pair of certificate and key: made, kept, or replaced with the old one set aside."""
 
     certificate: Path
     how: str
@@ -26,8 +26,8 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of the files: the copy of the configuration that was replaced, whether the data directory was there
-    already, and the pairs."""
+    """The result for the files: the copy of a replaced configuration, whether the data directory existed already, and
+    the pairs."""
 
     set_aside: Path | None
     kept_data: bool
@@ -35,8 +35,8 @@ class Written:
 
 
 def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> Written:
-    """Write everything of a new host under a directory; certificates that are there stay unless they are our own, for
-    another name, and the configuration that is replaced is kept beside it. Raises `OSError`."""
+    """Write all files of a new host under a directory. Existing certificates stay unless `init` made them for another
+    name; a replaced configuration is kept beside the new one. Raises `OSError`."""
     from waypost.disk.folders import make_folder
 
     kept_data = is_folder(directory / "data")
@@ -50,7 +50,7 @@ def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> Writt
 
 
 def _copy_aside(config: Path) -> Path:
-    """Copy the configuration, whose place is never empty, into a file of the same mode."""
+    """Copy the configuration into a file of the same mode; the original stays in its place until it is replaced."""
     aside = config.with_name(config.name + ".old")
     if exists(aside) or aside.is_symlink():
         aside.unlink()
@@ -69,7 +69,7 @@ def write_configuration(config: Path, hostname: str, domains: Sequence[str]) -> 
 
 
 def write_new(path: Path, octets: bytes, mode: int) -> None:
-    """Write a file that must not exist, whole or not at all. Raises `OSError`, which names it."""
+    """Write a file that must not exist, whole or not at all. Raises `OSError` that names the file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -82,7 +82,7 @@ def write_new(path: Path, octets: bytes, mode: int) -> None:
 
 
 def _make_way(directory: Path) -> None:
-    """Make a folder, and those above it that are missing. Whatever the umask, the workers may enter them."""
+    """Make a folder, and all missing folders above it. The workers may enter them, under any umask."""
     from waypost.disk.folders import sync_folder
 
     for folder in reversed([each for each in (directory, *directory.parents) if not is_folder(each)]):
@@ -109,7 +109,7 @@ def _pair(folder: Path, name: str, hostname: str, domains: Sequence[str], *, rsa
 
 
 def _stale(certificate: Path, key: Path, hostname: str) -> str | None:
-    """Return what is wrong with a pair: None when nothing is, "" when it is of our own making for another host."""
+    """Return what is wrong with a pair: None when it is right, "" when `init` made it for another host."""
     from waypost.service.certificates import CertificateProblem, load_pair
 
     try:
@@ -136,7 +136,7 @@ def _make(certificate: Path, key: Path, names: Sequence[str], *, rsa: bool) -> N
             beside = path.with_name(path.name + ".new")
             beside.unlink(missing_ok=True)
             write_new(beside, octets, mode)
-    except OSError:  # half a pair would be kept as somebody's own by the next try
+    except OSError:  # the next try would keep half a pair as the operator's own
         key.with_name(key.name + ".new").unlink(missing_ok=True)
         raise
     for path, _, _ in fresh:

@@ -1,7 +1,7 @@
 """The first account of a new host, and its password: typed, read from standard input, or generated.
 
-The account is made by another process of this program, which gives up root for the owner of the data for good. The
-password reaches it by a pipe: never by arguments, environment or log.
+Another process of this program makes the account; it gives up root for good and becomes the owner of the data. It gets
+the password by a pipe: never by arguments, environment or log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from waypost.cli.init.files import write_new
 from waypost.disk.files import exists
 
-_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without what looks alike
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
 _GROUPS, _LENGTH = 4, 5
 
 
@@ -26,17 +26,17 @@ def generated_password() -> str:
 
 
 class CommandFailed(Exception):
-    """A command of this program failed; the message is what it said."""
+    """A command of this program failed; the message is its error."""
 
 
 def accounts(config: Path, data: Path) -> list[str]:
-    """Return the addresses of all accounts, the oldest first; makes no database where there is none. Raises
+    """Return the addresses of all accounts, the oldest first, without making a database if it is missing. Raises
     `CommandFailed`."""
     try:
         if not exists(data / "waypost.db"):
             return []
     except PermissionError:
-        pass  # the command says whose the directory is
+        pass  # the command will name the owner of the directory
     listed = json.loads(_waypost(config, "account", "list", "--json"))
     return [each["address"] for each in sorted(listed, key=lambda each: str(each["created"]))]
 

@@ -1,5 +1,5 @@
-"""What `waypost init` changes outside its directory, as root: the user of the workers, the owner of the data, the
-systemd unit. Each is a step of its own, which an option or an answer asks for.
+"""The changes of `waypost init` outside its directory, as root: the user of the workers, the owner of the data, the
+systemd unit. Each is a separate step, which an option or an answer asks for.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from pathlib import Path
 from waypost.disk.files import exists, is_folder
 
 UNIT = "waypost.service"
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # what useradd(8) takes
-_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))  # what ProtectHome= hides (systemd.exec(5))
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # the names that useradd(8) accepts
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))  # the folders that ProtectHome= hides (systemd.exec(5))
 
 
 class StepFailed(Exception):
-    """A step could not be taken; the message says why, and what to do by hand."""
+    """A step failed; the message says why, and what to do by hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Where the machine's own files are. `root` is for tests and for images that are put together elsewhere."""
+    """The places of the machine's own files. `root` is another root folder, for tests and for building images."""
 
     root: Path = Path("/")
 
     @property
     def unit(self) -> Path:
-        """Where the unit belongs."""
+        """The path of the unit."""
         return self.root / "etc/systemd/system" / UNIT
 
     @property
@@ -49,7 +49,7 @@ class System:
 
 
 def check_steps(system: System, *, user: str | None, unit: bool, start: bool, asks: bool) -> None:
-    """Raise `StepFailed` when a step that an option asks for can't be taken here, before any is."""
+    """Raise `StepFailed`, before any step is taken, when a step that an option asks for is impossible here."""
     root = os.geteuid() == 0
     if user is not None:
         if not root:
@@ -65,12 +65,12 @@ def check_steps(system: System, *, user: str | None, unit: bool, start: bool, as
 
 
 def unit_differs(system: System, text: str) -> bool:
-    """True when another unit than this one is installed."""
+    """True when a different unit is installed."""
     return exists(system.unit) and system.unit.read_text() != text
 
 
 def program() -> tuple[str, ...]:
-    """Return the words by which a service manager starts this program."""
+    """Return the command by which a service manager starts this program."""
     called = Path(sys.argv[0]).absolute()
     return (str(called),) if called.name == "waypost" else (sys.executable, "-m", "waypost")
 
@@ -119,13 +119,13 @@ def unit_text(words: Sequence[str], config: Path, data: Path) -> str:
 
 
 def _word(text: str) -> str:
-    """Return one word of a unit's line (systemd.syntax(7)): specifiers escaped, quoted where it needs that."""
+    """Return one word of a unit's line (systemd.syntax(7)): specifiers escaped, quoted if necessary."""
     escaped = text.replace("\\", "\\\\").replace("%", "%%").replace('"', '\\"')
     return f'"{escaped}"' if any(character.isspace() for character in text) or '"' in text else escaped
 
 
 def install_unit(system: System, text: str) -> None:
-    """Write the unit, and have systemd read it where it runs. Raises `StepFailed`."""
+    """Write the unit, and make systemd read it if systemd runs. Raises `StepFailed`."""
     fresh = system.unit.with_name(UNIT + ".new")
     try:
         fresh.write_text(text)

@@ -1,4 +1,4 @@
-"""The DNS records that a host and its domains need, and how they are printed."""
+"""The DNS records that a host and its domains need, and their printed form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Record = tuple[str, str, str]
 
 
 def records(hostname: str, domains: Sequence[str], addresses: Sequence[IPv4Address | IPv6Address]) -> list[Record]:
-    """Return the records to publish; `addresses` are the public ones of the host, where they are known."""
+    """Return the records to publish; `addresses` are the public addresses of the host, if they are known."""
     found: list[Record] = [
         (hostname, "A" if address.version == 4 else "AAAA", str(address)) for address in addresses
     ] or [(hostname, "A", "192.0.2.1")]
