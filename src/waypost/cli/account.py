@@ -122,7 +122,7 @@ def list_accounts(settings: Settings, as_json: bool) -> None:
 def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
     """Change the password of an account, and end its sessions.
 
-    Returns when every worker has confirmed that they are over, or names the one that has not.
+    Returns when every worker has confirmed that the sessions are over, or names the one that has not.
     """
     _load_passwords()
     load_asking()
@@ -152,7 +152,7 @@ async def _end_sessions(settings: Settings, key: str) -> Answers:
 def disable(settings: Settings, address: str) -> None:
     """Refuse logins to an account, refuse its mail and end its sessions; its mailboxes stay.
 
-    Returns when every worker has confirmed that they are over, or names the one that has not.
+    Returns when every worker has confirmed that the sessions are over, or names the one that has not.
     """
     _set_disabled(settings, address, True)
 

@@ -1,5 +1,5 @@
-"""Arguments that are not text. A shell may hand over any octets; Python keeps those that are not UTF-8 as surrogates,
-which neither the database nor a message can hold."""
+"""Refuses arguments that are not text. A shell may pass any octets; Python keeps those that are not UTF-8 as
+surrogates, which neither the database nor a message can hold."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import click
 
 
 def is_text(argument: str) -> bool:
-    """True for an argument without octets that are not in the charset of the locale."""
+    """True when all octets of an argument are valid in the charset of the locale."""
     return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 class File(click.Path):
     """The path of a file that the database's path depends on: text, and not empty.
 
-    An empty one is a variable that a script forgot to set, and not the folder one is in.
+    An empty path is refused: a script forgot to set a variable.
     """
 
     kind = "file"
@@ -32,7 +32,7 @@ class File(click.Path):
 
 
 class Folder(File):
-    """The path of a folder that holds a database, or will."""
+    """The path of a folder that holds a database, or will hold one."""
 
     kind = "directory"
 
@@ -40,7 +40,7 @@ class Folder(File):
 def check_text(ctx: click.Context, command: click.Command, arguments: Sequence[str]) -> None:
     """Refuse arguments of a command that are not text, except names of files. Raises `click.UsageError`.
 
-    What else is wrong with the arguments is told later, as ever.
+    Other errors in the arguments are reported later, as usual.
     """
     if all(map(is_text, arguments)):
         return

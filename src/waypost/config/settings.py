@@ -17,12 +17,12 @@ IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 IpAndPort = tuple[IpAddress, int]
 ListenAddress = Annotated[IpAddress, "listen address"]
-"""Stands in the file with its port, which is a field of its own here."""
+"""In the file it is written with its port, which is a separate field here."""
 
 Duration = Annotated[int, "duration"]
-"""Microseconds here, "5m" in the file; may be nothing ("0s")."""
+"""Microseconds here, "5m" in the file; may be 0 ("0s")."""
 Timeout = Annotated[int, "timeout"]
-"""As `Duration`, but longer than nothing."""
+"""As `Duration`, but longer than 0."""
 Size = Annotated[int, "size"]
 """Octets here, "50 MiB" or a number of octets in the file."""
 Count = Annotated[int, "count"]
@@ -81,11 +81,11 @@ class Listener:
 class TrustedNetwork:
     """`[[trusted_network]]`: devices that can't log in, such as printers and scanners, submit without a login and TLS.
 
-    They do so on listeners of the kind `trusted-submission` alone. Off by default.
+    Only listeners with the protocol `trusted-submission` allow it. Off by default.
 
-    Whoever sends from these networks is believed, so keep them small: best the addresses of the devices themselves.
-    `waypost check` refuses networks that hold an address of this machine, a gateway or a bridge: behind the proxy of a
-    container every stranger has one of these.
+    Every client in these networks is trusted, so keep them small: best, only the addresses of the devices.
+    `waypost check` refuses networks that hold an address of this machine, a gateway or a bridge: with a container's
+    proxy, every stranger connects from one of these.
     """
 
     networks: tuple[IpNetwork, ...]
@@ -94,9 +94,9 @@ class TrustedNetwork:
     account: MailAddress
     """The account in whose name they send: its limits in `[submission]` count, and disabling it stops them."""
     senders: tuple[MailAddress, ...]
-    """The addresses that they may send as, in the envelope and in From; no others, and no whole domains."""
+    """The only sender addresses that the devices may use, in the envelope and in From. Whole domains are refused."""
     allow_public_addresses: bool = False
-    """The networks may be public ones. Whoever can send from such an address sends in your name."""
+    """Allow public networks. Anybody who can send from such an address can send in your name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Dns:
-    """`[dns]`: the servers that are asked."""
+    """`[dns]`: the name servers."""
 
     servers: tuple[IpAndPort, ...] = ()
     """Recursive name servers, as "127.0.0.1:53". Default: the system's."""
@@ -126,7 +126,7 @@ class Dns:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`[[route]]`: mail for some domains takes a fixed way instead of the MX of its domain.
+    """`[[route]]`: mail for some domains goes to a fixed host instead of the MX of its domain.
 
     With `domains = ["*"]` it is a smart host. A hosted domain with a route is hosted partly elsewhere:
     recipients that are unknown here are relayed along the route.
@@ -204,8 +204,8 @@ class Limits:
     memory_per_message: Size = 1 * MIB
     """A message larger than this goes to disk while it arrives."""
     memory_for_arrivals: Size = 256 * MIB
-    """What all messages that arrive may hold in one worker's memory together: headers, and bodies that are not on disk.
-    Past it bodies go to disk early, and a message with more than 16 KiB of header is answered 452."""
+    """The memory in one worker for all arriving messages together: their headers, and bodies that are not on disk. Past
+    it, bodies go to disk early, and a message with more than 16 KiB of header is refused with 452."""
     connections: Count = 10_000
     """Connections in one worker, all listeners together."""
     connections_per_network: Count = 50
@@ -217,16 +217,16 @@ class Limits:
     errors: Count = 20
     """Refused commands after which a session is closed."""
     junk_commands: Count = 100
-    """Commands in a session that lead to nothing: NOOP, RSET, VRFY, a second EHLO, refused commands, transactions that
-    are given up. After so many each answer waits for a second, and after twice as many the session is closed. A message
-    or a login lets the count begin anew. In POP3 each message of the mailbox adds four to the limit."""
+    """Useless commands in a session: NOOP, RSET, VRFY, a second EHLO, refused commands, transactions that are given up.
+    After this many, each reply is delayed by a second; after twice as many, the session is closed. A message or a login
+    resets the count. In POP3 each message of the mailbox adds four to the limit."""
     transactions: Count = 1000
     """Messages in one session."""
     command_timeout: Timeout = 5 * MINUTE
     """How long a client may be silent (RFC 5321 4.5.3.2.7)."""
     login_time: Timeout = 3 * MINUTE
-    """How long a client of POP3 or submission may take to log in, whatever it says meanwhile. In submission not less
-    than `command_timeout`."""
+    """How long a client of POP3 or submission may take to log in, however much it sends. In submission at least
+    `command_timeout`."""
     session_time: Timeout = 2 * HOUR
     """How long one session may last."""
 
@@ -252,8 +252,8 @@ class Login:
     """`[login]`: how users prove who they are."""
 
     channel_binding: bool = True
-    """Offer SCRAM-SHA-256-PLUS, which fails where somebody stands between client and server. Some mail programs choose
-    it because it is offered, and can't use it: mutt and neomutt of Debian 12. `false` leaves it out."""
+    """Offer SCRAM-SHA-256-PLUS, with which a login fails if somebody intercepts the connection. Some mail programs
+    choose it because it is offered, but can't use it: mutt and neomutt of Debian 12. `false` leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ class Reception:
     subaddress_separator: Separator = "+"
     """`bob+tag@` reaches `bob@`; "" switches it off."""
     postmaster: MailAddress | None = None
-    """Who gets mail for postmaster@ and abuse@ of hosted domains that have no such account or alias.
+    """The address that gets mail for postmaster@ and abuse@ of hosted domains that have no such account or alias.
     Default: the first account of the domain, or else the first account of all."""
     greeting_delay: Duration = 0
     """Wait this long before the greeting, and refuse clients that talk first."""
@@ -282,14 +282,14 @@ class Service:
     """`[service]`: the processes."""
 
     workers: int = 0
-    """Worker processes; 0 means one a core. With one a core or more, each keeps to a core of its own."""
+    """Worker processes; 0 means one per core. With at least one per core, each worker is bound to its own core."""
     user: str | None = None
     """Workers run as this user when the service is started as root. Default: the owner of the data
     directory if that is not root, else `waypost` if there is such a user, else `nobody`."""
     stop_grace: Duration = 30 * SECOND
     """How long transactions in flight may take to finish when the service stops."""
     journal_days: Count = 30
-    """How long `waypost trace` remembers a message that is gone."""
+    """Days for which `waypost trace` remembers a message that was delivered, relayed or returned."""
 
 
 @dataclass(frozen=True, slots=True)

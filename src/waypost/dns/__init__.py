@@ -1,4 +1,4 @@
-"""DNS: what the other rooms ask, and the answers with their AD bit (RFC 1035, RFC 2308, RFC 4035)."""
+"""DNS: the questions of the other rooms, and the answers with their AD bit (RFC 1035, RFC 2308, RFC 4035)."""
 
 from waypost.dns.budget import Budget
 from waypost.dns.resolver import Answer, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, OverBudget, Resolver

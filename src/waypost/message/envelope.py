@@ -61,7 +61,7 @@ class Recipient(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """Where a message comes from and goes to, and how it wants to be handled.
+    """The sender, the recipients and the requested handling of a message.
 
     `reverse_path` None is the null reverse-path `<>`. `hold_until` is FUTURERELEASE (RFC 4865);
     `priority` is MT-PRIORITY, -9..9 (RFC 6710); `size` is the declared size in octets (RFC 1870).

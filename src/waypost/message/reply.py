@@ -1,7 +1,7 @@
 """A reply of a mail server as a value: code, enhanced status code and lines (RFC 5321 4.2, RFC 3463).
 
-It stays this value from the engine that read it to the journal and the report, so that whoever classifies replies needs
-to parse no text.
+It stays this value from the engine that read it to the journal and the report, so that no code that classifies replies
+has to parse text.
 """
 
 import re

@@ -43,7 +43,7 @@ def may_take(held: int, free: int, part: int = 1) -> bool:
 
 
 def submitter(entry: QueueEntry) -> Holder:
-    """Return the holder in whose share an entry is carried: its account, else one for all reports or all reception."""
+    """Return the holder whose share an entry uses: the account that sent it, else "reports" or "reception"."""
     if entry.account is not None:
         return entry.account
     return "reports" if entry.envelope.reverse_path is None else "reception"

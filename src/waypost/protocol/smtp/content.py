@@ -43,7 +43,7 @@ class DotReader:
         return self._take(data[: len(data) - keep], dotted=dot >= 0), None
 
     def _possible_end(self, data: bytes) -> int:
-        """Return how many last octets are uncertain: they may begin the end of DATA, or a dot after a bare LF."""
+        """Return how many of the last octets must wait: they may begin the end of DATA, or a dot after a bare LF."""
         for length in (4, 3, 2, 1):
             if data.endswith(_END[:length]):
                 return length
@@ -78,7 +78,8 @@ class ChunkReader:
     """Reads the content of the BDAT commands of one message (RFC 3030).
 
     Unless it is `binary`, a bare LF becomes a CRLF.
-    `clean` is False when the content must be refused, `left` counts octets on the wire, `size` those handed out.
+    `clean` is False when the content must be refused. `left` is how many octets of the chunk are still to come, `size`
+    how many octets were returned.
     """
 
     __slots__ = ("_held", "binary", "clean", "left", "size")

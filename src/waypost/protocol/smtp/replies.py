@@ -91,7 +91,7 @@ def queued(trace: str) -> Reply:
 
 
 def queued_with_priority(priority: int, trace: str) -> Reply:
-    """Return the acceptance of a message whose priority was changed: the new one comes first (RFC 6710, RFC 5248)."""
+    """Return the acceptance of a message whose priority was changed; the new one comes first (RFC 6710, RFC 5248)."""
     return reply(250, "2.3.6", f"{priority} is the new priority; queued as {trace}")
 
 
