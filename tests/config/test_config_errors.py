@@ -106,6 +106,62 @@ WRONG = [
         '"2001:db8::1"',
     ),
     (
+        '[[outbound.source]]\nehlo = "mx.example.org"',
+        '4: outbound.source.address: missing; write for example address = "192.0.2.1"',
+    ),
+    (
+        '[[outbound.source]]\naddress = "192.0.2.1"\nehlo = "mx"',
+        '6: outbound.source.ehlo = "mx": not a full host name; write it with its domain, for example "mx.example.org"',
+    ),
+    (
+        '[[outbound.source]]\naddress = "192.0.2.1"\nehlo = "[192.0.2.1]"',
+        "6: outbound.source.ehlo = \"[192.0.2.1]\": not a host name ('[' can't stand in it); write for example "
+        '"mx.example.org"',
+    ),
+    (
+        '[[outbound.source]]\naddress = "192.0.2.1:25"',
+        '5: outbound.source.address = "192.0.2.1:25": not an IP address; write for example "192.0.2.1" or '
+        '"2001:db8::1"',
+    ),
+    (
+        '[[outbound.source]]\naddress = "::ffff:192.0.2.1"',
+        '5: outbound.source.address = "::ffff:192.0.2.1": an IPv4 address in the form of IPv6; write "192.0.2.1"',
+    ),
+    (
+        '[[outbound.source]]\naddress = "0.0.0.0"',
+        '5: outbound.source.address = "0.0.0.0": every address and no single one; leave it out, and the system chooses',
+    ),
+    (
+        '[[outbound.source]]\naddress = "ff02::1"',
+        '5: outbound.source.address = "ff02::1": not an address of one host; write one that this machine has',
+    ),
+    (
+        '[[outbound.source]]\naddress = "fe80::1"',
+        '5: outbound.source.address = "fe80::1": a link-local address, which reaches no mail server; write a global '
+        "one",
+    ),
+    (
+        '[[outbound.source]]\naddress = "2001:db8::1"\n[[outbound.source]]\naddress = "2001:DB8:0::1"',
+        '7: outbound.source.address = "2001:db8::1": the source in line 5 has it already; remove one',
+    ),
+    (
+        '[[outbound.source]]\naddress = "192.0.2.1"\nwarm = "yes"',
+        '6: outbound.source.warm = "yes": neither true nor false; write one of them, without quotes',
+    ),
+    (
+        '[outbound]\nsource = "192.0.2.1"',
+        "5: outbound.source: not an array of tables; write [[outbound.source]] above the keys of each",
+    ),
+    (
+        '[outbound]\nsource_addresses = ["192.0.2.1"]\n[[outbound.source]]\naddress = "192.0.2.2"',
+        "5: outbound.source_addresses: the sources are in tables [[outbound.source]] already; write these addresses "
+        "there too, or remove them",
+    ),
+    (
+        'ehlo = "mx.example.org"',
+        "4: ehlo: no such key here; it belongs to [outbound.source]",
+    ),
+    (
         '[limits]\nmessage_size = "50 MB"',
         '5: limits.message_size = "50 MB": not a size; write a number of octets, or for example "50 MiB" (KiB, MiB, '
         "GiB or TiB)",

@@ -21,6 +21,7 @@ from waypost.config.settings import (
     MIB,
     MINUTE,
     Dns,
+    EgressSource,
     Listener,
     ListenerProtocol,
     Route,
@@ -172,3 +173,25 @@ def test_no_bytes_bring_anything_but_settings_or_errors(data: bytes) -> None:
         parse(data, Path("waypost.toml"))
     except ConfigErrors as told:
         assert told.errors
+
+
+def test_sources_of_mail_are_read() -> None:
+    found = read(
+        FEWEST
+        + '[[outbound.source]]\naddress = "192.0.2.1"\nehlo = "Out1.example.org"\n'
+        + '[[outbound.source]]\naddress = "2001:db8::1"\nwarm = false\n'
+    )
+    assert found.outbound.egress == (
+        EgressSource(ip_address("192.0.2.1"), "out1.example.org", True),
+        EgressSource(ip_address("2001:db8::1"), None, False),
+    )
+
+
+def test_the_source_addresses_of_version_0_1_0_are_sources() -> None:
+    found = read(FEWEST + '[outbound]\nsource_addresses = ["192.0.2.1", "2001:db8::1", "192.0.2.1"]\n')
+    assert [source.address for source in found.outbound.egress] == [ip_address("192.0.2.1"), ip_address("2001:db8::1")]
+    assert all(source.ehlo is None and source.warm for source in found.outbound.egress)
+
+
+def test_without_sources_the_system_chooses() -> None:
+    assert read(FEWEST).outbound.egress == ()

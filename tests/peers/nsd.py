@@ -2,13 +2,11 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.peers.processes import end
+from tests.peers.processes import end, listens
 
 _CONFIGURATION = """\
 server:
@@ -55,24 +53,10 @@ class Nsd:
             stderr=subprocess.PIPE,
             env=os.environ,
         )
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection((self.address, self.port), timeout=1).close()
-                return
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    words = self._process.stderr.read().decode() if self._process.stderr else ""
-                    self.stop()
-                    raise RuntimeError(f"nsd does not answer on {self.address}:{self.port}: {words}") from None
-                self._pause()
-
-    def _pause(self) -> None:
-        assert self._process is not None
-        try:  # wait for its end for a moment: it is the only event that nsd offers
-            self._process.wait(timeout=0.05)
-        except subprocess.TimeoutExpired:
-            return
+        if not listens(self._process, self.address, self.port):
+            words = self._process.stderr.read().decode() if self._process.stderr else ""
+            self.stop()
+            raise RuntimeError(f"nsd does not answer on {self.address}:{self.port}: {words}")
 
     def stop(self) -> None:
         """Stop it, if it runs."""

@@ -12,7 +12,7 @@ from waypost.journal import fields
 from waypost.message.envelope import DeliverBy, Envelope
 from waypost.message.trace import iso_time
 from waypost.queue.carrier import EntrySource, Fate, Parting
-from waypost.storage import Filter, Lease
+from waypost.storage import Filter, Lease, Pacing, StorageError
 
 
 async def test_fresh_mail_is_carried_at_once_and_leaves_the_queue(world: World) -> None:
@@ -436,4 +436,54 @@ async def test_rounds_that_are_due_together_begin_a_few_in_each_turn_of_the_loop
     world.dispatcher(carrier)
     await asyncio.wait_for(all_begun.wait(), 30)
     assert max(after - before for before, after in itertools.pairwise(begun)) <= 10
+    carrier.gate.set()
+
+
+async def test_how_a_destination_is_paced_is_written_when_it_is_left(world: World) -> None:
+    pacing = (Pacing("192.0.2.1", "hoster.test", 3, "growing", START),)
+    carrier = ScriptedCarrier(world.clock, parting=Parting(pacing=pacing))
+    carrier.defer()
+    world.dispatcher(carrier)
+    await world.submit("bob@builder.test")
+    await world.queue.done("release")
+    assert await world.storage.queue.pacing("builder.test") == list(pacing)
+
+
+async def test_a_change_of_pace_is_written_while_a_destination_is_carried_and_once(world: World) -> None:
+    now = [Pacing("192.0.2.1", "hoster.test", 1, "dropped", START)]
+    carrier = ScriptedCarrier(world.clock, gate=asyncio.Event())
+    world.dispatcher(carrier, pacing=lambda name: now)
+    await world.submit("bob@builder.test")
+    await carrier.carried.get()
+    for connections in (1, 1, 2):
+        now[0] = Pacing("192.0.2.1", "hoster.test", connections, "dropped", START)
+        await world.clock.somebody_sleeps(20.0)
+        world.clock.advance(20)
+        await world.queue.done("renew")
+        await world.clock.somebody_sleeps(20.0)
+        assert await world.storage.queue.pacing("builder.test") == now
+    assert world.queue.counts["note_pacing"] == 2
+    assert carrier.gate is not None
+    carrier.gate.set()
+
+
+async def test_a_pace_that_can_not_be_written_keeps_no_lease_from_its_renewal_and_is_written_later(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    pacing = [Pacing("192.0.2.1", "hoster.test", 1, "dropped", START)]
+    carrier = ScriptedCarrier(world.clock, gate=asyncio.Event())
+    world.dispatcher(carrier, pacing=lambda name: pacing)
+    world.queue.faults["note_pacing"].append(StorageError("the disk is full"))
+    await world.submit("bob@builder.test")
+    await carrier.carried.get()
+    for noted in ([], pacing):
+        await world.clock.somebody_sleeps(20.0)
+        world.clock.advance(20)
+        assert len(await world.queue.done("renew")) == 1
+        await world.clock.somebody_sleeps(20.0)
+        assert await world.storage.queue.pacing("builder.test") == noted
+    assert [record.message for record in caplog.records if "pace" in record.message] == [
+        "the pace of destinations can't be noted"
+    ]
+    assert carrier.gate is not None
     carrier.gate.set()

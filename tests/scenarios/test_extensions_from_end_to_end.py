@@ -40,7 +40,7 @@ async def town(shared_world: World) -> Town:
             "wonderland.test",
             11,
             {ALICE: ALICE_PASSWORD, ÄLICE: ALICE_PASSWORD},
-            changes={"[queue]\n": "max_connections_per_destination = 1\n\n[queue]\n"},
+            changes={"[outbound]\n": "[outbound]\nmax_connections_per_destination = 1\n"},
         ),
         world.host("builder.test", 12, {BOB: BOB_PASSWORD, BÄRBEL: BOB_PASSWORD}, extra=doors),
     )

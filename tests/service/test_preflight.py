@@ -120,7 +120,29 @@ def test_what_works_but_may_not_be_meant_is_noted(folder: Path) -> None:
         "the certificate expires soon, on 2036-11-22",
         "mail servers that know RSA only get no TLS here: add tls.second_certificate with an RSA key",
         "etc/secret can be read by every user of this machine: chmod 600",
+        "outbound.source_addresses is the form of version 0.1.0: a table [[outbound.source]] for each address says "
+        "more",
         "192.0.2.77 (outbound.source_addresses) is no address of this machine now",
+        "no source (outbound.source_addresses) has an IPv6 address: servers that have no other can't be reached",
+    ]
+
+
+def test_sources_are_looked_at(folder: Path) -> None:
+    text = FEWEST + "".join(
+        f'[[outbound.source]]\naddress = "{address}"\nwarm = {warm}\n'
+        for address, warm in (("127.0.0.1", "true"), ("192.0.2.77", "true"), ("::1", "false"))
+    )
+    assert [note for note in look(folder, text, NOW).notes if "outbound" in note] == [
+        "192.0.2.77 (outbound.source) is no address of this machine now",
+        "::1 (outbound.source) is not warm, and sends as much as the others: there is no warm-up yet",
+    ]
+
+
+@pytest.mark.parametrize(("address", "missing"), [("127.0.0.1", 6), ("::1", 4)])
+def test_a_family_without_a_source_is_noted(folder: Path, address: str, missing: int) -> None:
+    text = FEWEST + f'[[outbound.source]]\naddress = "{address}"\n'
+    assert [note for note in look(folder, text, NOW).notes if "outbound" in note] == [
+        f"no source (outbound.source) has an IPv{missing} address: servers that have no other can't be reached"
     ]
 
 

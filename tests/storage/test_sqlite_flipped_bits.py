@@ -126,3 +126,16 @@ async def test_an_entry_of_an_unreadable_destination_stops_no_clock(
     assert await claim(queue, 0) == {"cellar.test"}
     with pytest.raises(Damaged):
         await queue.delete([1], now=START)
+
+
+async def test_a_pace_and_a_source_that_can_not_be_read_hold_up_nothing(engine: Engine, letters: Letters) -> None:
+    await letters.post(to=[BOB])
+    queue = letters.storage.queue
+    connection = apsw.Connection(str(engine.data / DATABASE))
+    for damage in ("x", "[1]", "{}", b"\xff"):
+        connection.execute("UPDATE destination SET pacing = ?", (damage,))
+        assert await queue.pacing("builder.test") == []
+        connection.execute("UPDATE entry SET source = ?", (damage,))
+        assert [entry.destination for entry in await letters.due("builder.test")] == ["builder.test"]
+    connection.close()
+    assert await claim(queue, 1) == {"builder.test"}

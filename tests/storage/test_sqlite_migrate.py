@@ -119,6 +119,8 @@ ALTER TABLE destination DROP COLUMN epoch;
 DELETE FROM counter WHERE name = 'lease';
 ALTER TABLE entry DROP COLUMN counts_from;
 ALTER TABLE entry DROP COLUMN not_before;
+ALTER TABLE entry DROP COLUMN source;
+ALTER TABLE destination DROP COLUMN pacing;
 ALTER TABLE expunged DROP COLUMN time;
 ALTER TABLE mailbox DROP COLUMN forgotten;
 DROP TABLE life;

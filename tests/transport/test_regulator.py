@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.transport.regulator import Decision, Pace, Record, Signal, decide
+from waypost.transport.regulator import Decision, Pace, Reason, Record, Signal, decide
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -88,6 +88,42 @@ def test_a_record_that_is_too_old_says_nothing() -> None:
     old = play(*[Signal.TAKEN] * 1000).record
     assert decide(old, None, old.at + PACE.memory, PACE).connections == PACE.ceiling
     assert decide(old, None, old.at + PACE.memory + 1, PACE).connections == PACE.start
+
+
+@pytest.mark.parametrize(
+    ("signals", "reason"),
+    [
+        ([], Reason.BEGINNING),
+        ([Signal.ANSWERED] * 5, Reason.BEGINNING),
+        ([Signal.TAKEN], Reason.BEGINNING),
+        ([Signal.TAKEN] * 5, Reason.GROWING),
+        ([Signal.TAKEN] * 1000, Reason.CEILING),
+        ([Signal.TAKEN] * 1000 + [Signal.DROPPED], Reason.DROPPED),
+        ([Signal.TAKEN] * 5 + [Signal.REFUSED], Reason.TOO_MANY),
+        ([Signal.TAKEN] * 5 + [Signal.REFUSED] + [Signal.TAKEN] * 50, Reason.TOO_MANY),
+        ([Signal.DROPPED] * 3, Reason.LEFT_ALONE),
+        ([Signal.UNREACHABLE], Reason.UNREACHABLE),
+        ([Signal.UNREACHABLE, Signal.ANSWERED], Reason.BEGINNING),
+        ([Signal.DROPPED] * 3 + [Signal.TAKEN], Reason.BEGINNING),
+    ],
+)
+def test_a_decision_carries_the_term_that_binds(signals: list[Signal], reason: Reason) -> None:
+    assert play(*signals).reason is reason
+
+
+def test_a_pause_is_remembered_by_the_next_round_and_ends_with_its_time_or_an_answer() -> None:
+    stopped = play(*[Signal.UNREACHABLE] * 9, every=MINUTE)
+    assert stopped.not_before > stopped.record.at
+    during = decide(stopped.record, None, stopped.not_before - 1, PACE)
+    assert (during.connections, during.not_before) == (1, stopped.not_before)
+    assert decide(stopped.record, None, stopped.not_before, PACE).not_before == 0
+    answered = decide(stopped.record, Signal.ANSWERED, stopped.not_before - 1, PACE).record
+    assert decide(answered, None, stopped.not_before - 1, PACE).not_before == 0
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_longer() -> None:
+    stopped = play(*[Signal.UNREACHABLE] * 100, every=MINUTE)
+    assert decide(stopped.record, None, stopped.record.at - 60 * MINUTE, PACE).not_before == 0
 
 
 _SIGNALS = st.lists(st.sampled_from(Signal), max_size=60)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from waypost.config.settings import Outbound, Route, TlsPolicy
+from waypost.config.settings import EgressSource, Outbound, Route, TlsPolicy
 from waypost.dns import Answer, Budget, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver, StubResolver
 from waypost.lab.names import NameServer
 from waypost.transport.router import Router
@@ -233,3 +233,52 @@ async def test_the_road_through_real_dns() -> None:
         assert caught.value.status == status
     await resolver.close()
     await names.stop()
+
+
+# -- sources and receivers -------------------------------------------------------------------------------------
+
+
+def sources(*addresses: str) -> Outbound:
+    return Outbound(sources=tuple(EgressSource(ip_address(address)) for address in addresses))
+
+
+BOTH = Names(
+    {"both.test": [Mx(10, "mx.both.test")], "six.test": [Mx(10, "mx.six.test")]},
+    {
+        "mx.both.test": ["2600::5", "1.1.1.5"],
+        "mx.six.test": ["2600::6"],
+        "smart.test": ["2600::1"],
+    },
+)
+
+
+async def test_servers_that_no_source_reaches_are_left_out_and_do_not_count_as_asked() -> None:
+    way = await router(outbound=sources("192.0.2.1"), names=BOTH).way("both.test")
+    assert [str(server.address) for server in way.servers] == ["1.1.1.5"] and not way.whole
+    way = await router(outbound=sources("192.0.2.1", "2001:db8::1"), names=BOTH).way("both.test")
+    assert len(way.servers) == 2 and way.whole
+    assert len((await router(names=BOTH).way("both.test")).servers) == 2, "without sources the system chooses"
+
+
+@pytest.mark.parametrize("destination", ["six.test", "[IPv6:2600::6]", "routed.test"])
+async def test_a_destination_that_no_source_reaches_waits_for_the_operator(destination: str) -> None:
+    routes = (Route(("routed.test",), "smart.test"),)
+    with pytest.raises(NoWay, match=r"no source \(outbound.source\) has an IPv6 address") as told:
+        await router(routes, sources("192.0.2.1"), BOTH).way(destination)
+    assert (told.value.status, told.value.permanent) == ("4.3.5", False)
+
+
+@pytest.mark.parametrize(
+    ("destination", "receiver"),
+    [
+        ("example.test", "example.test"),
+        ("plain.test", "plain.test"),
+        ("xn--bcher-kva.test", "example.test"),
+        ("numbers.test", "1.1.1.7"),
+        ("[1.1.1.9]", "[1.1.1.9]"),
+        ("routed.test", "smart.test"),
+    ],
+)
+async def test_the_way_says_who_receives(destination: str, receiver: str) -> None:
+    way = await router((Route(("routed.test",), "smart.test"),)).way(destination)
+    assert way.receiver is not None and way.receiver.name == receiver

@@ -112,7 +112,8 @@ def _said(details: AttemptFailed | Delayed | Returned) -> str:
 
 
 def _note(details: AttemptFailed | Relayed) -> str:
-    return f"; {details.note}" if details.note else ""
+    note = f"; {details.note}" if details.note else ""
+    return note + (f"; from another source, since {details.moved}" if details.moved else "")
 
 
 def _about(about: TraceId | None) -> str:

@@ -141,4 +141,5 @@ def _waiting(entry: QueueEntry, when: int) -> str:
         then = f"next attempt {due}, at {local_time(entry.next_attempt)}"
     tried = f"; {counted(entry.attempts, 'attempt')}"
     error = f", the last one: {entry.last_error}" if entry.last_error else ""
-    return f"for {entry.destination} (entry {entry.id}): {then}{tried}{error}"
+    source = f" from {entry.source}" if entry.source else ""
+    return f"for {entry.destination}{source} (entry {entry.id}): {then}{tried}{error}"

@@ -6,7 +6,7 @@ from typing import Any
 from waypost.config.durations import format_duration
 from waypost.config.errors import Complaints, KeyPath
 from waypost.config.network import format_ip_and_port
-from waypost.config.settings import Queue, Route, Settings, TlsPolicy
+from waypost.config.settings import IpAddress, Queue, Route, Settings, TlsPolicy
 from waypost.config.toml_text import value_text
 from waypost.config.trusted import check_trusted
 
@@ -21,6 +21,7 @@ def check(settings: Settings, raw: Mapping[str, Any], places: Places, complaints
     check_trusted(settings, listeners, networks, complaints, any_table="trusted_network" in raw)
     _second_pair(settings, complaints)
     _queue(settings.queue, complaints)
+    _sources(settings, raw, places.get(("outbound", "source"), []), complaints)
     _routes(settings.routes, places.get(("route",), []), complaints)
 
 
@@ -69,6 +70,19 @@ def _queue(queue: Queue, complaints: Complaints) -> None:
             f"not before the message is returned (queue.expire, {value_text(format_duration(queue.expire))}); "
             'write less, or "0s" for no notice',
         )
+
+
+def _sources(settings: Settings, raw: Mapping[str, Any], places: list[KeyPath], complaints: Complaints) -> None:
+    outbound = settings.outbound
+    if outbound.source_addresses and "source" in raw["outbound"]:
+        words = "the sources are in tables [[outbound.source]] already; write these addresses there too, or remove them"
+        complaints.about_key(("outbound", "source_addresses"), words)
+    seen: dict[IpAddress, int] = {}
+    for source, place in zip(outbound.sources, places, strict=True):
+        if source.address in seen:
+            words = f"the source in line {seen[source.address]} has it already; remove one"
+            complaints.about_value((*place, "address"), str(source.address), words)
+        seen.setdefault(source.address, complaints.line((*place, "address")))
 
 
 def _routes(routes: tuple[Route, ...], places: list[KeyPath], complaints: Complaints) -> None:

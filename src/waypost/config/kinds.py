@@ -25,6 +25,7 @@ from waypost.config.network import (
     parse_ip,
     parse_ip_and_port,
     parse_ip_network,
+    parse_source_address,
 )
 from waypost.config.settings import (
     Count,
@@ -43,6 +44,7 @@ from waypost.config.settings import (
     Separator,
     Share,
     Size,
+    SourceAddress,
     Timeout,
 )
 from waypost.config.sizes import check_size, format_size, parse_size
@@ -235,6 +237,7 @@ KINDS: dict[Any, Kind] = {
     MailAddress: _text("mail address", parse_mail_address, "alice@example.org"),
     Separator: _text("one character, or none", _separator, "+"),
     IpAddress: _text("IP address", parse_ip, "192.0.2.1"),
+    SourceAddress: _text("IP address", parse_source_address, "192.0.2.1"),
     IpNetwork: _text("network", parse_ip_network, "192.0.2.0/24"),
     IpAndPort: _text(
         "IP address and port",

@@ -1,12 +1,13 @@
 """IP addresses, networks and ports as settings."""
 
 import re
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from waypost.config.settings import IpAddress, IpAndPort, IpNetwork
 
 _AND_PORT = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]{1,5})\Z")
 _LARGEST_PORT = 65535
+_BROADCAST = IPv4Address("255.255.255.255")
 
 
 def parse_ip(text: str) -> IpAddress:
@@ -15,6 +16,20 @@ def parse_ip(text: str) -> IpAddress:
         return _ip(text)
     except ValueError:
         raise ValueError('not an IP address; write for example "192.0.2.1" or "2001:db8::1"') from None
+
+
+def parse_source_address(text: str) -> IpAddress:
+    """Return an IP address that connections can come from. Raises `ValueError` as `parse_ip` does."""
+    address = parse_ip(text)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        raise ValueError(f'an IPv4 address in the form of IPv6; write "{address.ipv4_mapped}"')
+    if address.is_unspecified:
+        raise ValueError("every address and no single one; leave it out, and the system chooses")
+    if address.is_multicast or address == _BROADCAST:
+        raise ValueError("not an address of one host; write one that this machine has")
+    if isinstance(address, IPv6Address) and address.is_link_local:
+        raise ValueError("a link-local address, which reaches no mail server; write a global one")
+    return address
 
 
 def parse_ip_network(text: str) -> IpNetwork:

@@ -6,7 +6,7 @@ default, so that the rest is still read and checked.
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -80,7 +80,7 @@ class Reader:
             if name in raw:
                 self._read(key, raw[name], (*path, name), values)
             elif key.required:
-                self._complaints.about_key((*path, name), f"missing; write for example {name} = {_example(key)}")
+                self._complaints.about_key((*path, name), f"missing; write for example {name} = {_example(key, path)}")
         fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(cast(Any, into))
         for field in fields:
             origin = field.metadata.get("behind")
@@ -108,7 +108,8 @@ class Reader:
 
     def _tables(self, into: type[Any], raw: Any, path: KeyPath) -> tuple[Any, ...]:
         if not isinstance(raw, list) or not all(isinstance(each, Mapping) for each in raw):
-            self._complaints.about_key(path, f"not an array of tables; write [[{path[-1]}]] above the keys of each")
+            name = ".".join(map(str, path))
+            self._complaints.about_key(path, f"not an array of tables; write [[{name}]] above the keys of each")
             return ()
         tables: list[Any] = []
         for index, each in enumerate(raw):
@@ -133,8 +134,15 @@ def _unknown(name: str, path: KeyPath, known: Collection[str]) -> str:
 
 
 def _known_tables() -> dict[tuple[str, ...], dict[str, FileKey]]:
-    top = keys_of(Settings)
-    return {(): top} | {(name,): keys_of(key.table) for name, key in top.items() if key.table}
+    return {(): keys_of(Settings)} | {path: keys_of(table) for path, table, _ in tables_of(Settings)}
+
+
+def tables_of(table: type[Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type[Any], FileKey]]:
+    """Yield the tables below a table, each before its own: the names that lead there, its class, and its key."""
+    for name, key in keys_of(table).items():
+        if key.table is not None:
+            yield (*path, name), key.table, key
+            yield from tables_of(key.table, (*path, name))
 
 
 _EXAMPLES = {
@@ -143,6 +151,7 @@ _EXAMPLES = {
     "data": '"data"',
     "protocol": '"smtp"',
     "address": '"0.0.0.0:25"',
+    "outbound.source.address": '"192.0.2.1"',
     "certificate": '"tls/cert.pem"',
     "key": '"tls/key.pem"',
     "host": '"relay.example.net"',
@@ -152,5 +161,6 @@ _EXAMPLES = {
 }
 
 
-def _example(key: FileKey) -> str:
-    return _EXAMPLES.get(key.name) or f"a {kind_of(key.annotation).name}"
+def _example(key: FileKey, path: KeyPath) -> str:
+    full = ".".join([part for part in path if isinstance(part, str)] + [key.name])
+    return _EXAMPLES.get(full) or _EXAMPLES.get(key.name) or f"a {kind_of(key.annotation).name}"

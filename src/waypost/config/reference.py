@@ -11,7 +11,7 @@ from typing import Any
 
 from waypost.config import settings
 from waypost.config.kinds import kind_of
-from waypost.config.reader import FileKey, keys_of
+from waypost.config.reader import FileKey, keys_of, tables_of
 from waypost.config.settings import Settings
 from waypost.config.template import configuration
 
@@ -45,16 +45,20 @@ def render() -> str:
     """Return the whole page."""
     manuals = _manuals()
     parts = [_OPENING.format(template=configuration(hostname="mx.example.org", domains=("example.org",)))]
-    top = keys_of(Settings)
     parts.append("\n## At the top of the file\n\n")
-    parts.append(_table([key for key in top.values() if key.table is None], manuals["Settings"][1]))
-    for key in top.values():
-        if key.table is not None:
-            opening, fields = manuals[key.table.__name__]
-            heading = f"[[{key.name}]]" if key.many else f"[{key.name}]"
-            parts.append(f"\n## {heading}\n\n{_paragraphs(opening, heading)}\n\n")
-            parts.append(_table(list(keys_of(key.table).values()), fields))
+    parts.append(_table(_plain_keys(Settings), manuals["Settings"][1]))
+    for path, table, key in tables_of(Settings):
+        opening, fields = manuals[table.__name__]
+        name = ".".join(path)
+        heading = f"[[{name}]]" if key.many else f"[{name}]"
+        parts.append(f"\n## {heading}\n\n{_paragraphs(opening, heading)}\n\n")
+        parts.append(_table(_plain_keys(table), fields))
     return "".join(parts)
+
+
+def _plain_keys(table: type[Any]) -> list[FileKey]:
+    """Return the keys of a table that open no further one."""
+    return [key for key in keys_of(table).values() if key.table is None]
 
 
 def _table(keys: list[FileKey], manual: dict[str, str]) -> str:
@@ -100,12 +104,12 @@ def _field_docstrings(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
 def undocumented() -> list[str]:
     """Return the settings without a docstring, as `table.key`; there should be none."""
     manuals = _manuals()
-    tables: list[type[Any]] = [Settings, *(key.table for key in keys_of(Settings).values() if key.table)]
+    tables: list[type[Any]] = [Settings, *(table for _, table, _ in tables_of(Settings))]
     return [
         f"{table.__name__}.{key.name}"
         for table in tables
-        for key in keys_of(table).values()
-        if key.table is None and key.field.name not in manuals[table.__name__][1]
+        for key in _plain_keys(table)
+        if key.field.name not in manuals[table.__name__][1]
     ]
 
 

@@ -16,6 +16,8 @@ from waypost.config.listener_protocols import ListenerProtocol as ListenerProtoc
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 IpAndPort = tuple[IpAddress, int]
+SourceAddress = Annotated[IpAddress, "source address"]
+"""An address of one host, as connections can come from it."""
 ListenAddress = Annotated[IpAddress, "listen address"]
 """In the file it is written with its port, which is a separate field here."""
 
@@ -150,6 +152,25 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class EgressSource:
+    """`[[outbound.source]]`: an address of this machine from which mail leaves; repeat it for each.
+
+    Without any, the system chooses the address. A message keeps its source at a destination: each attempt comes from
+    the same address, until something moves the message, and then `waypost trace` says why. Messages with the same
+    sender and first recipient begin at the same source. An IPv4 source reaches servers with IPv4 addresses only, and
+    an IPv6 source those with IPv6 addresses; a server without a source of its family is not tried.
+    """
+
+    address: SourceAddress
+    """The address; in DNS its PTR record should be the EHLO name."""
+    ehlo: HostName | None = None
+    """The name in EHLO, which DNS should lead back to the address. Default: `hostname`."""
+    warm: bool = True
+    """Receivers know this address, so it needs no warm-up. `false` is shown by `waypost check` and changes nothing
+    yet: this version has no warm-up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outbound:
     """`[outbound]`: how mail leaves."""
 
@@ -157,12 +178,12 @@ class Outbound:
     """The port of other domains' mail servers; other values are for laboratories."""
     allow_private_addresses: bool = False
     """May deliver to loopback, link-local and private networks when an MX points there."""
-    source_addresses: tuple[IpAddress, ...] = ()
-    """Local addresses that connections go out from, used in turn. Default: the system chooses."""
+    source_addresses: tuple[SourceAddress, ...] = ()
+    """The form of version 0.1.0: addresses that mail leaves from. `[[outbound.source]]` says more; use one of both."""
     max_connections: Count = 500
     """Connections open at once, over all destinations, in one worker. One account or server alone gets half of them."""
     max_connections_per_destination: Count = 20
-    """The ceiling to which concurrency for one destination grows."""
+    """The ceiling to which concurrency for one destination grows, from all sources together."""
     max_messages_per_connection: Count = 100
     """After so many messages a connection is closed, and a fresh one opened."""
     connect_timeout: Timeout = 30 * SECOND
@@ -171,6 +192,12 @@ class Outbound:
     """How long the next hop may take to answer a command (RFC 5321 4.5.3.2)."""
     data_timeout: Timeout = 10 * MINUTE
     """How long the next hop may take to answer the end of the message."""
+    sources: tuple[EgressSource, ...] = field(default=(), metadata={"key": "source"})
+
+    @property
+    def egress(self) -> tuple[EgressSource, ...]:
+        """The addresses that mail leaves from, whichever way they are written; none: the system chooses."""
+        return self.sources or tuple(map(EgressSource, dict.fromkeys(self.source_addresses)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ class Queued(_Kind, frozen=True, kw_only=True, omit_defaults=True):
 class _AtServer(_Kind, frozen=True, kw_only=True, omit_defaults=True):
     """A server was spoken to, or was to be: its name, IP address and port, our IP address, the TLS of the connection.
 
-    `note` says what is wrong with the way to it, though it was used.
+    `note` says what is wrong with the way to it, though it was used; `moved`, why `source` is another one than before.
     """
 
     of_peer: ClassVar[bool] = True
@@ -114,6 +114,7 @@ class _AtServer(_Kind, frozen=True, kw_only=True, omit_defaults=True):
     source: str | None = None
     tls: str | None = None
     note: str | None = None
+    moved: str | None = None
 
 
 class AttemptFailed(_AtServer, frozen=True, kw_only=True, omit_defaults=True):

@@ -28,7 +28,7 @@ from waypost.message.trace import TraceId, format_trace_id, iso_time
 
 _TIMES = frozenset({"next_attempt", "not_before"})
 _TRACES = frozenset({"about", "dsn"})
-_SPARSE = frozenset({"not_before", "note", "problem", "reply"})
+_SPARSE = frozenset({"moved", "not_before", "note", "problem", "reply"})
 """Fields that stand only where they have a value; the others are null without one."""
 
 

@@ -74,7 +74,9 @@ servers = ["{dns}"]
 [outbound]
 port = {ports.smtp}
 allow_private_addresses = true
-source_addresses = ["{address}"]
+
+[[outbound.source]]
+address = "{address}"
 
 [queue]
 retry = ["1s", "2s", "3s"]

@@ -9,12 +9,13 @@ from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from waypost.message.envelope import Recipient
 from waypost.message.reply import Reply
 from waypost.message.trace import Micros
-from waypost.storage.queue import QueueEntry
+from waypost.storage.queue import Pacing, QueueEntry
 from waypost.storage.spool import MailboxDelivery, NewEntry
 
 
@@ -55,7 +56,9 @@ class AttemptResult(msgspec.Struct, frozen=True):
 
     `dsn_passed_on`: the next hop offers DSN and got the parameters, so success is its business to report.
     `deadline_passed_on`: the same for DELIVERBY. `deliveries` and `forwards` are written in the same commit (entries of
-    a hosted domain). `note` says what is wrong with the way to the server, though it was used.
+    a hosted domain). `note` says what is wrong with the way to the server, though it was used. `keeps` is the source
+    that the entry has from now on (None: the system chooses; unset: the one that it has), `moved` says why that is
+    another one than before.
     """
 
     entry: QueueEntry
@@ -71,6 +74,8 @@ class AttemptResult(msgspec.Struct, frozen=True):
     deliveries: tuple[MailboxDelivery, ...] = ()
     forwards: tuple[NewEntry, ...] = ()
     note: str | None = None
+    keeps: str | UnsetType | None = UNSET
+    moved: str | None = None
 
 
 class DestinationFailure(msgspec.Struct, frozen=True):
@@ -99,7 +104,7 @@ class DestinationFailure(msgspec.Struct, frozen=True):
         results = tuple(
             RecipientResult(recipient, fate, self.status, self.reply, self.problem) for recipient in entry.recipients
         )
-        return replace(self.attempt, entry=entry, results=results)
+        return replace(self.attempt, entry=entry, results=results, keeps=UNSET, moved=None)
 
 
 class EntrySource(Protocol):
@@ -125,11 +130,12 @@ class Parting(msgspec.Struct, frozen=True):
     """How a carrier leaves a destination: nobody tries it again before `not_before` (0: at once).
 
     `failure` is set when the destination as a whole failed last: the queue counts it for all entries that are due,
-    untried, and the entry of its attempt is reported by nothing else.
+    untried, and the entry of its attempt is reported by nothing else. `pacing` says how it is paced from each source.
     """
 
     not_before: Micros = 0
     failure: DestinationFailure | None = None
+    pacing: tuple[Pacing, ...] = ()
 
 
 class Carrier(Protocol):

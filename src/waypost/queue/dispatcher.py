@@ -8,11 +8,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from msgspec.structs import replace
 
 from waypost.message.trace import Micros
 from waypost.queue.admission import Admission
-from waypost.queue.carrier import Carrier
+from waypost.queue.carrier import Carrier, Parting
 from waypost.queue.clock_repair import pull_back
 from waypost.queue.clocks import ClockWatch
 from waypost.queue.reporter import Reporter
@@ -20,7 +22,7 @@ from waypost.queue.schedule import Schedule
 from waypost.queue.settler import Settler
 from waypost.queue.source import DestinationSource
 from waypost.queue.waiting import Patience, Sleep, all_or_time, event_or_time, insist
-from waypost.storage import Bus, Lease, Notice, Queue, StorageError
+from waypost.storage import Bus, Lease, Notice, Pacing, Queue, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ class Dispatcher:
     """Owns and works destinations until it is stopped. `owner` is the worker's number; make one a worker.
 
     `carrier_for` gives the carrier of a destination; `most_destinations` are worked at once, in shares of those who
-    sent the mail, and those of `apart` besides, which need no place. `answered` says which ones answered lately.
+    sent the mail, and those of `apart` besides, which need no place. `answered` says which ones answered lately,
+    `pacing` how one is paced that is carried now.
     `monotonic` and `sleep` are for tests.
     """
 
@@ -60,6 +63,7 @@ class Dispatcher:
         most_destinations: int = 500,
         apart: Collection[str] = (),
         answered: Callable[[str], bool] = lambda _: False,
+        pacing: Callable[[str], Sequence[Pacing]] = lambda _: (),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -67,6 +71,8 @@ class Dispatcher:
         self._carrier_for = carrier_for
         self._schedule = schedule
         self._owner = owner
+        self._pacing = pacing
+        self._noted: dict[str, list[tuple[str | None, int, str]]] = {}
         self._bus = bus
         self._now = now
         self._admission = Admission(most_destinations, apart=apart, answered=answered, now=now, monotonic=monotonic)
@@ -239,30 +245,30 @@ class Dispatcher:
 
     async def _carry(self, name: str, source: DestinationSource, *, fresh: bool) -> None:
         try:
-            not_before = await self._let_carry(name, source, fresh=fresh)
+            parting = await self._let_carry(name, source, fresh=fresh)
             source.close()
             if not source.lost:
                 await insist(
                     "a release",
-                    lambda: self._queue.release([source.lease], not_before=not_before),
+                    lambda: self._queue.release([source.lease], not_before=parting.not_before, pacing=parting.pacing),
                     self._sleep,
                 )
         finally:
             del self._sources[name]
+            self._noted.pop(name, None)
             self._woken.set()
 
-    async def _let_carry(self, name: str, source: DestinationSource, *, fresh: bool) -> Micros:
-        """Run the carrier in a place; return the time before which nobody tries the destination again."""
+    async def _let_carry(self, name: str, source: DestinationSource, *, fresh: bool) -> Parting:
+        """Run the carrier in a place; return how the destination is left."""
         rest = 0.0
-        not_before = 0
+        parting = Parting()
         try:
             place = await self._admission.enter(name, source, fresh=fresh)
             if place is None:
-                return self._admission.turned_away(name, source)
+                return Parting(self._admission.turned_away(name, source))
             try:
                 if not source.unreadable:
                     parting = await self._carrier_for(name).carry(name, source)
-                    not_before = parting.not_before
                     if parting.failure is not None:
                         await source.spread(parting.failure)
             finally:
@@ -278,7 +284,9 @@ class Dispatcher:
             rest = max(rest, _AFTER_TROUBLE)
         elif source.reported == 0:
             rest = max(rest, _AFTER_NOTHING)
-        return max(not_before, self._now() + int(rest * _SECOND)) if rest else not_before
+        if rest:
+            return replace(parting, not_before=max(parting.not_before, self._now() + int(rest * _SECOND)))
+        return parting
 
     async def _renew_for_ever(self) -> None:
         while True:
@@ -297,6 +305,25 @@ class Dispatcher:
         self._leased_until = until
         for name in sources.keys() - {lease.destination for lease in kept}:
             self._lost(sources[name].lease)
+        await self._note_pacing(kept)
+
+    async def _note_pacing(self, leases: Iterable[Lease]) -> None:
+        """Write down for people how destinations are paced that take long, where it has changed."""
+        changed: dict[Lease, Sequence[Pacing]] = {}
+        for lease in leases:
+            pacing = self._pacing(lease.destination)
+            terms = [(each.source, each.connections, each.reason) for each in pacing]
+            if terms and self._noted.get(lease.destination) != terms:
+                self._noted[lease.destination] = terms
+                changed[lease] = pacing
+        if not changed:
+            return
+        try:
+            await self._queue.note_pacing(changed)
+        except StorageError as error:  # nothing depends on it, and it is written when the destination is left
+            log.warning("the pace of destinations can't be noted", extra={"fields": {"error": str(error)}})
+            for lease in changed:
+                self._noted.pop(lease.destination, None)
 
     def _lost(self, lease: Lease) -> None:
         """Take nothing more under a lease that was lost. What is in flight ends; storage tells it from the owner's."""

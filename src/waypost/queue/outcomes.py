@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from waypost.journal import AttemptFailed, Delayed, Delivered, Event, Queued, Relayed, Returned
@@ -109,7 +110,7 @@ async def outcome_of(
         trace=result.entry.trace,
         lease=result.entry.lease,
         relayed=_only_relayed(result, judgement) and not reports.made,
-        deferral=None if again is None else _deferral(judgement.deferred, again, result.ended),
+        deferral=None if again is None else _deferral(judgement.deferred, again, result),
         events=tuple(events),
         reports=tuple(reports.made),
         deliveries=result.deliveries,
@@ -143,7 +144,7 @@ def bare_outcome(result: AttemptResult, schedule: Schedule) -> Outcome:
         entry=entry.id,
         trace=entry.trace,
         lease=entry.lease,
-        deferral=replace(_deferral(rest, later, result.ended), last_error="a fault of this server") if rest else None,
+        deferral=_bare_deferral(rest, later, result) if rest else None,
         deliveries=result.deliveries,
         forwards=result.forwards,
     )
@@ -279,17 +280,24 @@ def _remote(result: AttemptResult) -> str | None:
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"  # an address literal (RFC 5321 4.1.3)
 
 
-def _deferral(deferred: Sequence[RecipientResult], again: Again, ended: Micros) -> Deferral:
+def _deferral(deferred: Sequence[RecipientResult], again: Again, result: AttemptResult) -> Deferral:
     first = deferred[0]
     return Deferral(
         remaining=tuple(one.recipient for one in deferred),
         next_attempt=again.next_attempt,
         waited=again.waited,
         attempts=again.attempts,
-        last_attempt=ended,
+        last_attempt=result.ended,
         last_error=first.words,
         delay_notified=again.delay_notified,
+        source=result.entry.source if result.keeps is UNSET else result.keeps,
     )
+
+
+def _bare_deferral(deferred: Sequence[RecipientResult], again: Again, result: AttemptResult) -> Deferral:
+    """Nothing is told: so a message that left from another source keeps the one that it had."""
+    kept = replace(result, keeps=result.entry.source) if result.moved is not None else result
+    return replace(_deferral(deferred, again, kept), last_error="a fault of this server")
 
 
 def _attempts(result: AttemptResult, judgement: Judgement, now: Micros) -> Iterator[Event]:
@@ -312,6 +320,7 @@ def _failed_attempt(
         source=result.source,
         tls=result.tls,
         note=result.note,
+        moved=result.moved,
         recipients=_addresses(same),
         reply=first.reply,
         problem=first.problem,
@@ -331,6 +340,7 @@ def _successes(result: AttemptResult, done: Sequence[RecipientResult], now: Micr
             source=result.source,
             tls=result.tls,
             note=result.note,
+            moved=result.moved,
             recipients=_addresses(same),
             reply=same[0].reply,
         )

@@ -148,6 +148,7 @@ def _way_out(shared: _Shared, secrets: Secrets) -> Dispatcher:
         random=random.Random(),
         apart=(LOCAL_DESTINATION,),
         answered=relay.answered_lately,
+        pacing=relay.pacing,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from waypost.config.errors import KeyPath
 from waypost.config.load import Document
 from waypost.config.password_file import read_password
-from waypost.config.settings import IpAddress, Settings
+from waypost.config.settings import IpAddress, Outbound, Settings
 from waypost.disk.files import exists
 from waypost.service.certificates import CertificateProblem, Pair, load_pair
 from waypost.service.trusted_networks import dangerous_networks
@@ -131,9 +131,22 @@ def _notes(settings: Settings, pair: Pair | None, second: Pair | None, now: date
     for trusted in settings.trusted_networks:
         networks, senders = (", ".join(map(str, values)) for values in (trusted.networks, trusted.senders))
         yield f"devices in {networks} send without a login as {senders} (trusted_network)"
-    for address in settings.outbound.source_addresses:
-        if not _is_ours(address):
-            yield f"{address} (outbound.source_addresses) is no address of this machine now"
+    yield from _sources(settings.outbound)
+
+
+def _sources(outbound: Outbound) -> Iterator[str]:
+    sources, key = outbound.egress, "outbound.source"
+    if outbound.source_addresses:
+        key = "outbound.source_addresses"
+        yield f"{key} is the form of version 0.1.0: a table [[outbound.source]] for each address says more"
+    for source in sources:
+        if not _is_ours(source.address):
+            yield f"{source.address} ({key}) is no address of this machine now"
+        if not source.warm:
+            yield f"{source.address} ({key}) is not warm, and sends as much as the others: there is no warm-up yet"
+    families = {source.address.version for source in sources}
+    for version in {4, 6} - families if families else ():
+        yield f"no source ({key}) has an IPv{version} address: servers that have no other can't be reached"
 
 
 def _expiry(which: str, pair: Pair, now: datetime) -> Iterator[str]:

@@ -5,7 +5,7 @@ attempts that destination's entries, so its limits hold exactly and its connecti
 stay `ready` in storage while they are attempted; after a crash they are simply due again.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -61,6 +61,9 @@ class QueueEntry(msgspec.Struct, frozen=True):
     envelope: Envelope  # without recipients
     size: int  # octets of the message
     account: str | None
+    source: str | None = None
+    """From which of our addresses it was tried last, and will be tried again; None before, and where the system
+    chooses."""
     damage: str | None = None
     """What of it can't be read; the rest of this is empty then, and the entry is for a person to decide on."""
     not_before: Micros = 0
@@ -81,6 +84,7 @@ class Deferral(msgspec.Struct, frozen=True):
     last_attempt: Micros
     last_error: str
     delay_notified: bool
+    source: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -191,6 +195,20 @@ class Replanned(msgspec.Struct, frozen=True):
     next_attempt: Micros
 
 
+class Pacing(msgspec.Struct, frozen=True):
+    """How a destination was paced from one source, at the time `at`: at most `connections` at once, for a `reason`.
+
+    With 0 nobody tries before `not_before`. `source` None: the system chooses. `receiver` runs the servers.
+    """
+
+    source: str | None
+    receiver: str | None
+    connections: int
+    reason: str
+    at: Micros
+    not_before: Micros = 0
+
+
 class Overdue(msgspec.Struct, frozen=True):
     """A page of entries whose senders may have to be told; `look`: when the next of the others must be looked at.
 
@@ -226,9 +244,19 @@ class Queue(Protocol):
         still hold."""
         ...
 
-    async def release(self, leases: Sequence[Lease], *, not_before: Micros = 0) -> None:
+    async def release(self, leases: Sequence[Lease], *, not_before: Micros = 0, pacing: Sequence[Pacing] = ()) -> None:
         """Give destinations back; nobody claims them before `not_before` (a destination that backs off). Does nothing
-        for a lease that was lost."""
+        for a lease that was lost. `pacing` is kept as `note_pacing` does.
+        """
+        ...
+
+    async def note_pacing(self, pacing: Mapping[Lease, Sequence[Pacing]]) -> None:
+        """Keep how destinations are paced, for people, while something waits for them; empty ones change nothing, and
+        neither does a lease that was lost."""
+        ...
+
+    async def pacing(self, destination: str) -> list[Pacing]:
+        """Return how a destination was paced when that was noted last; empty when it was not, or can't be read."""
         ...
 
     async def wake(self, destinations: Sequence[str]) -> None:

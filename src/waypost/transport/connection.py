@@ -7,6 +7,7 @@ a `ServerFailed`; from then on each recipient has a fate, and nothing is raised 
 import ssl
 from collections.abc import AsyncIterator, Callable
 
+from waypost.config.settings import IpAddress
 from waypost.message.envelope import Envelope, Recipient
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp.capabilities import Capabilities
@@ -65,14 +66,20 @@ class TlsFailed(ServerFailed):
 
 
 class Connection:
-    """A session with one server. Calls never overlap. At most `most` transactions go over it."""
+    """A session with one server. Calls never overlap. At most `most` transactions go over it.
 
-    __slots__ = ("_engine", "_wire", "carried", "endpoint", "most", "server", "tls")
+    `source` is our IP address; where the system chooses it, the socket's.
+    """
 
-    def __init__(self, engine: SmtpClient, wire: Wire, server: Server, *, most: int) -> None:
+    __slots__ = ("_engine", "_wire", "carried", "endpoint", "most", "server", "source", "tls")
+
+    def __init__(
+        self, engine: SmtpClient, wire: Wire, server: Server, *, most: int, source: IpAddress | None = None
+    ) -> None:
         self._engine = engine
         self._wire = wire
         self.server = server
+        self.source = wire.source if source is None else str(source)
         self.endpoint = server.endpoint
         self.most = most
         self.carried = 0
@@ -93,11 +100,6 @@ class Connection:
     def over(self) -> bool:
         """True when the session has ended, from whichever side."""
         return self._engine.over
-
-    @property
-    def source(self) -> str:
-        """Our IP address."""
-        return self._wire.source
 
     @property
     def capabilities(self) -> Capabilities:

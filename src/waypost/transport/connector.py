@@ -9,20 +9,20 @@ by the operator or by time, and mail that waited costs less than mail that was r
 
 import asyncio
 import errno
-import itertools
 import logging
 import os
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
-from waypost.config.settings import IpAddress, TlsPolicy
+from waypost.config.settings import EgressSource, TlsPolicy
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
 from waypost.protocol.sasl import choose
 from waypost.protocol.smtp.client import ClientOptions, SmtpClient
 from waypost.transport.broken_tls import lasts
 from waypost.transport.connection import Connection, ServerFailed, TlsFailed
+from waypost.transport.egress import Egress, EgressSources
 from waypost.transport.pool import Pool, Wish
 from waypost.transport.tls_client import TlsClient, tls_words
 from waypost.transport.ways import Server, Way
@@ -72,7 +72,7 @@ class _Security(Enum):
 
 
 class Connector:
-    """Opens connections. `sources` are our addresses, used in turn; none: the system chooses."""
+    """Opens connections. `hostname` is the name in EHLO where the source has none of its own."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Connector:
         pool: Pool,
         tls: TlsClient,
         hostname: str,
-        sources: Sequence[IpAddress],
+        sources: EgressSources,
         timeouts: Timeouts,
         most_messages: int,
         now: Callable[[], Micros],
@@ -88,23 +88,21 @@ class Connector:
         self._pool = pool
         self._tls = tls
         self._hostname = hostname
-        self._sources: dict[int, Iterator[IpAddress]] = {
-            version: itertools.cycle([source for source in sources if source.version == version])
-            for version in {source.version for source in sources}
-        }
+        self._sources = sources
         self._timeouts = timeouts
         self._most_messages = most_messages
         self._now = now
 
-    async def connect(self, way: Way, *, wish: Wish) -> Connection | None:
-        """Return a connection that is ready for messages. Raises `NobodyAnswers`.
+    async def connect(self, way: Way, egress: Egress, *, wish: Wish, family: int | None = None) -> Connection | None:
+        """Return a connection from a source that is ready for messages. Raises `NobodyAnswers`.
 
-        None when there is no slot for it, and it is not to wait for one (`Pool.slot`).
+        `family` (4, 6): among equal servers those of this family come first. None when there is no slot for it, and it
+        is not to wait for one (`Pool.slot`).
         """
         failures: list[ServerFailed] = []
-        for server in way.servers[:_MOST_SERVERS]:
+        for server in _in_order(way.servers, family)[:_MOST_SERVERS]:
             try:
-                return await self._reach(server, way, wish=wish)
+                return await self._reach(server, way, egress, wish=wish)
             except ServerFailed as failure:
                 failures.append(failure)
             except Exception:  # a fault of ours costs this server, not the destination for ever
@@ -113,18 +111,20 @@ class Connector:
             failures[-1].server = server
         raise NobodyAnswers(failures, all_asked=way.whole and len(way.servers) <= _MOST_SERVERS)
 
-    async def _reach(self, server: Server, way: Way, *, wish: Wish) -> Connection | None:
+    async def _reach(self, server: Server, way: Way, egress: Egress, *, wish: Wish) -> Connection | None:
         if way.tls is TlsPolicy.OPPORTUNISTIC and way.username is None:
-            return await self._reach_opportunistically(server, way, wish=wish)
+            return await self._reach_opportunistically(server, way, egress, wish=wish)
         modes = self._modes(way)
         while True:
             try:
-                return await self._open(server, way, modes.pop(0), wish=wish)
+                return await self._open(server, way, egress, modes.pop(0), wish=wish)
             except TlsFailed:
                 if not modes:
                     raise
 
-    async def _reach_opportunistically(self, server: Server, way: Way, *, wish: Wish) -> Connection | None:
+    async def _reach_opportunistically(
+        self, server: Server, way: Way, egress: Egress, *, wish: Wish
+    ) -> Connection | None:
         """Try TLS up to twice, and plain text where the server's TLS is known to be broken (RFC 7435)."""
         broken = self._tls.broken
         for tries_left in range(_TLS_TRIES - 1, -1, -1):
@@ -132,7 +132,7 @@ class Connector:
                 break
             began = broken.clock()
             try:
-                connection = await self._open(server, way, _Security.ANY, wish=wish)
+                connection = await self._open(server, way, egress, _Security.ANY, wish=wish)
             except TlsFailed as failure:
                 broken.failed(server, began=began, lasting=failure.lasting)
                 if server in broken:
@@ -144,7 +144,7 @@ class Connector:
                 if connection is not None and connection.tls is not None:
                     broken.forget(server)
                 return connection
-        return await self._open(server, way, _Security.PLAIN, wish=wish)
+        return await self._open(server, way, egress, _Security.PLAIN, wish=wish)
 
     @staticmethod
     def _modes(way: Way) -> list[_Security]:
@@ -158,8 +158,12 @@ class Connector:
         # A login never goes without TLS; with a certificate of the server's own making, only by SCRAM.
         return [_Security.VERIFIED, _Security.ANY]
 
-    async def _open(self, server: Server, way: Way, security: _Security, *, wish: Wish) -> Connection | None:
-        source = self._source(server)
+    async def _open(
+        self, server: Server, way: Way, egress: Egress, security: _Security, *, wish: Wish
+    ) -> Connection | None:
+        source = egress.to(server.address)
+        if source is None and egress.source is not None:
+            raise ServerFailed(f"no source (outbound.source) has an IPv{server.address.version} address", "4.3.5")
         claim = await self._pool.slot(wish, server)
         if claim is None:
             return None
@@ -180,17 +184,11 @@ class Connector:
             raise
         return connection
 
-    def _source(self, server: Server) -> IpAddress | None:
-        if not self._sources:
-            return None
-        sources = self._sources.get(server.address.version)
-        if sources is None:
-            raise ServerFailed(f"outbound.source_addresses has no IPv{server.address.version} address", "4.3.5")
-        return next(sources)
-
-    async def _socket(self, server: Server, way: Way, source: IpAddress | None, *, implicit: bool) -> Connection:
+    async def _socket(self, server: Server, way: Way, source: EgressSource | None, *, implicit: bool) -> Connection:
         """Connect, within the time for it. Raises `ServerFailed`."""
-        engine = SmtpClient(ClientOptions(self._hostname, lmtp=way.lmtp), now=self._now)
+        name = self._hostname if source is None or source.ehlo is None else source.ehlo
+        engine = SmtpClient(ClientOptions(name, lmtp=way.lmtp), now=self._now)
+        address = None if source is None else source.address
         timeouts = self._timeouts
         try:
             async with asyncio.timeout(timeouts.connect + (timeouts.handshake if implicit else 0)):
@@ -198,7 +196,7 @@ class Connector:
                     lambda: Wire(engine, timeouts),
                     str(server.address),
                     server.port,
-                    local_addr=(str(source), 0) if source is not None else None,
+                    local_addr=(str(address), 0) if address is not None else None,
                     ssl=self._tls.verified if implicit else None,
                     server_hostname=_certificate_name(server) if implicit else None,
                     ssl_handshake_timeout=timeouts.handshake if implicit else None,
@@ -212,8 +210,12 @@ class Connector:
             if error.errno in _NO_ROOM:
                 words = f"this host has no room for another connection: {os.strerror(error.errno).lower()}"
                 raise ServerFailed(words, "4.3.0", ours=True) from error
-            raise ServerFailed(_words(error, source), "4.4.1") from error
-        return Connection(engine, wire, server, most=self._most_messages)
+            if error.errno == errno.EADDRNOTAVAIL and source is not None:
+                self._sources.unusable(source)
+                words = f"{address} (outbound.source) is no address of this machine"
+                raise ServerFailed(words, "4.4.1", ours=True) from error
+            raise ServerFailed(_words(error), "4.4.1") from error
+        return Connection(engine, wire, server, most=self._most_messages, source=address)
 
     async def _introduce(self, connection: Connection, server: Server, way: Way, security: _Security) -> None:
         """Greeting, EHLO, TLS, login. Raises `ServerFailed`."""
@@ -273,9 +275,14 @@ def _certificate_name(server: Server) -> str:
     return server.name if server.name is not None else str(server.address)
 
 
-def _words(error: OSError, source: IpAddress | None) -> str:
+def _in_order(servers: Sequence[Server], family: int | None) -> Sequence[Server]:
+    if family is None:
+        return servers
+    first = {server.rank: number for number, server in reversed(list(enumerate(servers)))}
+    return sorted(servers, key=lambda server: (first[server.rank], server.address.version != family))
+
+
+def _words(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer"
-    if error.errno == errno.EADDRNOTAVAIL and source is not None:
-        return f"{source} of outbound.source_addresses is no address of this machine"
     return f"no connection: {os.strerror(error.errno).lower() if error.errno else error}"

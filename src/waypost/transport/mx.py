@@ -21,6 +21,8 @@ MOST_ADDRESSES = 10
 MOST_SERVERS = 30
 """Servers of one domain that are tried."""
 
+_BEHIND = 65_536  # more than every preference (RFC 1035 section 3.3.9)
+
 Shuffle = Callable[[list[Any]], None]
 
 
@@ -128,7 +130,9 @@ def servers(
         for address in exchanger.addresses:
             (allowed if _allowed(address, terms) else refused).append(plain(address))
         for place, address in enumerate(interleaved(allowed, shuffle)):
-            (chosen if place < share else later).setdefault(address, _server(exchanger, address, terms))
+            first = place < share
+            rank = exchanger.preference + (0 if first else _BEHIND)
+            (chosen if first else later).setdefault(address, _server(exchanger, address, terms, rank))
     if not chosen:
         raise _why_none(domain, better, refused, complete)
     for address, server in later.items():
@@ -136,9 +140,9 @@ def servers(
     return tuple(chosen.values())[:MOST_SERVERS]
 
 
-def _server(exchanger: Exchanger, address: IpAddress, terms: Terms) -> Server:
+def _server(exchanger: Exchanger, address: IpAddress, terms: Terms, rank: int) -> Server:
     name = exchanger.host if exchanger.note is None else None
-    return Server(name, address, terms.port, exchanger.note)
+    return Server(name, address, terms.port, exchanger.note, rank)
 
 
 def literal_server(address: IpAddress, terms: Terms) -> Server:

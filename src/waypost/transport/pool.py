@@ -14,7 +14,7 @@ from waypost.transport.connection import Connection
 from waypost.transport.ways import Server
 
 Key = Hashable
-"""What a connection is good for: a destination, or the servers of many, and how they are spoken to."""
+"""What a connection is good for: a destination, or the servers of many, how they are spoken to, and our source."""
 
 _KEPT = 8  # one slot in so many is kept for destinations that answered lately
 
@@ -110,6 +110,16 @@ class Pool:
                 return connection
             connection.leave()
         return None
+
+    def idle(self, key: Key) -> int:
+        """Return how many connections of a kind are idle."""
+        return len(self._by_key.get(key, ()))
+
+    async def quit_idle(self, key: Key) -> None:
+        """Quit the idle connection of a kind that waits longest, and return when it is gone."""
+        connection = self._by_key[key][0]
+        self._forget(connection)
+        await connection.quit()
 
     async def close(self) -> None:
         """Quit every connection, and return when they are gone. Nobody may use one any more."""

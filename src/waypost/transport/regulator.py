@@ -1,4 +1,4 @@
-"""How many connections a destination gets now: slow start and back-off, as one pure decision.
+"""How many connections a destination gets now from one source: slow start and back-off, as one pure decision.
 
 What happened comes in as signals, one after the other; `decide` gives what is allowed from now on. It starts
 with few connections and adds one for each round of messages that were taken; a connection too many is not tried
@@ -7,6 +7,8 @@ clock and no memory in here: the owner keeps the record, which is a value.
 
 The pause after a failure is a share of the time for which the destination has been in trouble, so it fits a
 schedule of seconds as well as one of hours, and delays no notice and no expiry by more than `longest_pause`.
+
+Each decision carries its reason: which term binds now. `waypost queue show` prints it.
 """
 
 from dataclasses import dataclass
@@ -30,6 +32,18 @@ class Signal(StrEnum):
     UNREACHABLE = "unreachable"  # no server took a connection
 
 
+class Reason(StrEnum):
+    """Why so many connections are allowed, and no more."""
+
+    BEGINNING = "beginning"  # few connections to begin with; each round of messages that are taken adds one
+    GROWING = "growing"  # the last round of messages was taken
+    CEILING = "ceiling"  # outbound.max_connections_per_destination
+    TOO_MANY = "too many"  # one more was refused lately
+    DROPPED = "dropped"  # a connection was dropped: half as many
+    LEFT_ALONE = "left alone"  # refused or dropped too often in a row
+    UNREACHABLE = "unreachable"  # no server took a connection
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """The terms. `ceiling` and `start` are connections; a number that was too many is not tried again for the time
@@ -46,11 +60,12 @@ class Pace:
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is known of a destination; the default is nothing.
+    """What is known of a destination, as one source sees it; the default is nothing.
 
     `limit` 0 means that it has not been used; `taken` counts the messages of the present round; `wall` connections
     were too many at the time `wall_at` (0: never); `trouble_since` is when the first of the bad signals in a row
     came, `push_backs` how many of them were refused or dropped connections. `answered`: a transaction was answered.
+    Nobody tries before `not_before`. `reason` is that of the last decision.
     """
 
     limit: int = 0
@@ -61,14 +76,24 @@ class Record(msgspec.Struct, frozen=True):
     trouble_since: Micros | None = None
     at: Micros = 0
     answered: bool = False
+    not_before: Micros = 0
+    reason: Reason = Reason.BEGINNING
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What is allowed now: at most `connections` at once. With 0, nobody tries again before `not_before`."""
+    """What is allowed now: at most `connections` at once. With 0, nobody tries again before `not_before`.
+
+    `connections` of a decision to begin with is never 0: `not_before` then says until when only the first one tries.
+    """
 
     record: Record
     connections: int
     not_before: Micros = 0
+
+    @property
+    def reason(self) -> Reason:
+        """Which term binds."""
+        return self.record.reason
 
 
 def decide(
@@ -81,22 +106,33 @@ def decide(
     record = _remembered(record, now, pace)
     match signal:
         case None:
-            return Decision(record, 1 if record.trouble_since is not None else record.limit)
+            wait = record.not_before - now
+            not_before = record.not_before if 0 < wait <= pace.longest_pause else 0  # else the clock was set back
+            return Decision(record, 1 if record.trouble_since is not None else record.limit, not_before)
         case Signal.TAKEN:
             record = _after_taken(record, now, pace)
         case Signal.ANSWERED:
-            record = replace(record, push_backs=0, trouble_since=None, at=now, answered=True)
+            record = replace(record, push_backs=0, trouble_since=None, at=now, answered=True, not_before=0)
+            if record.reason in STOPPED:
+                record = replace(record, reason=Reason.BEGINNING)
         case Signal.REFUSED:
             limit = max(1, min(record.limit, standing))
-            record = _in_trouble(record, now, limit=limit, push_backs=record.push_backs + 1)
+            record = _in_trouble(record, now, Reason.TOO_MANY, limit=limit, push_backs=record.push_backs + 1)
             record = replace(record, wall=limit + 1, wall_at=now)
         case Signal.DROPPED:
-            record = _in_trouble(record, now, limit=max(1, record.limit // 2), push_backs=record.push_backs + 1)
+            limit = max(1, record.limit // 2)
+            record = _in_trouble(record, now, Reason.DROPPED, limit=limit, push_backs=record.push_backs + 1)
         case Signal.UNREACHABLE:
-            record = _in_trouble(record, now, limit=1, push_backs=record.push_backs)
+            record = _in_trouble(record, now, Reason.UNREACHABLE, limit=1, push_backs=record.push_backs)
     if signal is Signal.UNREACHABLE or record.push_backs >= pace.patience:
-        return Decision(record, 0, now + _pause(record, now, pace))
+        reason = record.reason if signal is Signal.UNREACHABLE else Reason.LEFT_ALONE
+        record = replace(record, reason=reason, not_before=now + _pause(record, now, pace))
+        return Decision(record, 0, record.not_before)
     return Decision(record, record.limit)
+
+
+STOPPED = frozenset({Reason.LEFT_ALONE, Reason.UNREACHABLE})
+"""Reasons for which nobody tries before a time."""
 
 
 def answered_lately(record: Record, now: Micros, pace: Pace) -> bool:
@@ -112,17 +148,29 @@ def _remembered(record: Record, now: Micros, pace: Pace) -> Record:
 
 def _after_taken(record: Record, now: Micros, pace: Pace) -> Record:
     ceiling = pace.ceiling
-    if record.wall and now - record.wall_at < pace.respect:
-        ceiling = min(ceiling, record.wall - 1)
+    reason = Reason.CEILING
+    if record.wall and now - record.wall_at < pace.respect and record.wall <= ceiling:
+        ceiling, reason = record.wall - 1, Reason.TOO_MANY
     limit, taken = record.limit, record.taken + 1
     if taken >= limit and limit < ceiling:
         limit, taken = limit + 1, 0
-    return Record(limit, min(taken, limit), record.wall, record.wall_at, at=now, answered=True)
+    if limit < ceiling:
+        reason = Reason.BEGINNING if limit <= pace.start else Reason.GROWING
+    return Record(limit, min(taken, limit), record.wall, record.wall_at, at=now, answered=True, reason=reason)
 
 
-def _in_trouble(record: Record, now: Micros, *, limit: int, push_backs: int) -> Record:
+def _in_trouble(record: Record, now: Micros, reason: Reason, *, limit: int, push_backs: int) -> Record:
     since = now if record.trouble_since is None else record.trouble_since
-    return replace(record, limit=limit, taken=0, push_backs=push_backs, trouble_since=since, at=now)
+    return replace(
+        record,
+        limit=limit,
+        taken=0,
+        push_backs=push_backs,
+        trouble_since=since,
+        at=now,
+        not_before=0,
+        reason=reason,
+    )
 
 
 def _pause(record: Record, now: Micros, pace: Pace) -> Micros:

@@ -7,16 +7,21 @@ was learnt of each destination outlive a round, in here; both are bounded.
 from collections import OrderedDict
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from waypost.config.settings import SECOND, Outbound
 from waypost.message.trace import Micros
 from waypost.queue.carrier import Carrier, EntrySource, Parting
 from waypost.queue.places import Turns
-from waypost.storage import Spool
+from waypost.storage import Pacing, Spool
 from waypost.transport.connector import Connector
+from waypost.transport.egress import EgressSources
+from waypost.transport.lanes import Regulate
 from waypost.transport.pool import Pool
-from waypost.transport.regulator import Decision, Pace, Record, Signal, answered_lately, decide
+from waypost.transport.receiver import Receiver
+from waypost.transport.regulator import STOPPED, Decision, Pace, Record, Signal, answered_lately, decide
 from waypost.transport.results import no_way
-from waypost.transport.round import Regulate, Round, Tools
+from waypost.transport.round import Round, Tools
 from waypost.transport.router import Router
 from waypost.transport.sender import STREAM_ABOVE, Sender
 from waypost.transport.tls_client import TlsClient
@@ -51,21 +56,25 @@ class Relay(Carrier):
         self._router = router
         self._now = now
         self._pace = Pace(ceiling=outbound.max_connections_per_destination)
-        self._records: OrderedDict[str, Record] = OrderedDict()
+        self._sources = EgressSources(outbound.egress, now=now)
+        self._records: OrderedDict[tuple[str, str | None], Record] = OrderedDict()
+        self._receivers: dict[str, Receiver | None] = {}  # of the destinations that are carried now
         tls = tls or TlsClient()
         self._pool = Pool(outbound.max_connections, idle=idle)
         connector = Connector(
             pool=self._pool,
             tls=tls,
             hostname=hostname,
-            sources=outbound.source_addresses,
+            sources=self._sources,
             timeouts=timeouts or _timeouts(outbound),
             most_messages=outbound.max_messages_per_connection,
             now=now,
         )
         sender = Sender(spool=spool, now=now, broken=tls.broken, stream_above=stream_above)
         self._turns = Turns()
-        self._tools = Tools(self._pool, connector, sender, now, linger, self._comes_back)
+        self._tools = Tools(
+            self._pool, connector, sender, self._sources, now, linger, self._comes_back, self._pace.ceiling
+        )
 
     async def carry(self, destination: str, source: EntrySource) -> Parting:
         """Work until the source is empty, or the destination must be left alone for a while."""
@@ -74,14 +83,42 @@ class Relay(Carrier):
             way = await self._router.way(destination)
         except NoWay as failure:
             return await self._without_way(destination, source, failure, started)
-        regulate = self._regulator(destination)
-        return await Round(
-            destination, way, source, self._tools, regulate, lambda: self.answered_lately(destination)
-        ).run()
+        self._receivers[destination] = way.receiver
+        try:
+            round_ = Round(
+                destination,
+                way,
+                source,
+                self._tools,
+                self._regulator(destination),
+                lambda: self.answered_lately(destination),
+            )
+            return replace(await round_.run(), pacing=self.pacing(destination))
+        finally:
+            self._receivers.pop(destination, None)
 
     def answered_lately(self, destination: str) -> bool:
-        """True when the destination has answered lately; the queue keeps places for those."""
-        return answered_lately(self._records.get(destination, _NOTHING), self._now(), self._pace)
+        """True when the destination has answered lately, whatever source asked; the queue keeps places for those."""
+        return any(
+            answered_lately(self._records.get((destination, name), _NOTHING), self._now(), self._pace)
+            for name in self._sources.names
+        )
+
+    def pacing(self, destination: str) -> tuple[Pacing, ...]:
+        """Return how a destination that is carried now is paced from each source, and why; empty for another one."""
+        if destination not in self._receivers:
+            return ()
+        receiver = self._receivers[destination]
+        return tuple(
+            self._pacing(name, None if receiver is None else receiver.name, record)
+            for name in self._sources.names
+            if (record := self._records.get((destination, name))) is not None
+        )
+
+    def _pacing(self, source: str | None, receiver: str | None, record: Record) -> Pacing:
+        now = self._now()
+        connections = 0 if record.reason in STOPPED else record.limit
+        return Pacing(source, receiver, connections, str(record.reason), now, record.not_before)
 
     async def close(self) -> None:
         """Quit the idle connections."""
@@ -103,17 +140,19 @@ class Relay(Carrier):
         failed = no_way(entry, failure, started=started, ended=self._now())
         if failure.permanent:
             return Parting(failure=failed)
-        return Parting(self._regulator(destination)(Signal.UNREACHABLE, 0).not_before, failed)
+        decision = self._regulator(destination)(None, Signal.UNREACHABLE, 0)
+        return Parting(decision.not_before, failed, (self._pacing(None, None, decision.record),))
 
     def _regulator(self, destination: str) -> Regulate:
-        """Return the regulator with what it knows of a destination."""
+        """Return the regulator with what it knows of a destination: it keeps the pace of each source apart."""
 
-        def regulate(signal: Signal | None, standing: int) -> Decision:
-            known = self._records.get(destination, _NOTHING)
+        def regulate(source: str | None, signal: Signal | None, standing: int) -> Decision:
+            key = (destination, source)
+            known = self._records.get(key, _NOTHING)
             decision = decide(known, signal, self._now(), self._pace, standing=standing)
-            self._records[destination] = decision.record
-            self._records.move_to_end(destination)
-            if len(self._records) > _MOST_RECORDS:
+            self._records[key] = decision.record
+            self._records.move_to_end(key)
+            if len(self._records) > _MOST_RECORDS * self._sources.count:
                 self._records.popitem(last=False)
             return decision
 

@@ -102,6 +102,12 @@ def deferred(entry: QueueEntry, status: str, problem: str) -> tuple[RecipientRes
     return tuple(RecipientResult(recipient, Fate.DEFERRED, status, problem=problem) for recipient in entry.recipients)
 
 
+def stopped(entry: QueueEntry, source: str | None, now: Micros) -> AttemptResult:
+    """Return the result of an entry whose source is left alone at its destination for a while, by the regulator."""
+    words = f"{source} has been refused here lately, and is left alone for a while"
+    return AttemptResult(entry, now, now, deferred(entry, "4.4.0", words))
+
+
 def nobody_answered(entry: QueueEntry, failure: NobodyAnswers, *, started: Micros, ended: Micros) -> DestinationFailure:
     """Return the failure of a destination that has no server which takes a connection; `entry` was to go over it."""
     server = failure.server
@@ -139,6 +145,16 @@ def pushed_back(result: AttemptResult) -> DestinationFailure | None:
         return None
     why = next((one for one in result.results if one.reply is None or one.reply.code == 421), None)
     return None if why is None else DestinationFailure(result, why.status, why.reply, why.problem)
+
+
+def of_one_source(failure: DestinationFailure) -> DestinationFailure:
+    """Return a failure that holds for one of our sources only: that a host takes no mail (521) is then about us."""
+    if not failure.permanent:
+        return failure
+    status = "4" + failure.status[1:]
+    results = tuple(replace(one, fate=Fate.DEFERRED, status=status) for one in failure.attempt.results)
+    attempt = replace(failure.attempt, results=results)
+    return replace(failure, attempt=attempt, status=status, permanent=False)
 
 
 def _destination_failure(

@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from waypost.dns import Budget, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDom
 from waypost.message.address import AddressError, domain_key, literal_address
 from waypost.transport import mx
 from waypost.transport.public import plain
+from waypost.transport.receiver import receiver_of, receiver_of_route
 from waypost.transport.ways import NoWay, Server, Way
 
 _ANY = "*"
+_FAMILIES = frozenset({4, 6})
 # What the way to one domain may ask of DNS: its MX, and two kinds of address of twenty hosts, with some aliases.
 _QUESTIONS = 60
 _AT_ONCE = 2
@@ -50,6 +53,7 @@ class Router:
                 self._routes.setdefault(_pattern_key(pattern), route)
         own = frozenset(plain(address) for address in own_addresses)
         self._terms = mx.Terms(hostname, own, outbound.port, outbound.allow_private_addresses)
+        self._families = frozenset(source.address.version for source in outbound.egress) or _FAMILIES
         self._resolver = resolver
         self._passwords = passwords
         self._shuffle = shuffle
@@ -66,8 +70,19 @@ class Router:
         if route is not None:
             return await self._along(route)
         if literal is not None:
-            return Way((mx.literal_server(literal, self._terms),))
+            return self._reached(Way((mx.literal_server(literal, self._terms),), receiver=receiver_of(domain, ())))
         return await self._by_mx(domain)
+
+    def _reached(self, way: Way) -> Way:
+        """Return the way over those of its servers that one of our sources can reach. Raises `NoWay` where none can."""
+        if self._families >= way.families:
+            return way
+        reached = tuple(server for server in way.servers if server.address.version in self._families)
+        if not reached:
+            [missing] = way.families
+            words = f"no source (outbound.source) has an IPv{missing} address, and no server has another"
+            raise NoWay(words, status="4.3.5", permanent=False)
+        return replace(way, servers=reached, whole=False)
 
     def _route(self, domain: str) -> Route | None:
         """The exact domain, else the longest `.suffix`, else "*"."""
@@ -90,7 +105,8 @@ class Router:
             password = self._passwords.get(route.password_file) if route.password_file else None
             if password is None:
                 raise _misrouted(route, "it has a username but no password")
-        return Way(servers, route.lmtp, route.tls, route.username, password, whole, shared=True)
+        receiver = receiver_of_route(route.host)
+        return self._reached(Way(servers, route.lmtp, route.tls, route.username, password, whole, True, receiver))
 
     async def _route_servers(self, route: Route) -> tuple[tuple[Server, ...], bool]:
         """Return the servers of a route, and whether DNS has named them all."""
@@ -138,7 +154,9 @@ class Router:
 
     def _over(self, domain: str, exchangers: Sequence[mx.Exchanger], *, complete: bool) -> Way:
         servers = mx.servers(domain, exchangers, self._terms, self._shuffle, complete=complete)
-        return Way(servers, whole=complete and all(exchanger.whole for exchanger in exchangers))
+        receiver = receiver_of(domain, [(exchanger.preference, exchanger.host) for exchanger in exchangers])
+        whole = complete and all(exchanger.whole for exchanger in exchangers)
+        return self._reached(Way(servers, whole=whole, receiver=receiver))
 
     async def _exchanger(self, record: Mx, budget: Budget) -> mx.Exchanger:
         address = mx.literal_host(record.host)

@@ -1,21 +1,24 @@
 """The way to a destination, as the router finds it and the relay walks it. Values only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from waypost.config.settings import IpAddress, TlsPolicy
+from waypost.transport.receiver import Receiver
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     """One address to try. `name` is the host's name for TLS and for people; None for an address literal.
 
-    `note` says what is wrong with the way to it, though it is used; it is told with each attempt.
+    `note` says what is wrong with the way to it, though it is used; it is told with each attempt. Servers of one `rank`
+    are equals: their order means nothing (RFC 5321 section 5.1).
     """
 
     name: str | None
     address: IpAddress
     port: int
     note: str | None = None
+    rank: int = field(default=0, compare=False)
 
     @property
     def endpoint(self) -> str:
@@ -31,7 +34,8 @@ class Way:
     """The servers of a destination in the order in which they are tried, and how to speak to them.
 
     `username` and `password` are set for a smart host that wants a login. `whole` is False when DNS did not name
-    all servers this time. `shared`: many destinations go this way, and may share connections.
+    all servers this time. `shared`: many destinations go this way, and may share connections. `receiver` is who runs
+    the servers.
     """
 
     servers: tuple[Server, ...]
@@ -41,6 +45,12 @@ class Way:
     password: str | None = None
     whole: bool = True
     shared: bool = False
+    receiver: Receiver | None = None
+
+    @property
+    def families(self) -> frozenset[int]:
+        """The families of its servers' addresses: 4, 6 or both."""
+        return frozenset(server.address.version for server in self.servers)
 
 
 class NoWay(Exception):

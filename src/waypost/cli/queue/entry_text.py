@@ -9,6 +9,7 @@ from waypost.cli.times import iso_time, local_time, span_text
 from waypost.counting import counted
 
 if TYPE_CHECKING:
+    from waypost.cli.queue.way_out import WayOut
     from waypost.message.envelope import Recipient
     from waypost.message.trace import Micros
     from waypost.storage import QueueEntry, QueueStats
@@ -58,7 +59,7 @@ def next_text(entry: QueueEntry, now: Micros) -> str:
     return "now" if entry.next_attempt <= now else f"in {span_text(entry.next_attempt - now)}"
 
 
-def lines_of(entry: QueueEntry, now: Micros) -> list[tuple[str, str]]:
+def lines_of(entry: QueueEntry, now: Micros, way: WayOut) -> list[tuple[str, str]]:
     """Return everything about an entry, as names and values that are safe on a terminal."""
     from waypost.cli.frame import time_text
     from waypost.config.sizes import rounded_size
@@ -77,6 +78,9 @@ def lines_of(entry: QueueEntry, now: Micros) -> list[tuple[str, str]]:
         ("account", entry.account or ""),
         ("destination", entry.destination),
         *(("recipient", _recipient_text(recipient)) for recipient in entry.recipients),
+        ("source", way.source_text(entry)),
+        ("receiver", way.receiver or ""),
+        *(("pace", text) for text in way.pace_texts(now)),
         ("size", rounded_size(entry.size)),
         ("priority", str(entry.priority) if entry.priority else ""),
         ("queued", f"{local_time(entry.queued_at)}, {span_text(now - entry.queued_at)} ago"),
@@ -106,7 +110,8 @@ def _notify_text(recipient: Recipient) -> str | None:
 
 
 def json_of(entry: QueueEntry) -> dict[str, Any]:
-    """Return an entry for JSON; times are ISO 8601 in UTC, `waited` is seconds."""
+    """Return an entry for JSON; times are ISO 8601 in UTC, `waited` is seconds. `source` is null before the first
+    attempt, and where the system chooses it."""
     from waypost.message.trace import format_trace_id
     from waypost.storage.queue import reverse_path_text
 
@@ -118,6 +123,7 @@ def json_of(entry: QueueEntry) -> dict[str, Any]:
         "damage": entry.damage,
         "sender": reverse_path_text(entry.envelope.reverse_path) if entry.damage is None else None,
         "account": entry.account,
+        "source": entry.source,
         "recipients": [
             {"address": str(recipient.address), "notify": _notify_text(recipient)} for recipient in entry.recipients
         ],

@@ -10,6 +10,7 @@ import click
 from waypost.cli.frame import config_option, fail, json_option, print_json, run_with_storage
 from waypost.cli.queue.choosing import Choice, check_numbers, choosing_options
 from waypost.cli.queue.entry_text import COLUMNS, json_of, json_of_stats, lines_of, paragraph_of, row_of
+from waypost.cli.queue.way_out import WayOut, source_texts
 from waypost.cli.terminal import echo, echo_wrapped, print_table, table_width, terminal_width
 from waypost.cli.times import now, span_text
 from waypost.counting import counted
@@ -82,20 +83,23 @@ def show(settings: Settings, choice: Choice, as_json: bool) -> None:
     if not choice.given:
         raise click.UsageError("Say which: entry numbers, or options such as --trace.")
 
-    async def work(storage: Storage, bus: Bus) -> list[QueueEntry]:
+    async def work(storage: Storage, bus: Bus) -> tuple[list[QueueEntry], dict[str, WayOut]]:
         await check_numbers(storage, choice)
-        return [entry async for entry in storage.queue.entries(choice.filter, now=when)]
+        found = [entry async for entry in storage.queue.entries(choice.filter, now=when)]
+        names = dict.fromkeys(entry.destination for entry in found)
+        return found, {name: WayOut(await storage.queue.pacing(name), source_text) for name in names}
 
-    found = run_with_storage(settings, work)
+    source_text = source_texts(settings.outbound)
+    found, ways = run_with_storage(settings, work)
     if as_json:
-        print_json([json_of(entry) for entry in found])
+        print_json([{**json_of(entry), **ways[entry.destination].json()} for entry in found])
         return
     if not found:
         fail("no entry matches")
     for number, entry in enumerate(found):
         if number:
             echo()
-        for name, value in lines_of(entry, when):
+        for name, value in lines_of(entry, when, ways[entry.destination]):
             echo_wrapped(f"{name:<16}{value}", hanging=16)
 
 

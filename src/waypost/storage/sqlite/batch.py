@@ -98,7 +98,7 @@ INSERT OR IGNORE INTO message_name (message_id, message) SELECT value->>0, value
 _UPDATE_ENTRIES = """
 UPDATE entry SET recipients = new.value->>1, next_attempt = new.value->>2, waited = new.value->>3,
        attempts = new.value->>4, last_attempt = new.value->>5, last_error = new.value->>6,
-       delay_notified = new.value->>7
+       delay_notified = new.value->>7, source = new.value->>8
 FROM json_each(?) AS new WHERE entry.id = new.value->>0"""
 
 _DELETE_ENTRIES = "DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?)) RETURNING message"
@@ -265,7 +265,7 @@ class Batch:
             self._journal.append([trace, of_one[-1].time, encode_events(of_one).decode()])
 
     def update_entry(self, row: list[Any]) -> None:
-        """Change an entry: [id, recipients, next_attempt, waited, attempts, last_attempt, error, notified]."""
+        """Change an entry: [id, recipients, next_attempt, waited, attempts, last_attempt, error, notified, source]."""
         self._updates.append(row)
 
     def delete_entry(self, entry: int) -> None:

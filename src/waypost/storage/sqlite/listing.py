@@ -20,11 +20,12 @@ _PLACE = slice(16, 21)
 COLUMNS = """entry.id, message, destination, CAST(recipients AS BLOB), state, entry.priority, queued_at, next_attempt,
        last_attempt, attempts, waited, delay_notified, CAST(last_error AS BLOB), CAST(envelope AS BLOB),
        length + length(head), account, segment, offset, length, crc, head, counts_from,
-       entry.not_before"""
+       entry.not_before, CAST(entry.source AS BLOB)"""
 """What `entry_from` reads; near the end is where the message is, as `SqliteMessage` wants it."""
 COUNTS_FROM = 21
 _NOT_BEFORE = 22
-_OUTAGE_FROM = 23
+_SOURCE = 23
+_OUTAGE_FROM = 24
 """Where a row says from when on failed rounds count for the entry."""
 OUTAGE = "d.failed_at, d.again_at, CAST(d.failure AS BLOB), d.outage"
 """What `outage_from` reads."""
@@ -97,6 +98,7 @@ def _entry(
         envelope=envelope,
         size=row[14],
         account=row[15],
+        source=_words(row[_SOURCE]),
         damage=damage,
         not_before=row[_NOT_BEFORE],
         lease=lease,

@@ -1,7 +1,7 @@
 """The queue of the embedded engine. Every statement costs by what it returns, never by the size of the queue."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -17,6 +17,7 @@ from waypost.storage.queue import (
     Lease,
     Outcome,
     Overdue,
+    Pacing,
     PlannedPage,
     QueueEntry,
     QueueStats,
@@ -30,10 +31,11 @@ from waypost.storage.sqlite.clock import PlannedTimes
 from waypost.storage.sqlite.halving import in_halves
 from waypost.storage.sqlite.listing import COLUMNS, COUNTS_FROM, ENTRIES, OUTAGE, Listing, entry_from, outage_from
 from waypost.storage.sqlite.locks import Numbers
+from waypost.storage.sqlite.pacing import note_pacing, pacing_text, read_pacing
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.remaking import require_destinations
 from waypost.storage.sqlite.rounds import Rounds
-from waypost.storage.sqlite.rows import encode
+from waypost.storage.sqlite.rows import text
 from waypost.storage.sqlite.settle import settlings
 from waypost.storage.sqlite.waking import USED_PRIORITIES, give_back, readable, set_wakes
 from waypost.storage.sqlite.writer import Writer
@@ -131,7 +133,7 @@ class SqliteQueue:
         def claim(connection: apsw.Connection) -> list[Lease]:
             names = readable(connection, self._claimable(Reading(connection), owner, now, limit, wanted, statements))
             epoch = _next_epoch(connection)
-            values = {"owner": owner, "until": now + lease, "epoch": epoch, "names": _json(sorted(names))}
+            values = {"owner": owner, "until": now + lease, "epoch": epoch, "names": text(sorted(names))}
             connection.execute(_LEASE, values).fetchall()
             return [Lease(name, epoch) for name in names]
 
@@ -151,7 +153,7 @@ class SqliteQueue:
 
         def claim(connection: apsw.Connection, names: Sequence[bytes]) -> list[Lease]:
             chosen = sorted(readable(connection, names))
-            values = {"owner": owner, "until": now + lease, "epoch": epoch, "names": _json(chosen), "now": now}
+            values = {"owner": owner, "until": now + lease, "epoch": epoch, "names": text(chosen), "now": now}
             return [Lease(name, epoch) for (name,) in connection.execute(_LEASE_FREE, values).fetchall()]
 
         parts, _ = await in_halves(self._writer, found, claim)
@@ -168,7 +170,7 @@ class SqliteQueue:
     ) -> list[bytes]:
         found: dict[bytes, None] = {}
         free = {-1: True, owner: True}
-        values = {"now": now, "limit": limit, "names": _json(wanted)}
+        values = {"now": now, "limit": limit, "names": text(wanted)}
         for statement in statements:
             if len(found) < limit:
                 for name, holder, lease_until in self._of(reading, statement, values):
@@ -208,15 +210,16 @@ class SqliteQueue:
     async def renew(self, leases: Sequence[Lease], *, until: Micros) -> list[Lease]:
         """Extend leases; returns those that still hold."""
         held = [[lease.destination, lease.epoch] for lease in _in_order(leases)]
-        values = {"until": until, "leases": _json(held)}
+        values = {"until": until, "leases": text(held)}
         return await self._writer.call(lambda connection: [Lease(*row) for row in connection.execute(_RENEW, values)])
 
-    async def release(self, leases: Sequence[Lease], *, not_before: Micros = 0) -> None:
+    async def release(self, leases: Sequence[Lease], *, not_before: Micros = 0, pacing: Sequence[Pacing] = ()) -> None:
         """Give destinations back, with the time at which they are due next."""
+        noted = pacing_text(pacing)
 
         def release(connection: apsw.Connection, some: Sequence[Lease]) -> None:
             for lease in some:
-                give_back(connection, lease, not_before)
+                give_back(connection, lease, not_before, noted)
 
         def rest(connection: apsw.Connection, some: Sequence[Lease]) -> None:
             for lease in some:
@@ -228,6 +231,14 @@ class SqliteQueue:
     async def wake(self, destinations: Sequence[str]) -> None:
         """Let destinations be claimed when their entries are due."""
         await in_halves(self._writer, sorted(destinations), set_wakes)
+
+    async def note_pacing(self, pacing: Mapping[Lease, Sequence[Pacing]]) -> None:
+        """Keep how destinations are paced."""
+        await self._writer.call(lambda connection: note_pacing(connection, pacing))
+
+    async def pacing(self, destination: str) -> list[Pacing]:
+        """Return how a destination was paced when it was looked at last."""
+        return read_pacing(self._reading, destination)
 
     async def release_all(self, owner: int) -> None:
         """Give back every lease of a worker. One that can't be written is left to expire."""
@@ -248,7 +259,7 @@ class SqliteQueue:
         self, lease: Lease, *, now: Micros, limit: int, exclude: Sequence[EntryId] = ()
     ) -> list[QueueEntry]:
         """Return due entries, highest priority first, then longest due."""
-        values = {"name": lease.destination, "now": now, "exclude": _json(exclude), "limit": limit}
+        values = {"name": lease.destination, "now": now, "exclude": text(exclude), "limit": limit}
         try:
             rows = self._reading.rows(_DUE, values)
         except Damaged as error:
@@ -385,7 +396,3 @@ def _next_epoch(connection: apsw.Connection) -> int:
 
 def _in_order(leases: Sequence[Lease]) -> list[Lease]:
     return sorted(leases, key=lambda lease: lease.destination)
-
-
-def _json(values: Sequence[Any]) -> str:
-    return encode(list(values)).decode()

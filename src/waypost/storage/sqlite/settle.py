@@ -67,6 +67,7 @@ def settle_rows(batch: Batch, outcome: Outcome) -> list[Lease] | None:
                 deferral.last_attempt,
                 deferral.last_error,
                 int(deferral.delay_notified),
+                deferral.source,
             ]
         )
     batch.events(outcome.events)

@@ -35,12 +35,14 @@ SELECT min((SELECT next_attempt FROM entry
               AND {NOT_ASIDE} ORDER BY next_attempt LIMIT 1)) FROM used"""
 _FAILED = "SELECT failed_at, again_at FROM destination WHERE name = ?"
 GIVE_BACK = """
-UPDATE destination SET owner = -1, lease_until = 0 WHERE name = ? AND epoch = ? AND owner >= 0 RETURNING 1"""
+UPDATE destination SET owner = -1, lease_until = 0, pacing = coalesce(?, pacing)
+WHERE name = ? AND epoch = ? AND owner >= 0 RETURNING 1"""
 
 
-def give_back(connection: apsw.Connection, lease: Lease, not_before: Micros) -> None:
-    """End a lease, and compute when its destination is due next; nothing happens when it was lost."""
-    if connection.execute(GIVE_BACK, (lease.destination, lease.epoch)).get is not None:
+def give_back(connection: apsw.Connection, lease: Lease, not_before: Micros, pacing: str | None = None) -> None:
+    """End a lease, note a pace if there is one, and compute when its destination is due next; nothing happens when the
+    lease was lost."""
+    if connection.execute(GIVE_BACK, (pacing, lease.destination, lease.epoch)).get is not None:
         set_wake(connection, lease.destination, not_before)
 
 
