@@ -13,7 +13,7 @@ from tests.storage.letters import CREDENTIALS, START, Letters, deferral, finishe
 
 from waypost.journal import AttemptFailed, Event
 from waypost.queue.clock_repair import pull_back
-from waypost.storage import Alias, Expense, FailedRound, MailboxDelivery
+from waypost.storage import Alias, Expense, FailedRound, MailboxDelivery, Pacing
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite.batch import FIXED_ORDER
 
@@ -21,6 +21,7 @@ _CHANGE = re.compile(r"\s*(?:UPDATE|DELETE FROM|INSERT(?: OR \w+)? INTO)\s+(\w+)
 _OF_THE_ENGINE = {"life", "unflushed", "sqlite_sequence"}
 """Tables that another engine has not."""
 
+DAY = 86_400_000_000
 PEOPLE = ("bob", "carol", "dave")
 
 
@@ -102,7 +103,9 @@ async def test_every_deed_changes_rows_in_the_fixed_order(
         told = Event(entry.trace, START, AttemptFailed(recipients=()))
         await queue.fail(FailedRound(held[0], START, "dead", 5, (5,), told=lambda _: (told,)))
         await queue.renew(held[::-1], until=START + 5)
-        await queue.release(held[::-1], not_before=START + 5)
+        pace = (Pacing("192.0.2.1", "hoster.test", 1, "dropped", START),)
+        await queue.note_pacing(dict.fromkeys(held[::-1], pace))
+        await queue.release(held[::-1], not_before=START + 5, pacing=pace)
         await queue.wake([lease.destination for lease in held[::-1]])
 
     async def ids() -> list[int]:
@@ -138,6 +141,12 @@ async def test_every_deed_changes_rows_in_the_fixed_order(
         lambda: directory.set_alias(Alias("all@here.test", ("bob@here.test",))),
         lambda: directory.remove_alias("all@here.test"),
         lambda: letters.post(to=["a@x.test"], mailboxes=boxes, expense=Expense("bob@here.test", 2, 9, 9, 9, 9)),
+        lambda: letters.post(
+            to=["a@x.test"],
+            mailboxes=boxes,
+            expense=Expense("bob@here.test", 2, 9, 9, 9, 9),
+            received_at=START + 3 * DAY,
+        ),
         lambda: storage.networks.remember("bob@here.test", "192.0.2.0/24", START),
         lambda: directory.remove_account("bob@here.test"),
         lambda: queue.delete(list(range(200, 0, -1)), now=START),
@@ -175,3 +184,40 @@ async def test_what_shares_a_commit_keeps_the_order_whatever_came_first(
     for box in boxes:
         uids = [row.uid for row in await opened.storage.mailboxes.messages(box)]
         assert uids == list(range(1, len(uids) + 1))
+
+
+async def test_what_accounts_spent_long_ago_and_ahead_is_removed_in_the_order_of_the_keys(
+    opened: SqliteStorage, letters: Letters, watch: Watch
+) -> None:
+    """By the keys of all accounts of one commit, the buckets of each from the oldest on."""
+    now = START + 9 * DAY
+
+    async def spend(name: str, when: int) -> None:
+        expense = Expense(f"{name}@here.test", 1, 9, 9, 9, 9)
+        await letters.post(to=["a@x.test"], expense=expense, received_at=when)
+
+    for when in (now + 5 * DAY, now - 5 * DAY):  # what lies ahead was counted by a wrong clock, which was set back
+        for name in "cab":
+            await spend(name, when)
+    spending = "SELECT account, bucket FROM spending ORDER BY account, bucket"
+    kept = len(opened._reading.rows(spending))
+    watch.transactions.clear()
+    await asyncio.gather(*(spend(name, now) for name in "bcad"))
+    changed = []
+    for changes in watch.changes():
+        for table, sql, values in changes:
+            if table == "spending":
+                accounts = (
+                    [values["account"]]
+                    if isinstance(values, dict)
+                    else [key for found in keys(values) for key in found]
+                )
+                changed += [(account, sql.split()[0], "> :last" in sql) for account in accounts]
+    assert kept == 3 and changed == [
+        (f"{name}@here.test", *what)
+        for name in "abcd"
+        for what in (("DELETE", False), ("INSERT", False), ("DELETE", True))
+        if name != "d" or what[0] == "INSERT"
+    ]
+    assert check(watch)
+    assert [account for account, _ in opened._reading.rows(spending)] == [f"{name}@here.test" for name in "abcd"]

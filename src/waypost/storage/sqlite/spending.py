@@ -1,5 +1,7 @@
 """What accounts send, in buckets of five minutes: read for a decision, and counted in the commit of the message."""
 
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -23,7 +25,8 @@ SELECT coalesce(sum(messages) FILTER (WHERE bucket > :hour AND bucket <= :last),
 FROM spending WHERE account = :account"""
 """The sums of the last hour and day, and the first and last bucket; with the values of `windows`."""
 
-_FORGET = "DELETE FROM spending WHERE account = :account AND (bucket < :day OR bucket > :last)"
+_FORGET_PAST = "DELETE FROM spending WHERE account = :account AND bucket < :day"
+_FORGET_AHEAD = "DELETE FROM spending WHERE account = :account AND bucket > :last"
 
 _COUNT = """
 INSERT INTO spending (account, bucket, messages, recipients)
@@ -49,6 +52,7 @@ class Count:
         self._connection = connection
         self._sums: dict[str, tuple[Spending, Spending]] = {}
         self._new: dict[tuple[str, int], tuple[int, int]] = {}
+        self._stale: dict[str, dict[str, Any]] = {}  # accounts with buckets that count no more
 
     def add(self, expense: Expense, now: Micros) -> str | None:
         """Count one message; returns the limit that it would exceed, and then it is not counted."""
@@ -67,13 +71,30 @@ class Count:
         row: tuple[Any, ...] = self._connection.execute(SPENT, values).fetchone() or (0, 0, 0, 0, None, None)
         first, last = row[4:]
         if first is not None and (first < values["day"] or last > values["last"]):
-            self._connection.execute(_FORGET, values).fetchall()
+            self._stale[account] = values
         return Spending(*row[:2]), Spending(*row[2:4])
 
     def flush(self) -> None:
-        """Write what was counted, in the order of its keys, so that no two writers wait for each other's rows."""
-        if self._new:
-            rows = [[*key, *counted] for key, counted in sorted(self._new.items())]
+        """Write what was counted, in the order of its keys, so that no two writers wait for each other's rows.
+
+        Buckets that count no more are removed where the order reaches them.
+        """
+        if not self._new:
+            return
+        rows = [[*key, *counted] for key, counted in sorted(self._new.items())]
+        if not self._stale:
             self._connection.execute(_COUNT, (text(rows),))
-            self._new.clear()
-            self._sums.clear()
+        else:
+            for account, of_one in groupby(rows, key=itemgetter(0)):
+                self._replace(account, list(of_one))
+        self._new.clear()
+        self._sums.clear()
+        self._stale.clear()
+
+    def _replace(self, account: str, rows: list[list[Any]]) -> None:
+        stale = self._stale.get(account)
+        if stale is not None:
+            self._connection.execute(_FORGET_PAST, stale).fetchall()
+        self._connection.execute(_COUNT, (text(rows),)).fetchall()
+        if stale is not None:
+            self._connection.execute(_FORGET_AHEAD, stale).fetchall()
