@@ -1,7 +1,7 @@
-"""The bus: workers and the command line tell each other what changed; nobody polls.
+"""The bus: workers and the command line notify each other of changes, so that no process polls.
 
-Storage publishes after each commit that somebody may wait for. A notice may be lost; a slow sweep by its
-receiver repairs that. `service/bus.py` carries them.
+Storage publishes a notice after each commit that another process may wait for. A notice may be lost; a slow sweep by
+its receiver repairs that. `service/bus.py` carries the notices.
 """
 
 import logging
@@ -25,7 +25,7 @@ class Bus(Protocol):
     """Carries notices between the processes of one service."""
 
     def publish(self, notice: Notice) -> None:
-        """Tell every process, this one included; never blocks, never fails."""
+        """Send a notice to every process, this one included; never blocks, never fails."""
         ...
 
     def subscribe(self, topic: str, handler: Callable[[Notice], None]) -> None:
@@ -34,15 +34,15 @@ class Bus(Protocol):
 
 
 class Watcher(Protocol):
-    """Something that waits for a notice: a session, say."""
+    """Something that waits for a notice, such as a session."""
 
     def notified(self, notice: Notice) -> None:
-        """The notice came. Called in the event loop; it notes what it needs, and never blocks."""
+        """Take a notice. Called in the event loop; must not block."""
         ...
 
 
 class Watchers:
-    """Hands the notices of one topic to those who wait for its name, such as the idle sessions of a mailbox.
+    """Passes the notices of one topic to the watchers of their name, such as the idle sessions of a mailbox.
 
     A watcher costs an entry in a dictionary, and no task: ten thousand of them may be idle.
     """
@@ -54,7 +54,7 @@ class Watchers:
         bus.subscribe(topic, self._tell)
 
     def add(self, name: str, watcher: Watcher) -> None:
-        """Tell `watcher` of each notice of this name, until `discard`."""
+        """Pass each notice of this name to `watcher`, until `discard`."""
         watchers = self._by_name.get(name)
         if watchers is None:
             self._by_name[name] = [watcher]
@@ -62,7 +62,7 @@ class Watchers:
             watchers.append(watcher)
 
     def discard(self, name: str, watcher: Watcher) -> None:
-        """Tell it no more; any number of calls."""
+        """Pass no more notices to `watcher`; may be called any number of times."""
         watchers = self._by_name.get(name)
         if watchers is None or watcher not in watchers:
             return
@@ -71,12 +71,12 @@ class Watchers:
             del self._by_name[name]
 
     def __len__(self) -> int:
-        """Return the number of names that somebody waits for."""
+        """Return the number of names that have watchers."""
         return len(self._by_name)
 
     def _tell(self, notice: Notice) -> None:
         for watcher in tuple(self._by_name.get(notice.name, ())):
             try:
                 watcher.notified(notice)
-            except Exception:  # one watcher's fault must not silence the others
+            except Exception:  # an error of one watcher must not keep the notice from the others
                 log.exception("notice failed", extra={"fields": {"topic": notice.topic, "name": notice.name}})

@@ -1,4 +1,4 @@
-"""Directory: accounts and aliases. Changes are seen by a running service at once.
+"""Directory: accounts and aliases. A running service sees changes at once.
 
 Addresses are keys here: lower-case local part, `@`, domain key, as `Address.key` gives them.
 """
@@ -12,7 +12,7 @@ from waypost.message.trace import Micros
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """What proves a password without holding it: argon2id (RFC 9106) and SCRAM-SHA-256 keys (RFC 5803)."""
+    """The stored form of a password: an argon2id hash (RFC 9106) and SCRAM-SHA-256 keys (RFC 5803)."""
 
     argon2: str
     scram_salt: bytes
@@ -22,8 +22,8 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 class AccountVersion(msgspec.Struct, frozen=True):
-    """An account as it was at a login: what is committed in its name fails with `AccountChanged` from the moment at
-    which it is disabled or removed, or its password changes."""
+    """An account as it was at a login. A commit in its name fails with `AccountChanged` once the account was disabled
+    or removed, or its password was changed."""
 
     id: int
     version: int
@@ -47,7 +47,7 @@ class Account(msgspec.Struct, frozen=True):
 
     @property
     def as_it_is(self) -> AccountVersion:
-        """What a commit in its name is checked against."""
+        """The version against which a commit in the account's name is checked."""
         return AccountVersion(self.id, self.version)
 
     def may_go_on(self, now: "Account | None") -> bool:
@@ -67,7 +67,7 @@ class Alias(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What an account sent in a window."""
+    """What an account has sent in a span of time."""
 
     messages: int
     recipients: int
@@ -81,11 +81,11 @@ class Directory(Protocol):
         ...
 
     async def account(self, address: str) -> Account | None:
-        """Return the account with this address key, disabled ones too; None when there is none."""
+        """Return the account with this address key, even a disabled one; None when it does not exist."""
         ...
 
     async def alias(self, address: str) -> Alias | None:
-        """Return the alias with this address key; None when there is none."""
+        """Return the alias with this address key; None when it does not exist."""
         ...
 
     async def accounts(self) -> list[Account]:
@@ -105,11 +105,11 @@ class Directory(Protocol):
         ...
 
     async def set_disabled(self, address: str, disabled: bool) -> None:
-        """Disable or enable: a disabled account can't log in; its mail is refused with 5.2.1. `NotFound`."""
+        """Disable or enable: a disabled account can't log in; its mail is refused with 5.2.1. Raises `NotFound`."""
         ...
 
     async def set_quota(self, address: str, quota: int) -> None:
-        """Change the quota in octets; 0 takes it away. Raises `NotFound`."""
+        """Change the quota in octets; 0 means no limit. Raises `NotFound`."""
         ...
 
     async def remove_account(self, address: str) -> None:

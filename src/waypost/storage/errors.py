@@ -1,23 +1,23 @@
-"""What can go wrong below the storage interfaces, told apart by who can mend it."""
+"""The errors of the storage interfaces, classified by what can mend them."""
 
 
 class StorageError(Exception):
-    """Storage could not do what was asked; the session answers 451 and nothing was written."""
+    """Storage could not do the operation; the session answers 451 and nothing was written."""
 
 
 class StorageFull(StorageError):
-    """There is no space, or nothing may be written: answered 452 4.3.1; recovers alone."""
+    """There is no space, or nothing may be written: the session answers 452 4.3.1. Storage recovers by itself."""
 
 
 class Damaged(StorageError):
-    """What is stored is not what was written: what needs it fails each time, until it is mended.
+    """Stored data is damaged: operations that need it fail each time, until it is mended.
 
     `waypost storage check` names it.
     """
 
 
 class Unfit(StorageError):
-    """What is stored can't be used as it is: the message says what its operator can do. Nothing was changed."""
+    """The stored data can't be used as it is: the message says what the operator can do. Nothing was changed."""
 
 
 class Conflict(StorageError):
@@ -25,8 +25,8 @@ class Conflict(StorageError):
 
 
 class AccountChanged(StorageError):
-    """The account in whose name something was asked was disabled or removed, or has another password now."""
+    """The account in whose name the operation was requested was disabled or removed, or has another password now."""
 
 
 class NotFound(StorageError):
-    """There is no such thing: an account, an alias, a message that is gone."""
+    """The object does not exist: an account, an alias, a message that was removed."""

@@ -1,4 +1,4 @@
-"""Mailboxes: what is delivered and how it is read, in the data model that IMAP needs (RFC 9051, RFC 7162).
+"""Mailboxes: delivered messages and how they are read, in the data model that IMAP needs (RFC 9051, RFC 7162).
 
 A mailbox has a UIDVALIDITY; each message in it a UID that only grows, a MODSEQ, flags and keywords, an
 internal date. The bytes of a message are its `head` (Return-Path, Delivered-To) and then the shared bytes.
@@ -31,8 +31,8 @@ class Mailbox:
 class MailboxMessage(msgspec.Struct, frozen=True):
     """One message in a mailbox, without its bytes. `size` counts the octets that are stored, head included.
 
-    `form` says what of them not every reader can take. `head` is the head where it holds octets outside ASCII, and
-    empty otherwise.
+    `form` says how they differ from what every POP3 client can take. `head` is the head if it holds octets outside
+    ASCII, and empty otherwise.
     """
 
     mailbox: int
@@ -47,10 +47,10 @@ class MailboxMessage(msgspec.Struct, frozen=True):
 
 
 class MailboxLock(Protocol):
-    """An exclusive session's hold on a mailbox (RFC 1939 section 4). It ends with its holder at the latest."""
+    """The exclusive lock of a session on a mailbox (RFC 1939 section 4). It ends with its process at the latest."""
 
     def release(self) -> None:
-        """Give it back; may be called twice."""
+        """Release the lock; may be called twice."""
         ...
 
 
@@ -70,9 +70,9 @@ class Mailboxes(Protocol):
         ...
 
     def pages(self, mailbox: int, *, after: int = 0) -> AsyncIterator[Sequence[MailboxMessage]]:
-        """Yield the messages behind a UID, by UID, in pages; between two of them everybody else has a turn.
+        """Yield the messages after a UID, by UID, in pages; between two pages, other operations have a turn.
 
-        What is delivered meanwhile may be among the last ones, and what is removed may be missing.
+        Messages that are delivered meanwhile may be among the last ones; messages that are removed may be missing.
         """
         ...
 
@@ -89,14 +89,14 @@ class Mailboxes(Protocol):
         ...
 
     async def expunge(self, mailbox: int, uids: Sequence[int], login: AccountVersion | None = None) -> int:
-        """Remove messages; their bytes go when nothing else needs them. Returns how many there were.
+        """Remove messages; their bytes are removed when nothing else needs them. Return how many were removed.
 
-        Raises `AccountChanged` when the account of `login`, in whose name it is done, is not as it was.
+        Raises `AccountChanged` when the account of `login` has changed since the login.
         """
         ...
 
     async def lock(self, mailbox: int) -> MailboxLock:
-        """Hold a mailbox against other exclusive sessions, wherever they are. Deliveries go on. Raises `Conflict`."""
+        """Lock a mailbox against exclusive sessions in any process. Deliveries go on. Raises `Conflict`."""
         ...
 
     async def usage(self, account: int) -> int:

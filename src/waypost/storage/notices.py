@@ -1,4 +1,4 @@
-"""What a deed makes known on the bus, once its commit is there: the same from every engine."""
+"""The notices that a change publishes on the bus after its commit: the same for every storage engine."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ def of_destinations(names: Iterable[str]) -> list[Notice]:
 
 
 def of_mailbox(mailbox: int) -> list[Notice]:
-    """Return the notice of a mailbox in which something came, went or changed."""
+    """Return the notice of a mailbox in which messages were added, removed or changed."""
     return [Notice("mailbox", str(mailbox))]
 
 
@@ -31,7 +31,7 @@ def of_message(message: NewMessage) -> list[Notice]:
 
 
 def of_outcome(outcome: Outcome) -> list[Notice]:
-    """Return the notices of an outcome that was written: of its reports, and of where its message went."""
+    """Return the notices of an outcome that was written: for its reports, and for its message's new places."""
     return [
         *(notice for report in outcome.reports for notice in of_message(report)),
         *(Notice("mailbox", str(delivery.mailbox)) for delivery in outcome.deliveries),

@@ -1,8 +1,8 @@
-"""Failed rounds of a whole destination: written once for all that waited, and counted for each when it is read.
+"""Failed rounds of a whole destination: written once for all waiting entries, and added to each entry when it is read.
 
-Each point is a round: when it ended, how much age was counted up to it, and how many rounds there were. An entry's
-share is the difference between the newest point and the first one after its own last attempt. Each step counts at most
-the longest wait of the schedule, so that no jump of the clock expires mail (decision 0004).
+Each point is a round: its end, the age counted up to it, and the number of rounds so far. An entry's share is the
+difference between the newest point and the first one after its own last attempt. Each step counts at most the longest
+wait of the schedule, so that a jump of the clock does not expire mail (decision 0004).
 """
 
 import msgspec
@@ -30,7 +30,7 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Outage(msgspec.Struct, frozen=True):
-    """What is kept of a destination: its failed rounds, the words of the last one, and when all are tried again."""
+    """The stored outage of a destination: its failed rounds, the last error, and when all entries are tried again."""
 
     failed_at: Micros
     again_at: Micros
@@ -39,7 +39,7 @@ class Outage(msgspec.Struct, frozen=True):
 
 
 def with_round(points: tuple[Point, ...], at: Micros, longest_wait: Micros) -> tuple[Point, ...]:
-    """Return points with one more failed round, that ended at a time; what a wrong clock counted later is forgotten."""
+    """Return points with one more failed round, which ended at `at`; later points, of a wrong clock, are dropped."""
     before = tuple(point for point in points if point.time < at)
     if not before:
         return (Point(at, longest_wait, 1),)
@@ -51,7 +51,7 @@ def with_round(points: tuple[Point, ...], at: Micros, longest_wait: Micros) -> t
 
 
 def share_of(points: tuple[Point, ...], since: Micros, *, at_once: bool = False) -> Share:
-    """Return what the rounds after a time add up to; `at_once`: or in that very moment."""
+    """Return the sum of the rounds after `since`; with `at_once`, those at `since` too."""
     low, high = 0, len(points)
     while low < high:
         middle = (low + high) // 2
@@ -68,7 +68,7 @@ def share_of(points: tuple[Point, ...], since: Micros, *, at_once: bool = False)
 
 
 def with_outage(entry: QueueEntry, outage: Outage, counts_from: Micros) -> QueueEntry:
-    """Return an entry as it would be if each failed round had been written into it."""
+    """Return an entry as if each failed round had been written into it."""
     if entry.state is not EntryState.READY:
         return entry
     since = entry.last_attempt
@@ -89,9 +89,9 @@ def with_outage(entry: QueueEntry, outage: Outage, counts_from: Micros) -> Queue
 
 
 def tried_again_at(failed: FailedRound, points: tuple[Point, ...], youngest: Micros | None) -> Micros:
-    """Return when the entries that saw a failed round are tried again; its point is among `points` already.
+    """Return when the entries that a failed round counts for are tried again; its point is among `points` already.
 
-    `youngest` is when the entry came due last that the round counts for, None where there is none.
+    `youngest` is when the last of these entries came due; None when there are no such entries.
     """
     rounds = max(1, share_of(points, failed.at if youngest is None else youngest, at_once=True).rounds)
     again_at = failed.at + failed.waits[min(rounds, len(failed.waits)) - 1]
@@ -108,10 +108,9 @@ def looked_at(
     notice: Micros,
     expire: Micros,
 ) -> Micros:
-    """Return when an entry must be looked at by itself, because its sender is to be told.
+    """Return when an entry must be looked at separately, because its sender must get a report.
 
-    `since` is its last attempt, or its arrival, and `waited` the age that counted then; `deadline` is the sender's
-    (RFC 2852).
+    `since` is its last attempt, or its arrival, and `waited` its age then; `deadline` is the sender's (RFC 2852).
     """
     limit = expire if notified or not notice else min(notice, expire)
     due = since + limit - waited

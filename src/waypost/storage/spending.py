@@ -1,4 +1,4 @@
-"""What a message costs its sender's account, and the limits that the sums must not exceed. Values only."""
+"""What a message counts against its account's limits, and the limits themselves. Values only."""
 
 import msgspec
 
@@ -14,7 +14,7 @@ class LimitReached(Exception):
 
 
 class Expense(msgspec.Struct, frozen=True):
-    """One message to so many recipients, in an account's name, and what the account may send in an hour and a day.
+    """One message in an account's name, its number of recipients, and what the account may send in an hour and a day.
 
     It is counted in the commit of its message, for all workers, or the message is not stored.
     """
@@ -27,7 +27,7 @@ class Expense(msgspec.Struct, frozen=True):
     recipients_per_day: int
 
     def exceeded(self, hour: Spending, day: Spending) -> str | None:
-        """Return the first limit that this message would exceed, after what these sums say; None when there is room."""
+        """Return the first limit that this message would exceed, given the sums so far; None when there is room."""
         for spent, limit, name in (
             (hour.messages + 1, self.messages_per_hour, "messages an hour"),
             (day.messages + 1, self.messages_per_day, "messages a day"),

@@ -96,7 +96,7 @@ class Dialogue(LineInput):
         return None
 
     def _unended(self, limit: int) -> bytes | None:
-        """Handle input without a CRLF so far; return it if it is a line that may end with LF alone."""
+        """Handle input in which no line ends with CRLF yet; return a line that may end with LF alone."""
         lines = self.lines_with_lf() if self.unread <= limit else 0
         if lines and self.state is not State.AUTH:
             self._refuse_lines(lines)

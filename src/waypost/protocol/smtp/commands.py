@@ -78,7 +78,7 @@ def _out_of_order(session: Dialogue, verb: bytes) -> Reply:
 def _chunk(session: Dialogue, argument: bytes) -> tuple[int, bool] | None:
     """Return the octets of a chunk, and whether it is the last one.
 
-    Without a size, what follows can't be told from commands (RFC 3030 section 2): the session ends then.
+    Without a size, the octets that follow can't be told from commands (RFC 3030 section 2): the session ends.
     """
     words = argument.upper().split()
     if words and words[0].isdigit() and len(words[0]) <= 18 and words[1:] in ([], [b"LAST"]):

@@ -131,7 +131,7 @@ class Dialogue(LineInput):
         return self._unended(limit)
 
     def _unended(self, limit: int) -> bytes | None:
-        """Handle input without a CRLF so far; return it if it is a line that may end with LF alone."""
+        """Handle input in which no line ends with CRLF yet; return a line that may end with LF alone."""
         if self.unread > limit:
             # What follows can't be told from commands: the session ends (RFC 5321 4.5.3.1.4).
             self.say(replies.LINE_TOO_LONG)
