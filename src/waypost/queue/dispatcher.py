@@ -30,13 +30,13 @@ _SECOND = 1_000_000
 _LEASE = 60  # seconds
 _RENEW_EVERY = 20.0
 _SWEEP_EVERY = 30.0
-_SHORTEST_NAP = 0.05  # so that a due time in this very instant makes no busy loop
-_AFTER_NOTHING = 1.0  # seconds that a destination rests whose carrier tried nothing
-_AFTER_TROUBLE = 10.0  # ... whose entries could not be read
-_AFTER_BUG = 60.0  # ... whose carrier failed by a fault of ours
+_SHORTEST_NAP = 0.05  # seconds, so that an entry that is due now does not cause a busy loop
+_AFTER_NOTHING = 1.0  # seconds that a destination rests if its carrier tried nothing
+_AFTER_TROUBLE = 10.0  # seconds that it rests if its entries could not be read
+_AFTER_BUG = 60.0  # seconds that it rests if its carrier failed by a bug of ours
 _MOST_WANTED = 1000
 _BEGIN_AT_ONCE = 10  # destinations whose rounds begin in one turn of the event loop: hundreds may be due together
-_IN_VAIN = 0.25  # seconds in which notices of a destination that could not be claimed wake nobody
+_IN_VAIN = 0.25  # seconds for which notices of a destination that could not be claimed are ignored
 _LAST_WORDS = 5.0  # seconds for outcomes that are being written when the grace is over
 
 
@@ -92,7 +92,7 @@ class Dispatcher:
         self._leased_until: Micros = 0  # when the first of our leases ends
         self._wanted: dict[str, None] = {}
         self._in_vain: dict[str, float] = {}  # until when, by the monotonic clock
-        self._later: asyncio.Task[None] | None = None  # wakes us when such a time is over
+        self._later: asyncio.Task[None] | None = None  # wakes the dispatcher when such a time is over
         self._sources: dict[str, DestinationSource] = {}
         self._carries: set[asyncio.Task[None]] = set()
         self._pulling: set[asyncio.Task[int]] = set()
@@ -103,7 +103,7 @@ class Dispatcher:
         self._grace = 0.0
 
     async def run(self) -> None:
-        """Work until `stop`. An error that gets out of here is a fault of ours."""
+        """Work until `stop`. An error that it raises is a bug of ours."""
         self._running = True
         self._bus.subscribe("destination", self._noticed)
         claiming = asyncio.create_task(self._claim_for_ever())
@@ -127,7 +127,7 @@ class Dispatcher:
         return () if self._later is None else (self._later,)
 
     async def stop(self, grace: float) -> None:
-        """Take nothing more; carriers may go on for `grace` seconds. Returns when `run` is about to."""
+        """Take no more entries; carriers may go on for `grace` seconds. Returns when `run` is about to return."""
         self._grace = grace
         self._stopping.set()
         if self._running:
@@ -139,7 +139,7 @@ class Dispatcher:
             source.notice()
             self._admission.noticed(notice.name)
             return
-        if len(self._wanted) < _MOST_WANTED:  # those past it are found by their due time
+        if len(self._wanted) < _MOST_WANTED:  # destinations past this limit are found by their due time
             self._wanted[notice.name] = None
         rest = self._in_vain.get(notice.name, 0.0) - self._monotonic()
         if rest <= 0:
@@ -148,7 +148,8 @@ class Dispatcher:
             self._later = asyncio.create_task(self._wake_later(rest))
 
     async def _wake_later(self, seconds: float) -> None:
-        """Look for what somebody else owns, or what may not be tried yet, not at each message that comes for it."""
+        """Delay the next claim of a destination that could not be claimed: a notice for each message must not cause a
+        claim for each message."""
         await self._sleep(seconds)
         self._later = None
         self._woken.set()
@@ -156,7 +157,7 @@ class Dispatcher:
     async def _claim_for_ever(self) -> None:
         await insist("leases", lambda: self._queue.release_all(self._owner), self._sleep)
         if self._owner == 0:
-            # The clock may have been set back while nobody ran; one worker looks for all.
+            # The clock may have been set back while the service did not run; one worker checks this for all.
             self._pull_back()
         patience = Patience("claims", self._sleep)
         while True:
@@ -170,9 +171,9 @@ class Dispatcher:
             await event_or_time(self._woken, nap, self._sleep)
 
     async def _claim(self) -> float:
-        """Claim what is due, as far as there are places; return for how many seconds there is nothing more to do."""
+        """Claim due destinations, as far as there are places; return the seconds until there is more to do."""
         await self._mind_the_clock()
-        if self._sources and self._now() > self._leased_until:  # or a claim would find our own to be nobody's
+        if self._sources and self._now() > self._leased_until:  # otherwise our own leases would seem to be free
             await self._renew()
         rest = self._claims_from - self._monotonic()
         if rest > 0:
@@ -183,7 +184,7 @@ class Dispatcher:
         if limit > 0:
             wanted, self._wanted = list(self._wanted), {}
         elif not apart:
-            return self._nap()  # a place that becomes free wakes us
+            return self._nap()  # a place that becomes free wakes the dispatcher
         now = self._now()
         if resting := self._admission.resting(wanted):
             await self._queue.wake(resting)
@@ -201,8 +202,8 @@ class Dispatcher:
         for number, lease in enumerate((one for one in leases if one not in ending), 1):
             self._begin(lease, now, fresh=lease.destination in fresh)
             if not number % _BEGIN_AT_ONCE:
-                await asyncio.sleep(0)  # let others work
-        if ending:  # what is in flight under the lease that was lost ends first
+                await asyncio.sleep(0)  # let other tasks run
+        if ending:  # mail in flight under the lost lease ends first
             for lease in ending:
                 if (source := self._sources.get(lease.destination)) is not None:
                     self._lost(source.lease)
@@ -308,7 +309,7 @@ class Dispatcher:
         await self._note_pacing(kept)
 
     async def _note_pacing(self, leases: Iterable[Lease]) -> None:
-        """Write down for people how destinations are paced that take long, where it has changed."""
+        """Store, for people to see, how long-running destinations are paced, where that has changed."""
         changed: dict[Lease, Sequence[Pacing]] = {}
         for lease in leases:
             pacing = self._pacing(lease.destination)
@@ -326,7 +327,7 @@ class Dispatcher:
                 self._noted.pop(lease.destination, None)
 
     def _lost(self, lease: Lease) -> None:
-        """Take nothing more under a lease that was lost. What is in flight ends; storage tells it from the owner's."""
+        """Take no more entries under a lost lease. Mail in flight ends; storage tells its outcomes from the owner's."""
         source = self._sources.get(lease.destination)
         if source is not None and source.lease == lease and not source.lost:
             log.warning("a lease was lost", extra={"fields": {"destination": lease.destination}})
@@ -339,13 +340,13 @@ class Dispatcher:
             return
         log.warning("the clock was set", extra={"fields": {"seconds": step / _SECOND}})
         if step > (_LEASE - _RENEW_EVERY) * _SECOND:
-            # Leases of the living seem to have run out: until each had time to renew them, nobody takes any.
+            # Leases of live workers seem expired: take no leases until each worker had time to renew its own.
             self._claims_from = self._monotonic() + _RENEW_EVERY
         await self._renew()
         self._pull_back()
 
     def _pull_back(self) -> None:
-        """Pull back what a wrong clock planned, beside everything else: claims do not wait for a huge queue."""
+        """Pull back attempts that a wrong clock planned, in the background: claims must not wait for a huge queue."""
         pulling = asyncio.create_task(
             insist(
                 "planned attempts",
@@ -368,7 +369,7 @@ class Dispatcher:
             log.error("planned attempts not pulled back, by a fault of ours", exc_info=error)
 
     async def _wind_up(self) -> None:
-        """Let what is in flight end, within the grace."""
+        """Let mail in flight end, within the grace time."""
         for source in self._sources.values():
             source.close()
         self._admission.close()
@@ -377,8 +378,8 @@ class Dispatcher:
         await self._settler.finish(_LAST_WORDS)
 
     async def _give_leases_back(self) -> None:
-        # Nobody else takes what a process has that lives on, for the sake of its connections.
+        # This process may live on for its connections, and other workers don't take the leases of a live process.
         giving = asyncio.create_task(insist("leases", lambda: self._queue.release_all(self._owner), self._sleep))
         await all_or_time([giving], _LAST_WORDS, self._sleep)
         if not giving.cancelled():
-            giving.result()  # a fault of ours is told
+            giving.result()  # raises a bug of ours

@@ -1,4 +1,4 @@
-"""Reports to senders: who is told what, and the message that tells it (RFC 3461 sections 4.1, 5.2 and 6).
+"""Reports to senders: which events are reported, and the report as a message (RFC 3461 sections 4.1, 5.2 and 6).
 
 A report has the null reverse-path and is never reported on itself, so that no bounce is ever bounced. It is an
 ordinary new message, written in the commit of the outcome that it tells of.
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 _MOST_HEADER = 64 * 1024  # octets of a header that a report returns
 _MOST_AROUND = 1024 * 1024  # octets of a report around what it returns
-_MANY = 50  # recipients, and octets of a header, from which on a report is written beside the event loop
-_LARGE = 16 * 1024
-_UNSAID = Notify.FAILURE | Notify.DELAY  # what a sender wants to hear who did not say (RFC 3461 4.1)
+_MANY = 50  # recipients: a report on this many is written in a thread
+_LARGE = 16 * 1024  # octets of a header: a report with a larger one is written in a thread
+_UNSAID = Notify.FAILURE | Notify.DELAY  # the default without NOTIFY (RFC 3461 4.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Attempted(msgspec.Struct, frozen=True):
 
 
 def asked_for(action: Action, recipient: Recipient, envelope: Envelope, attempted: Attempted) -> bool:
-    """True when the sender wants to hear this from us (RFC 3461 4.1 and 5.2)."""
+    """True when the sender requested this report, and we must send it (RFC 3461 4.1 and 5.2)."""
     if envelope.reverse_path is None:
         return False
     notify = _UNSAID if recipient.notify is None else recipient.notify
@@ -69,7 +69,7 @@ def asked_for(action: Action, recipient: Recipient, envelope: Envelope, attempte
         return Notify.SUCCESS in notify
     if Notify.SUCCESS in notify and not attempted.dsn_passed_on:
         return True
-    # RFC 2852 4.1.4: told of each hop that traces, and of the hop behind which nobody watches the deadline.
+    # RFC 2852 4.1.4: report each hop if a trace was requested, and the hop after which no server watches the deadline.
     by = envelope.deliver_by
     return by is not None and notify != Notify.NEVER and (by.trace or not attempted.deadline_passed_on)
 
@@ -140,7 +140,7 @@ class Reporter:
             start = await stored.read(0, _MOST_HEADER)
             return start[: find_header_end(start) or start.rfind(b"\r\n") + 2], None
         except StorageError as error:
-            # The report matters more than what it returns: the sender hears of it all the same.
+            # The report matters more than the message in it: the sender gets it without the message.
             fields = {"trace": format_trace_id(about.trace), "error": str(error)}
             log.warning("a report returns nothing of its message", extra={"fields": fields})
             return b"", None
@@ -184,7 +184,7 @@ class Reporter:
         return await self._message(dsn, report.trace, (to,), destination, told)
 
     async def shortened(self, entry: QueueEntry, to: Sequence[Address]) -> NewMessage | None:
-        """Return a report anew, for those of its recipients, with the header alone of the message that it returns.
+        """Return a report anew, for these of its recipients, with only the header of the message that it returns.
 
         None when the entry is no report of ours that returns more, or can't be read. Raises `StorageError` when it
         can't be written.
@@ -194,7 +194,7 @@ class Reporter:
         try:
             stored = await self._spool.open(entry.trace)
             octets = await stored.read(0, stored.size)
-        except StorageError as error:  # it has failed all the same
+        except StorageError as error:  # the report has failed in any case
             fields = {"trace": format_trace_id(entry.trace), "error": str(error)}
             log.warning("a report can't be shortened", extra={"fields": fields})
             return None
@@ -224,7 +224,7 @@ class Reporter:
             head=b"",
             body=body,
             message_id=dsn.message_id,
-            # RFC 3461 6.1: nobody reports on a report.
+            # RFC 3461 6.1: no reports on reports.
             entries=(NewEntry(destination, tuple(Recipient(one, Notify.NEVER) for one in to), now),),
             events=(
                 Event(trace, now, told),
@@ -250,9 +250,7 @@ class Reporter:
 
 
 def _composed(report: Report) -> Dsn:
-    """Write a report; without its message where that can't be done, for a fault of ours: the sender hears of it all the
-    same.
-    """
+    """Write a report; if a bug of ours prevents that, write it without its message: the sender must still get it."""
     try:
         return compose(report)
     except Exception:

@@ -1,7 +1,7 @@
-"""Writes what attempts came to, whatever the disk says meanwhile: a result that is known is never lost.
+"""Writes the results of attempts to storage; trouble of the disk delays a known result, but never loses it.
 
-A carrier which is cancelled leaves no result behind: each is settled in a task of its own, but for plain successes,
-which are nearly all there is. Those go to storage together: what comes while some are written waits for the next time.
+A cancelled carrier loses no result either: each is settled in its own task, except plain successes, which are nearly
+all results. Those are written together: successes that arrive while some are written wait for the next write.
 """
 
 import asyncio
@@ -33,17 +33,17 @@ from waypost.storage import Damaged, Lease, NotFound, Outcome, Queue, StorageErr
 log = logging.getLogger(__name__)
 
 _REFUSALS = (NotFound, Damaged)
-"""What storage says again each time: waiting does not help."""
+"""Errors that storage would raise again: waiting does not help."""
 
 _MOST_AT_ONCE = 200  # results that are written together
 
 
 Done = Callable[[bool], None]
-"""Told at the end, whatever happened: False when nothing was written, so that the entry is as it was."""
+"""Called at the end in any case: with False when nothing was written, so that the entry is unchanged."""
 
 
 class _Plain(msgspec.Struct, frozen=True):
-    """A success on its way to storage. `settled` belongs to who waits; nobody is missed when it is cancelled."""
+    """A success on its way to storage. `settled` is the future of the caller, which may cancel it."""
 
     result: AttemptResult
     outcome: Outcome
@@ -51,7 +51,7 @@ class _Plain(msgspec.Struct, frozen=True):
     settled: asyncio.Future[None]
 
     def end(self, task: "asyncio.Task[None] | None" = None) -> None:
-        """Tell who waits."""
+        """Tell the caller."""
         if not self.settled.done():
             self.settled.set_result(None)
 
@@ -82,7 +82,7 @@ class Settler:
         self._writing = False
 
     def start(self, result: AttemptResult, done: Done) -> "asyncio.Future[None]":  # hot: bench/relay
-        """Settle a result. What is returned tells when that is done; being cancelled does not stop it."""
+        """Begin to settle a result; the returned future is done when it is settled. Cancelling it stops nothing."""
         outcome = plain_outcome(result, self._now())
         if outcome is None:
             return asyncio.shield(self._task(self._settle(result, done)))
@@ -100,7 +100,7 @@ class Settler:
         return task
 
     async def _write_plain(self) -> None:  # hot: bench/relay
-        """Write what waits, until nothing does."""
+        """Write waiting successes until no more wait."""
         group: list[_Plain] = []
         try:
             while self._plain:
@@ -133,7 +133,7 @@ class Settler:
             _tell(plain.outcome)
 
     async def _write_halves(self, group: list[_Plain], error: Damaged) -> None:
-        """Storage refuses something of a group: write each half, so that what is damaged stands alone."""
+        """Storage refuses a part of a group: write each half separately, until the damaged result is alone."""
         if len(group) > 1:
             middle = len(group) // 2
             await self._write_together(group[:middle])
@@ -145,7 +145,7 @@ class Settler:
         plain.end()
 
     async def _set_aside(self, outcome: Outcome, error: StorageError) -> None:
-        """What was sent must not be sent again: the entry leaves the road though its outcome is refused."""
+        """Take an entry out of the queue whose outcome storage refuses: mail that was sent must not be sent again."""
         await insist(
             "an entry set aside",
             lambda: self._queue.set_aside(outcome, problem=str(error), now=self._now()),
@@ -153,7 +153,7 @@ class Settler:
         )
 
     async def fail(self, failure: DestinationFailure, lease: Lease, *, look: Micros | None, told: bool) -> None:
-        """Count the failure of a whole destination for all that waited: one row, one event. Raises `StorageError`."""
+        """Count the failure of a destination for all waiting entries: one row, one event. Raises `StorageError`."""
         failed = failed_round(failure, lease, self.schedule, self._random.random(), look=look, told=told)
         again_at = await self._queue.fail(failed)
         if again_at is None:
@@ -168,7 +168,7 @@ class Settler:
         log.info("destination failed", extra={"fields": about})
 
     async def finish(self, seconds: float) -> None:
-        """Wait for what is being settled; what the disk does not take within some seconds is left, and logged."""
+        """Wait for the results that are being settled, at most `seconds`; log those that are not written by then."""
         if self._open:
             await all_or_time(self._open, seconds, self._sleep)
 
@@ -179,7 +179,7 @@ class Settler:
             await self._insist(lambda: self._write(result, luck))
             written = True
         except _REFUSALS as error:
-            # A mailbox went while its message was delivered, or a row is damaged.
+            # A mailbox was removed while its message was delivered, or a row is damaged.
             log.warning("an attempt came to nothing", extra={"fields": {**_named(result), "error": str(error)}})
             await self._put_off(result, luck, error)
             written = True
@@ -193,9 +193,9 @@ class Settler:
         await insist("an attempt's outcome", write, self._sleep, but=_REFUSALS)
 
     async def _put_off(self, result: AttemptResult, luck: float, error: StorageError) -> None:
-        """Write as much of a refused result as storage takes: whoever is not done with is tried again by the schedule.
+        """Write as much of a refused result as storage accepts; the other recipients are tried again by the schedule.
 
-        What can't be written either is set aside.
+        If storage refuses that, too, the entry is set aside.
         """
         later = put_off(result, "something went wrong on our side")
         bare = bare_outcome(later, self.schedule)
@@ -220,7 +220,7 @@ class Settler:
         except MemoryError as error:
             raise StorageError("there is not enough memory") from error
         except Exception:
-            # Without this the message would be sent again and again: the fault is ours, not its recipients'.
+            # Without this the message would be sent again and again. The bug is ours, not the recipients' fault.
             log.exception("an attempt's outcome could not be told", extra={"fields": _named(result)})
             await self._settle_one(bare_outcome(result, self.schedule))
 

@@ -1,4 +1,4 @@
-"""The due entries of one destination, handed to its carrier a page at a time: memory follows what is in flight."""
+"""Reads the due entries of one destination for its carrier, a page at a time: memory grows only with mail in flight."""
 
 import asyncio
 import logging
@@ -20,8 +20,8 @@ from waypost.storage import EntryId, Lease, Queue, QueueEntry, StorageError
 log = logging.getLogger(__name__)
 
 _PAGE = 20
-_FRESH = 0.5  # seconds that a page is believed: then what was held, deleted or has come is seen
-_PACE = 0.01  # seconds between two pages, for who waits anyway: what comes meanwhile is read together
+_FRESH = 0.5  # seconds that a page is used: then it is read again, to see entries held, deleted or added meanwhile
+_PACE = 0.01  # seconds between two pages for a caller that waits anyway: entries that arrive meanwhile share a read
 _SPREAD_PAGE = 100
 
 
@@ -46,23 +46,23 @@ class DestinationSource:
         self._sleep = sleep
         self._page: deque[QueueEntry] = deque()
         self._page_read = 0.0
-        self._dry = False  # nothing was due behind the page, and nobody has said since that more came
+        self._dry = False  # nothing was due after the page, and no notice of new entries came since
         self._in_flight: set[EntryId] = set()
         self._reading = asyncio.Lock()
         self._noticed = asyncio.Event()
         self._closed = False
         self.reported = 0
-        """How many attempts were reported: a carrier that reports none is not called again at once."""
+        """How many attempts were reported: a carrier that reports nothing is not called again at once."""
         self.unreadable = False
         """True when storage could not be read."""
         self.lost = False
         """True when the lease ran out, and another worker may own the destination."""
 
     async def take(self, wait: float) -> QueueEntry | None:
-        """Return the next due entry, waiting up to `wait` seconds for one; None when there is none."""
+        """Return the next due entry, waiting up to `wait` seconds for one; None when no entry is due by then."""
         deadline = self._monotonic() + wait
         while True:
-            noticed = self._noticed  # taken before looking, so that no notice falls between looking and waiting
+            noticed = self._noticed  # read before the queue, so that no later notice is missed
             entry = await self._next()
             left = deadline - self._monotonic()
             if entry is not None or self._closed or self.unreadable or left <= 0:
@@ -71,14 +71,14 @@ class DestinationSource:
                 await self._keep_pace()
 
     async def submitters(self) -> list[Holder]:
-        """Return who has sent what is due next: each once, the first one first."""
+        """Return the submitters of the entries that are due next, each once, in the order of the entries."""
         async with self._reading:
             if not self._closed and self._is_stale():
                 await self._read_page()
         return list(dict.fromkeys(map(submitter, self._page)))
 
     def put_down(self) -> None:
-        """Forget what was read: it will not be taken soon."""
+        """Forget the page: its entries will not be taken soon."""
         self._page.clear()
         self._dry = False
 
@@ -88,24 +88,24 @@ class DestinationSource:
             await self._sleep(rest)
 
     def report(self, result: AttemptResult) -> "asyncio.Future[None]":  # hot: bench/relay
-        """Settle an attempt, from now on; what is returned is done when its outcome is durable."""
+        """Begin to settle an attempt; the returned future is done when its outcome is durable."""
         self.reported += 1
         return self._settle(result)
 
     def give_back(self, entry: QueueEntry) -> None:
-        """Return an entry untried; it stays due, and is the first again."""
+        """Give an entry back untried; it stays due, and is the next again."""
         self._in_flight.discard(entry.id)
         self._page.clear()
         self._dry = False
 
     def notice(self) -> None:
-        """The destination's entries have changed: everyone who waits looks again."""
+        """The destination's entries have changed: wake all waiting `take`s."""
         self._dry = False
         noticed, self._noticed = self._noticed, asyncio.Event()
         noticed.set()
 
     def close(self) -> None:
-        """Hand out nothing more. What is in flight may still be reported."""
+        """Give out no more entries. Attempts in flight may still be reported."""
         self._closed = True
         self._page.clear()
         self.notice()
@@ -113,8 +113,8 @@ class DestinationSource:
     async def spread(self, failure: DestinationFailure) -> None:
         """Count a failure of the destination as a whole for every entry that was due then.
 
-        So each waits by its own schedule, is told of, and expires, though only one of them was really tried. A failure
-        for the moment is one row and one event (decision 0007); only what its sender is to hear of is written for each.
+        So each entry waits by its own schedule, is reported, and expires, though only one of them was really tried. A
+        temporary failure is one row and one event (decision 0007); only reports to senders are written for each entry.
         Raises `StorageError`.
         """
         self.reported += 1
@@ -134,7 +134,7 @@ class DestinationSource:
             await asyncio.gather(*(self._settle(failure.of(entry)) for entry in entries))
 
     async def _look_after(self, failure: DestinationFailure) -> "_Looked":
-        """Settle, one by one, what this failure makes too old, or old enough to be told of."""
+        """Settle, one by one, the entries that this failure makes too old, or old enough for a notice of delay."""
         schedule, now, tried_one = self._settler.schedule, failure.attempt.ended, failure.attempt.entry.id
         looks: list[Micros] = []
         tried = False
@@ -158,7 +158,7 @@ class DestinationSource:
             after = page.after
             if after is None:
                 return _Looked(min(looks, default=None), tried)
-            await asyncio.sleep(0)  # others have their turn
+            await asyncio.sleep(0)  # let other tasks run
 
     def _settle(self, result: AttemptResult) -> "asyncio.Future[None]":
         entry = result.entry.id
@@ -175,7 +175,7 @@ class DestinationSource:
         while not self._closed:
             if self._reading.locked() or self._is_stale():
                 async with self._reading:
-                    if self._is_stale():  # nobody else has read it meanwhile
+                    if self._is_stale():  # no other task has read it meanwhile
                         await self._read_page()
             if not self._page:
                 return None
@@ -215,7 +215,7 @@ class _Looked(msgspec.Struct, frozen=True):
 
 
 def _deadline_passed(entry: QueueEntry, now: Micros) -> AttemptResult:
-    """The result of an entry whose time is up before it was tried (RFC 2852, mode R)."""
+    """Return the result of an entry whose deadline passed before it was tried (RFC 2852, mode R)."""
     problem = "the time by which it had to be delivered is over"
     results = (RecipientResult(one, Fate.FAILED, TIME_IS_UP, problem=problem) for one in entry.recipients)
     return AttemptResult(entry, started=now, ended=now, results=tuple(results))
