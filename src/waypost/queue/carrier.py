@@ -31,7 +31,7 @@ class Fate(StrEnum):
 
 
 class RecipientResult(msgspec.Struct, frozen=True):
-    """The fate of one recipient, with the peer's own words where a peer spoke.
+    """The outcome for one recipient, with the peer's reply if a peer answered.
 
     `status` is an RFC 3463 code ("5.1.1"). `reply` is what the peer said, None where no peer answered; `problem` then
     says in plain words what went wrong ("no mail server answered"). `mailboxes` are the addresses of the accounts here
@@ -54,7 +54,7 @@ class RecipientResult(msgspec.Struct, frozen=True):
 class AttemptResult(msgspec.Struct, frozen=True):
     """One attempt of one entry: every recipient has a result.
 
-    `dsn_passed_on`: the next hop offers DSN and got the parameters, so success is its business to report.
+    `dsn_passed_on`: the next hop offers DSN and got the parameters, so it reports success.
     `deadline_passed_on`: the same for DELIVERBY. `deliveries` and `forwards` are written in the same commit (entries of
     a hosted domain). `note` says what is wrong with the way to the server, though it was used. `keeps` is the source
     that the entry has from now on (None: the system chooses; unset: the one that it has), `moved` says why that is
@@ -79,10 +79,10 @@ class AttemptResult(msgspec.Struct, frozen=True):
 
 
 class DestinationFailure(msgspec.Struct, frozen=True):
-    """The destination failed, and no message: what one attempt met holds for every entry that is due.
+    """The destination as a whole failed, not a message: the failure of one attempt counts for every due entry.
 
-    `attempt` is that attempt, with a result for each of its recipients. The rest says why: `reply` is what a server
-    said of the connection, `problem` what went wrong where none spoke. `permanent`: mail for it is returned.
+    `attempt` is that attempt, with a result for each of its recipients. The rest says why: `reply` is a server's reply
+    to the connection, `problem` what went wrong if no server answered. `permanent`: mail for it is returned.
     """
 
     attempt: AttemptResult
@@ -111,13 +111,13 @@ class EntrySource(Protocol):
     """Due entries of one destination, best first. Safe to use from several tasks of one loop."""
 
     async def take(self, wait: float) -> QueueEntry | None:
-        """Return the next due entry, waiting up to `wait` seconds for one; None when there is none."""
+        """Return the next due entry, waiting up to `wait` seconds for one; None when no entry is due by then."""
         ...
 
     def report(self, result: AttemptResult) -> Awaitable[object]:
-        """Report an attempt, at once; await what it returns to know that its outcome is durable.
+        """Report an attempt, at once; await the result of this call to know that the outcome is durable.
 
-        Whoever is cancelled while waiting for that stops nothing.
+        If that wait is cancelled, the outcome is still written.
         """
         ...
 
@@ -127,10 +127,11 @@ class EntrySource(Protocol):
 
 
 class Parting(msgspec.Struct, frozen=True):
-    """How a carrier leaves a destination: nobody tries it again before `not_before` (0: at once).
+    """How a carrier leaves a destination: it is not tried again before `not_before` (0: at once).
 
-    `failure` is set when the destination as a whole failed last: the queue counts it for all entries that are due,
-    untried, and the entry of its attempt is reported by nothing else. `pacing` says how it is paced from each source.
+    `failure` is set when the destination as a whole failed last: the queue counts it for all due entries, without
+    trying them, and the carrier does not report the entry of that attempt. `pacing` says how the destination is paced
+    from each source.
     """
 
     not_before: Micros = 0
@@ -144,6 +145,6 @@ class Carrier(Protocol):
     async def carry(self, destination: str, source: EntrySource) -> Parting:
         """Work until the source is empty, or the destination must be left alone for a while.
 
-        Never raises for what peers or DNS do; every entry taken was reported, given back, or stands in the failure.
+        Never raises for errors of peers or DNS; every entry taken was reported, given back, or is in the failure.
         """
         ...

@@ -1,7 +1,7 @@
 """From the result of an attempt to what one commit writes: the entry's change, its events, and its reports.
 
-`judge` is a pure decision; `outcome_of` adds the reports, which need the message's octets. `plain_outcome` is the short
-way for what nearly every attempt comes to: the next hop took it, and nobody is told.
+`judge` is a pure decision; `outcome_of` adds the reports, which need the message's octets. `plain_outcome` is the fast
+path for nearly every attempt: the next hop accepted the message, and no report is sent.
 """
 
 import re
@@ -34,7 +34,7 @@ _SUCCESSES = {
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """Who is done with, who is given up, and who is tried again: then, and only then, `again` is set."""
+    """The recipients that are done, that are given up, and that are tried again; `again` is None without the last."""
 
     done: tuple[RecipientResult, ...]
     failed: tuple[RecipientResult, ...]
@@ -67,8 +67,8 @@ def _unsaid(result: AttemptResult) -> Iterator[RecipientResult]:
 
 
 def plain_outcome(result: AttemptResult, now: Micros) -> Outcome | None:  # hot: bench/relay
-    """Return what `outcome_of` does for an attempt in which everybody's message was relayed and that nobody asked to
-    hear of; None for every other.
+    """Return the same as `outcome_of` for an attempt that relayed the message for all recipients, without a requested
+    report; None for every other attempt.
     """
     entry = result.entry
     results = result.results
@@ -119,15 +119,15 @@ async def outcome_of(
 
 
 def _only_relayed(result: AttemptResult, judgement: Judgement) -> bool:
-    """True when the next hop took the message for everybody, and nothing of it stays here."""
+    """True when the next hop accepted the message for all recipients, and nothing of it stays here."""
     rest = judgement.failed or judgement.deferred or result.deliveries or result.forwards
     return not rest and all(one.fate is Fate.RELAYED for one in judgement.done)
 
 
 def bare_outcome(result: AttemptResult, schedule: Schedule) -> Outcome:
-    """Return the outcome for a result of which no full one can be made or written, for a fault of ours.
+    """Return a minimal outcome for a result whose full outcome can't be made or written, because of a bug of ours.
 
-    What was delivered is never sent again; everybody else is tried again later. No events, no reports.
+    Delivered recipients are never tried again; the others are tried again later. It has no events and no reports.
     """
     results = [*result.results, *_unsaid(result)]
     rest = [one for one in results if one.fate in (Fate.FAILED, Fate.DEFERRED)]
@@ -159,8 +159,8 @@ def failed_round(
     look: Micros | None,
     told: bool,
 ) -> FailedRound:
-    """Return the failure of a destination for the moment, as storage counts it for all that waited; `told`: the journal
-    has it of the tried entry already.
+    """Return the temporary failure of a destination, as storage counts it for all waiting entries. `told`: the journal
+    already has the failure of the tried entry.
     """
     result = _without_control_characters(failure.attempt)
 
@@ -179,9 +179,9 @@ def failed_round(
 
 
 def put_off(result: AttemptResult, problem: str) -> AttemptResult:
-    """Return what is left of a result that storage refuses: who was relayed to is done, everybody else tried again.
+    """Return the rest of a result that storage refuses: relayed recipients are done, the others are tried again.
 
-    Nothing of it is delivered here or goes on from here.
+    It delivers nothing here and forwards nothing.
     """
     results = tuple(
         one if one.fate is Fate.RELAYED else RecipientResult(one.recipient, Fate.DEFERRED, "4.3.0", problem=problem)
@@ -191,7 +191,7 @@ def put_off(result: AttemptResult, problem: str) -> AttemptResult:
 
 
 def relayed_events(result: AttemptResult, now: Micros) -> Iterator[Event]:
-    """Yield what the journal tells of those whom the next hop took."""
+    """Yield the journal's events for the recipients that the next hop accepted."""
     result = _without_control_characters(result)
     return _successes(result, [one for one in result.results if one.fate is Fate.RELAYED], now)
 
@@ -225,7 +225,7 @@ class _Reports:
     async def add(
         self, action: Action, results: Sequence[RecipientResult], *, retry_until: Micros | None = None
     ) -> NewMessage | None:
-        """Make the report on these recipients, if anybody wants it."""
+        """Make the report on these recipients, if it was requested."""
         if not results:
             return None
         result = self._result
@@ -243,7 +243,7 @@ class _Reports:
         return report
 
     async def shorten(self, failed: Sequence[RecipientResult]) -> NewMessage | None:
-        """Where a report of ours failed for the message that it returns, make one that returns its header alone."""
+        """If our own report failed because of the message that it returns, make one that returns only the header."""
         if not any(_FOR_ITS_CONTENT.match(one.status) for one in failed):
             return None
         report = await self._reporter.shortened(self._result.entry, [one.recipient.address for one in failed])
@@ -253,7 +253,7 @@ class _Reports:
 
 
 def _without_control_characters(result: AttemptResult) -> AttemptResult:
-    """The words of peers go into rows, logs and reports: as one printable line of bounded length."""
+    """Return a result whose texts of peers are one printable line of bounded length, for rows, logs and reports."""
     results = tuple(map(_as_printable, result.results))
     host = None if result.host is None else neutral(result.host)
     if results == result.results and host == result.host:
@@ -295,7 +295,7 @@ def _deferral(deferred: Sequence[RecipientResult], again: Again, result: Attempt
 
 
 def _bare_deferral(deferred: Sequence[RecipientResult], again: Again, result: AttemptResult) -> Deferral:
-    """Nothing is told: so a message that left from another source keeps the one that it had."""
+    """Return a deferral without events. So the journal tells no move, and a moved message keeps its former source."""
     kept = replace(result, keeps=result.entry.source) if result.moved is not None else result
     return replace(_deferral(deferred, again, kept), last_error="a fault of this server")
 
