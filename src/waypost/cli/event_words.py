@@ -1,4 +1,4 @@
-"""Events of the journal in words, as `waypost trace` tells them: what stands after time and station."""
+"""Events of the journal in words, as `waypost trace` prints them after time and station."""
 
 import json
 from typing import assert_never

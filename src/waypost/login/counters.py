@@ -35,7 +35,7 @@ class Failures:
 
     @property
     def last(self) -> Micros:
-        """The time of the newest failure, rounded up to a second; 0 when there is none."""
+        """The time of the newest failure, rounded up to a second; 0 without failures."""
         return self.times[0] * _SECOND if self.times else 0
 
     def within(self, seconds: int, now: Micros) -> int:

@@ -1,4 +1,4 @@
-"""`waypost queue`: what waits to be delivered, and what an operator may do to it. A running service sees it at once."""
+"""`waypost queue`: shows and changes mail that waits to be delivered. A running service sees changes at once."""
 
 import click
 
@@ -12,7 +12,7 @@ __all__ = ["queue"]
 
 @click.group(cls=CommandGroup)
 def queue() -> None:
-    """See and change what waits to be delivered.
+    """Show and change the mail that waits to be delivered.
 
     An entry is one message for one destination. Entries are chosen by numbers and by options, all of which must match.
     """

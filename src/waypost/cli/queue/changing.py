@@ -164,7 +164,7 @@ def release(settings: Settings, choice: Choice, dry_run: bool) -> None:
 @changing_options
 @yes_option
 def delete(settings: Settings, choice: Choice, dry_run: bool, yes: bool) -> None:
-    """Delete entries. Nobody is told; `return` tells the senders."""
+    """Delete entries without a report; `return` sends reports to the senders."""
 
     async def change(storage: Storage, entries: Sequence[QueueEntry]) -> int:
         return await storage.queue.delete(ids_of(entries), now=now())

@@ -138,7 +138,7 @@ _OPTIONS = (
 
 
 async def check_numbers(storage: Storage, choice: Choice) -> None:
-    """Raise `NotFound` for the first number that is not an entry: whoever names one means it."""
+    """Raise `NotFound` for the first number that is not an entry: a number that is named must exist."""
     for number in choice.numbers:
         await storage.queue.get(number)
 

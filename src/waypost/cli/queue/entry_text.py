@@ -41,7 +41,7 @@ def row_of(entry: QueueEntry, now: Micros) -> tuple[object, ...]:
 
 
 def paragraph_of(entry: QueueEntry, now: Micros) -> list[str]:
-    """Return what stands in a row, as lines for a narrow terminal."""
+    """Return the contents of a row as lines for a narrow terminal."""
     number, trace, age, when, sender, destination, recipients, attempts, error = map(str, row_of(entry, now))
     tried = counted(int(attempts), "attempt")
     due = "next attempt now" if when == "now" else "held" if when == "held" else f"next attempt {when}"
