@@ -138,7 +138,7 @@ def _known_tables() -> dict[tuple[str, ...], dict[str, FileKey]]:
 
 
 def tables_of(table: type[Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type[Any], FileKey]]:
-    """Yield all tables below a table, each before the tables inside it: the names that lead there, its class, its key."""
+    """Yield all tables below a table, each before the tables inside it: its path of names, its class, and its key."""
     for name, key in keys_of(table).items():
         if key.table is not None:
             yield (*path, name), key.table, key
