@@ -79,7 +79,7 @@ class Workers:
         return [
             pid
             for pid in processes_of_session(self._server.pid)
-            if b"waypost.service.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if Path(f"/proc/{pid}/comm").read_text() == "waypost-worker\n"
         ]
 
     def tell(self, what: signal.Signals) -> None:

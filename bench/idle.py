@@ -1,4 +1,5 @@
-"""What idle connections cost: memory for each, and the rate at which mail is accepted beside them.
+"""What an idle service takes, and what idle connections cost: memory for each, and the rate at which mail is accepted
+beside them.
 
     python -m bench.idle [--connections N] [--tls] [--messages N] [--rounds N]
 
@@ -12,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import idle_memory
 from bench.accept import VARIANTS, load, world_of
 from bench.clients import prepared, shares
 from bench.harness import Run, judge, last_line, report, running, scratch, take_turns, wait_until
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, needed))
     title = f"idle: {options.connections} idle connections{' over TLS' if options.tls else ''}"
     print(title)
+    idle_memory.measure()
     weights: list[float] = []
     runs = [
         ("beside them", lambda: _run(options, options.connections, weights)),

@@ -89,15 +89,17 @@ def memory_of_session(leader: int, field: str = "Rss") -> int:
 
     `Rss` counts a shared page in each of them, `Pss` shares it out.
     """
-    total = 0
-    for pid in processes_of_session(leader):
-        try:
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        lines = (line.split() for line in text.splitlines())
-        total += sum(int(words[1]) * 1024 for words in lines if words[0] == field + ":")
-    return total
+    return sum(memory_of(pid, field) for pid in processes_of_session(leader))
+
+
+def memory_of(pid: int, field: str = "Rss") -> int:
+    """Return the octets that a process has in memory; 0 when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    lines = (line.split() for line in text.splitlines())
+    return sum(int(words[1]) * 1024 for words in lines if words[0] == field + ":")
 
 
 def limit(cost: Cost, disk: float) -> str:

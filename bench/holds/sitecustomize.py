@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 _BEAT = 0.001  # seconds
+_flock, _fdatasync = fcntl.flock, os.fdatasync
 
 
 class Holds:
@@ -29,7 +30,7 @@ class Holds:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._flock = fcntl.flock
+        self._flock = _flock
         self._locked: dict[int, float] = {}
         self._beating = False
         self._used = 0.0
@@ -74,10 +75,10 @@ class SlowDisk:
     def __init__(self, rate: float, lock: str) -> None:
         self._rate = rate
         self._fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self._flock = fcntl.flock
+        self._flock = _flock
         self._one = threading.Lock()
         self._flushed: dict[int, int] = {}
-        self._real = os.fdatasync
+        self._real = _fdatasync
 
     def fdatasync(self, fd: int) -> None:
         """Flush, slowly; one flush at a time, whoever asks."""
@@ -107,4 +108,16 @@ def _install() -> None:
     signal.signal(signal.SIGUSR2, holds.keep_house)
 
 
+_forks = 0
+
+
+def _forked() -> None:
+    """The supervisor forks the fork server, and that one the workers: each worker has measures of its own."""
+    global _forks
+    _forks += 1
+    if _forks == 2:
+        _install()
+
+
 _install()
+os.register_at_fork(after_in_child=_forked)

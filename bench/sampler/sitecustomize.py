@@ -81,6 +81,18 @@ def _names(frame: FrameType | None) -> list[str]:
     return found[::-1]
 
 
-if "waypost.service.worker" in sys.orig_argv and (folder := os.environ.get("WAYPOST_BENCH_SAMPLES")):
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    signal.signal(signal.SIGUSR1, Sampler(os.open(f"{folder}/{os.getpid()}.json", flags, 0o644)).toggle)
+_forks = 0
+
+
+def _forked() -> None:
+    """The supervisor forks the fork server, and that one the workers: it is workers that are sampled."""
+    global _forks
+    _forks += 1
+    if _forks == 2:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        file = os.open(f"{os.environ['WAYPOST_BENCH_SAMPLES']}/{os.getpid()}.json", flags, 0o644)
+        signal.signal(signal.SIGUSR1, Sampler(file).toggle)
+
+
+if "serve" in sys.orig_argv and "WAYPOST_BENCH_SAMPLES" in os.environ:
+    os.register_at_fork(after_in_child=_forked)

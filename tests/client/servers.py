@@ -80,7 +80,7 @@ def self_signed(folder: Path, name: str) -> Certificate:
 
 
 def _end_point(pem: bytes) -> bytes | None:
-    return server_end_point(x509.load_pem_x509_certificate(pem))
+    return server_end_point(ssl.PEM_cert_to_DER_cert(pem.decode()))
 
 
 @contextlib.contextmanager

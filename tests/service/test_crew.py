@@ -1,6 +1,8 @@
 """A crew replaces who dies: at once, then ever more slowly; and it knows a fault of its own from one of the machine."""
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ class Fake:
         self.dead = asyncio.Event()
 
     @classmethod
-    async def start(cls, orders: Orders, heard: object) -> "Fake":
+    async def start(cls, forks: object, orders: Orders, heard: object) -> "Fake":
         cls.started += 1
         return cls()
 
@@ -49,7 +51,7 @@ def crew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Crew:
     monkeypatch.setattr(Fake, "able", True)
     monkeypatch.setattr(Fake, "started", 0)
     settings = Settings(tmp_path / "waypost.toml", "mx.builder.test", ("builder.test",), tmp_path / "data")
-    return Crew(Orders(1, settings, Secrets(), None, (), json_log=True), (), 1)
+    return Crew(None, Orders(1, settings, Secrets(), None, (), json_log=True), (), 1)
 
 
 async def until_started(times: int) -> None:
@@ -96,18 +98,18 @@ async def test_a_crew_goes_on_trying_for_as_long_as_it_takes(crew: Crew, monkeyp
     await asyncio.wait_for(crew.ended(), 20)
 
 
-async def test_a_machine_without_a_thread_for_a_worker_is_no_fault_of_the_crew(
+async def test_a_machine_without_room_for_a_process_is_no_fault_of_the_crew(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def no_thread(orders: Orders, heard: object) -> Fake:
+    async def no_process(forks: object, orders: Orders, heard: object) -> Fake:
         Fake.started += 1
-        raise RuntimeError("can't start new thread")
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     crew.start()
     await asyncio.wait_for(crew.ready(), 20)
     before = Fake.started
     with monkeypatch.context() as short:
-        short.setattr(Fake, "start", no_thread)
+        short.setattr(Fake, "start", no_process)
         crew.processes[0].tell(Word.STOP)
         await until_started(before + 3)
     await until_started(before + 4)

@@ -2,15 +2,20 @@
 
 import importlib
 import json
+import os
 import socket
+import tempfile
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from waypost.config.settings import Settings
-from waypost.service.orders import Control, Orders, Report, Word, read_report, write_orders
+from waypost.config.listener_protocols import ListenerProtocol
+from waypost.config.settings import Listener, Settings
+from waypost.service.orders import Control, Orders, Report, Word, read_report, send_descriptors, write_orders
 from waypost.service.preload import MODULES
 from waypost.service.secrets import Secrets
 
@@ -32,6 +37,7 @@ def pair() -> tuple[socket.socket, Control]:
 
 def test_orders_arrive_whole(pair: tuple[socket.socket, Control]) -> None:
     supervisor, control = pair
+    send_descriptors(supervisor, ORDERS)
     octets = write_orders(ORDERS)
     supervisor.setblocking(False)
     sent = supervisor.send(octets)
@@ -75,7 +81,38 @@ def test_a_dead_supervisor_is_a_stop(pair: tuple[socket.socket, Control]) -> Non
 
 def test_a_supervisor_that_dies_before_its_orders_is_noticed(pair: tuple[socket.socket, Control]) -> None:
     supervisor, control = pair
+    send_descriptors(supervisor, ORDERS)
     supervisor.sendall(write_orders(ORDERS)[:1000])
+    supervisor.close()
+    with pytest.raises(EOFError):
+        control.orders()
+    control.close()
+
+
+@pytest.mark.parametrize("doors", [0, 1, 249, 250, 600])
+def test_descriptors_arrive_with_the_orders_however_many_they_are(
+    pair: tuple[socket.socket, Control], doors: int
+) -> None:
+    supervisor, control = pair
+    listener = Listener(ListenerProtocol.SMTP, ip_address("127.0.0.1"), 25)
+    with tempfile.TemporaryFile() as door, tempfile.TemporaryFile() as memory:
+        orders = replace(ORDERS, doors=((listener, door.fileno()),) * doors, login_memory=memory.fileno())
+        send_descriptors(supervisor, orders)
+        supervisor.sendall(write_orders(replace(orders, secrets=Secrets())))
+        got = control.orders()
+        kept = [fd for _, fd in got.doors] + [got.login_memory]
+        inodes = [os.fstat(fd).st_ino for fd in kept]
+        assert inodes == [os.fstat(door.fileno()).st_ino] * doors + [os.fstat(memory.fileno()).st_ino]
+        assert not any(os.get_inheritable(fd) for fd in kept)
+        assert [entry for entry, _ in got.doors] == [listener] * doors
+    for fd in kept:
+        os.close(fd)
+    supervisor.close()
+    control.close()
+
+
+def test_a_supervisor_that_dies_before_its_descriptors_is_noticed(pair: tuple[socket.socket, Control]) -> None:
+    supervisor, control = pair
     supervisor.close()
     with pytest.raises(EOFError):
         control.orders()

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import smtplib
 import socket
@@ -506,3 +507,76 @@ def test_a_service_lives_in_a_folder_with_a_long_name(tmp_path: Path) -> None:
         assert service.wait() == 0
     finally:
         service.end()
+
+
+def fork_server_of(service: Service) -> int:
+    """Return the process id of the fork server: the supervisor's only child."""
+    assert service.process is not None
+    pid = service.process.pid
+    [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+def test_the_service_ends_with_the_reason_when_nothing_can_start_workers_any_more(service: Service) -> None:
+    service.start()
+    workers = service.workers().values()
+    os.kill(fork_server_of(service), signal.SIGKILL)
+    assert service.wait() == 1
+    (failed,) = service.events("service failed", 1)
+    assert "the fork server" in failed["reason"] and "start the service again" in failed["reason"]
+    wait_for(lambda: not any(alive(pid) for pid in workers), "the workers end")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads the memory of others")
+def test_the_fork_server_knows_no_secret_and_holds_no_descriptor_of_the_service(service: Service) -> None:
+    service.start()
+    pid = fork_server_of(service)
+    lines = (service.folder / "tls/key.pem").read_bytes().splitlines()
+    assert not _remembers(pid, lines[1])
+    assert any(_remembers(worker, lines[1]) for worker in service.workers().values()), "it would be found"
+    targets = [path.readlink() for path in Path(f"/proc/{pid}/fd").iterdir() if int(path.name) > 2]
+    assert len(targets) == 3 and all(str(target).startswith("socket:") for target in targets)  # requests, and its own
+    assert [task.name for task in Path(f"/proc/{pid}/task").iterdir()] == [str(pid)]
+
+
+def _remembers(pid: int, octets: bytes) -> bool:
+    """True when the octets are in the memory of a process."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            bounds, rights, *_ = line.split()
+            start, end = (int(bound, 16) for bound in bounds.split("-"))
+            if not rights.startswith("rw"):
+                continue
+            try:
+                memory.seek(start)
+                if octets in memory.read(end - start):
+                    return True
+            except (OSError, ValueError, OverflowError):  # a page that only the kernel reads
+                continue
+    return False
+
+
+def test_an_upgrade_on_disk_changes_nothing_until_a_restart(service: Service, tmp_path: Path) -> None:
+    """Workers that start later, after a death or by a reload, are the program that the supervisor is."""
+    import waypost
+
+    shutil.copytree(Path(waypost.__file__).parent, tmp_path / "program/waypost")
+    service.start(PYTHONPATH=str(tmp_path / "program"), PYTHONDONTWRITEBYTECODE="1")
+    for file in (tmp_path / "program/waypost").rglob("*.py"):
+        file.write_text("raise SystemExit('another version')\n")
+    for file in (tmp_path / "program/waypost").rglob("*.sql"):
+        file.write_text("another version\n")
+    shutil.rmtree(tmp_path / "program/waypost/__pycache__", ignore_errors=True)
+    before = service.workers()
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: (now := service.workers()) and 0 in now and now[0] != before[0], "a new worker is there")
+    service.configure(hostname="mx2.builder.test")
+    service.signal(signal.SIGHUP)
+    service.until("RELOADING=1")
+    assert "FAILED" not in service.until("READY=1")
+    with dial(service.port) as client:
+        assert client.ehlo()[1].startswith(b"mx2.builder.test")
+        assert client.docmd("MAIL FROM:<alice@example.org>")[0] == 250
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    assert "another version" not in service.log.read_text()

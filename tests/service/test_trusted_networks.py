@@ -110,7 +110,7 @@ def test_a_start_and_a_reload_are_refused_in_the_words_of_the_setting() -> None:
 def test_the_service_does_not_start_with_one(tmp_path: Path) -> None:
     settings = replace(trusting("127.0.0.1/32"), data=tmp_path / "data")
     with pytest.raises(SetupProblem, match=r"trusted_network\.networks"):
-        Supervisor(settings, load=lambda: settings, notifier=Notifier(), log_form=LogForm(json=True))
+        Supervisor(settings, forks=None, load=lambda: settings, notifier=Notifier(), log_form=LogForm(json=True))
     assert not settings.data.exists(), "nothing has been touched"
 
 
@@ -159,7 +159,7 @@ async def test_a_reload_with_one_is_refused_before_anything_is_bound(tmp_path: P
             folder.chmod(folder.stat().st_mode | 0o011)
     before = replace(trusting("10.255.255.254/32"), data=tmp_path / "data")
     after = replace(trusting("127.0.0.1/32"), data=tmp_path / "data")
-    service = Supervisor(before, load=lambda: after, notifier=Notifier(), log_form=LogForm(json=True))
+    service = Supervisor(before, forks=None, load=lambda: after, notifier=Notifier(), log_form=LogForm(json=True))
     with pytest.raises(SetupProblem, match=r"trusted_network\.networks"):
         await service._change_over()
     assert service._settings is before

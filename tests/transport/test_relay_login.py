@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 import trustme
-from cryptography import x509
 from scramp import ScramException, ScramMechanism
 from tests.transport.mail_server import MailServer, plain_login
 from tests.transport.relay_world import World
 
 from waypost.config.settings import TlsPolicy
 from waypost.protocol.sasl.end_point import server_end_point
+from waypost.protocol.x509 import first_certificate
 from waypost.queue.carrier import Fate
 from waypost.transport.tls_client import TlsClient
 from waypost.transport.ways import Way
@@ -34,8 +34,7 @@ class Pki:
         leaf = authority.issue_cert("mx.test")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         leaf.configure_cert(context)
-        certificate = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes())
-        binding = server_end_point(certificate)
+        binding = server_end_point(first_certificate(leaf.cert_chain_pems[0].bytes()))
         assert binding is not None
         self.bindings = {**getattr(self, "bindings", {}), id(context): binding}
         return context

@@ -22,22 +22,30 @@ def serve(config: Path | None) -> None:
     import sys
 
     from waypost.config.load import load
+    from waypost.service.fork_server import ForkServer
     from waypost.service.logging import set_up
     from waypost.service.notify import Notifier
+    from waypost.service.privileges import raise_file_limit
     from waypost.service.problems import SetupProblem
     from waypost.service.supervisor import LogForm, Supervisor
+    from waypost.service.worker import work
 
     settings = load_settings(config_file(config))
+    raise_file_limit()
+    forks = ForkServer.start(work)  # before secrets, sockets, locks and threads: workers inherit what is here now
     terminal = sys.stderr.isatty()
     form = LogForm(json=not terminal, colour=terminal)
     handler = set_up(form.json, colour=form.colour)
     try:
-        supervisor = Supervisor(settings, load=lambda: load(settings.path), notifier=Notifier(), log_form=form)
+        supervisor = Supervisor(
+            settings, forks=forks, load=lambda: load(settings.path), notifier=Notifier(), log_form=form
+        )
         status = asyncio.run(supervisor.run())
     except SetupProblem as problem:
         for words in problem.problems:
             echo(f"waypost: {printable(words)}", err=True)
         raise SystemExit(1) from None
     finally:
+        forks.close()
         handler.close()
     raise SystemExit(status)

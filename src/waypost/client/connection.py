@@ -88,7 +88,7 @@ class Connection:
             try:
                 certificate = x509.load_der_x509_certificate(der)
                 self._trust.check(certificate, self._place.host)
-                end_point = server_end_point(certificate)
+                end_point = server_end_point(der)
             except (ValueError, x509.InvalidVersion) as error:
                 raise ClientError(f"{self._place}: the server's certificate can't be read: {error}") from None
         cipher = secured.cipher()

@@ -10,12 +10,12 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from waypost.service.fork_server import Forked, ForkServer
 from waypost.service.listeners import Bound
-from waypost.service.orders import Orders, Report, Word, read_report, write_orders
+from waypost.service.orders import Orders, Report, Word, read_report, send_descriptors, write_orders
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,6 @@ _TRIES = 5  # deaths in a row before a worker was ready
 _STEADY = 10.0  # seconds of life after which a death is no longer one of a row
 _FIRST_WAIT = 0.2
 _LONGEST_WAIT = 30.0
-_OF_THE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
 
 
 class CrewBroken(Exception):
@@ -35,11 +34,13 @@ class WorkerProcess:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        forks: ForkServer,
+        process: Forked,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         heard: Callable[[], None],
     ) -> None:
+        self._forks = forks
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -49,21 +50,20 @@ class WorkerProcess:
         self.hopeless = False
 
     @classmethod
-    async def start(cls, orders: Orders, heard: Callable[[], None]) -> "WorkerProcess":
+    async def start(cls, forks: ForkServer, orders: Orders, heard: Callable[[], None]) -> "WorkerProcess":
         """Start a process and hand it its orders, with the sockets of their doors; `heard` is called when it is ready
         or says why it is not. Raises `OSError`."""
         ours, theirs = socket.socketpair()
-        shared = () if orders.login_memory is None else (orders.login_memory,)
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "waypost.service.worker", str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *(fd for _, fd in orders.doors), *shared),
-                env={key: value for key, value in os.environ.items() if key not in _OF_THE_MANAGER},
-            )
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            with theirs:
+                process = await forks.fork(theirs)
+            send_descriptors(ours, orders)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:
+            ours.close()  # the worker, if there is one, ends by this
+            raise
         writer.write(write_orders(orders))
-        return cls(process, reader, writer, heard)
+        return cls(forks, process, reader, writer, heard)
 
     @property
     def pid(self) -> int:
@@ -77,9 +77,9 @@ class WorkerProcess:
                 self._hear(read_report(line))
         except (OSError, ValueError) as error:  # ValueError: a line without end
             log.warning("worker not understood", extra={"fields": {"pid": self.pid, "error": str(error)}})
-        status = await self._process.wait()
+        status = await self._process.ended
         self._writer.close()
-        return _words(status)
+        return "nobody knows how" if status is None else _words(os.waitstatus_to_exitcode(status))
 
     def _hear(self, report: Report | None) -> None:
         if report is not None and report.ready:
@@ -94,8 +94,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process at once."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._forks.kill(self.pid)
 
 
 def _words(status: int) -> str:
@@ -111,8 +110,15 @@ class Crew:
     """`workers` processes with the same orders but for doors and place. `changed` is called when one comes or goes."""
 
     def __init__(
-        self, orders: Orders, bound: Sequence[Bound], workers: int, *, changed: Callable[[], None] = lambda: None
+        self,
+        forks: ForkServer,
+        orders: Orders,
+        bound: Sequence[Bound],
+        workers: int,
+        *,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._forks = forks
         self._orders = orders
         self._bound = tuple(bound)
         self._changed = changed
@@ -222,8 +228,9 @@ class Crew:
         """Start one process and wait for its end."""
         doors = tuple((bound.listener, bound.socket.fileno()) for bound in self._bound)
         try:
-            process = await WorkerProcess.start(replace(self._orders, doors=doors, place=place), self._tell_news)
-        except (OSError, RuntimeError) as error:  # RuntimeError: no thread that would wait for its end
+            orders = replace(self._orders, doors=doors, place=place)
+            process = await WorkerProcess.start(self._forks, orders, self._tell_news)
+        except OSError as error:
             return None, f"it could not be started: {error}"
         self._processes[place] = process
         if self._over.is_set():  # the end came while it was being started

@@ -1,15 +1,17 @@
 """What the supervisor and a worker say to each other, over one socket pair.
 
-The supervisor sends the orders once, pickled, and later single words. A worker, which speaks with the world and may be
-taken over by it, is only ever believed lines of JSON. When the socket ends, the other one is dead.
+The supervisor sends descriptors, then the orders, pickled, and later single words. A worker, which speaks with the
+world and may be taken over by it, is only ever believed lines of JSON. When the socket ends, the other one is dead.
 """
 
+import errno
 import json
+import os
 import pickle
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -18,6 +20,7 @@ from waypost.service.privileges import Identity
 from waypost.service.secrets import Secrets
 
 _LENGTH = struct.Struct("!Q")
+_AT_ONCE = 250  # descriptors: the kernel takes 253 with one message (unix(7))
 
 
 class Word(Enum):
@@ -31,8 +34,8 @@ class Word(Enum):
 class Orders:
     """All that a worker needs to begin.
 
-    `doors` are listeners with the descriptors of their sockets in the worker; `place` is its place in its crew, from 0;
-    `login_memory` is the descriptor of what workers share of logins.
+    `doors` are listeners with the descriptors of their sockets, `login_memory` is that of what workers share of logins:
+    in the supervisor its own, in the worker those that it was handed. `place` is its place in its crew, from 0.
     """
 
     generation: int
@@ -62,6 +65,19 @@ def write_orders(orders: Orders) -> bytes:
     return _LENGTH.pack(len(octets)) + octets
 
 
+def send_descriptors(control: socket.socket, orders: Orders) -> None:
+    """Hand a worker the descriptors that its orders name, before the orders. Raises `OSError`."""
+    descriptors = _descriptors(orders)
+    first = _LENGTH.pack(len(descriptors))
+    for start in range(0, max(len(descriptors), 1), _AT_ONCE):
+        socket.send_fds(control, [first if start == 0 else b"+"], descriptors[start : start + _AT_ONCE])
+
+
+def _descriptors(orders: Orders) -> list[int]:
+    shared = [] if orders.login_memory is None else [orders.login_memory]
+    return [*(fd for _, fd in orders.doors), *shared]
+
+
 def read_report(line: bytes) -> Report | None:
     """Read a worker's line; None for one that makes no sense."""
     try:
@@ -86,11 +102,31 @@ class Control:
         return self._socket.fileno()
 
     def orders(self) -> Orders:
-        """Wait for the orders. Raises `EOFError` when the supervisor is dead."""
+        """Wait for the orders. Raises `EOFError` when the supervisor is dead, `OSError` when descriptors got lost."""
+        descriptors = self._handed()
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
         orders = pickle.loads(self._exactly(length))
         assert isinstance(orders, Orders)
-        return orders
+        doors = tuple((listener, fd) for (listener, _), fd in zip(orders.doors, descriptors, strict=False))
+        memory = None if orders.login_memory is None else descriptors[-1]
+        return replace(orders, doors=doors, login_memory=memory)
+
+    def _handed(self) -> list[int]:
+        octets, descriptors = self._some_descriptors(_LENGTH.size)
+        (count,) = _LENGTH.unpack(octets + self._exactly(_LENGTH.size - len(octets)))
+        while len(descriptors) < count:
+            descriptors += self._some_descriptors(1)[1]
+        return descriptors
+
+    def _some_descriptors(self, octets: int) -> tuple[bytes, list[int]]:
+        said, descriptors, flags, _ = socket.recv_fds(self._socket, octets, _AT_ONCE)
+        if not said:
+            raise EOFError("the supervisor is gone")
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        return said, list(descriptors)
 
     def _exactly(self, octets: int) -> bytes:
         parts = bytearray()

@@ -11,11 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-
 from waypost import __version__
 from waypost.config.settings import Settings
+from waypost.protocol.x509 import first_certificate, read_certificate
 from waypost.service.secrets import Secrets
 
 
@@ -73,11 +71,11 @@ def process_identity(pid: int) -> str | None:
 
 def certificate_facts(pem: bytes) -> dict[str, Any]:
     """Return when a certificate begins and ends, and its fingerprint. Raises `ValueError` where PEM holds none."""
-    found = x509.load_pem_x509_certificate(pem)
+    found = read_certificate(first_certificate(pem))
     return {
-        "begins": _text(found.not_valid_before_utc),
-        "expires": _text(found.not_valid_after_utc),
-        "sha256": found.fingerprint(hashes.SHA256()).hex(),
+        "begins": _text(found.begins),
+        "expires": _text(found.expires),
+        "sha256": hashlib.sha256(found.der).hexdigest(),
     }
 
 

@@ -19,10 +19,11 @@ from waypost.config.settings import SECOND, Settings
 from waypost.counting import counted
 from waypost.login.memory import LoginMemory
 from waypost.service.crew import Crew, CrewBroken
+from waypost.service.fork_server import ForkServer
 from waypost.service.listeners import Bound, Listeners
 from waypost.service.notify import Notifier
 from waypost.service.orders import Orders, Word
-from waypost.service.privileges import own_data, raise_file_limit, service_identity
+from waypost.service.privileges import own_data, service_identity
 from waypost.service.problems import SetupProblem
 from waypost.service.run_folder import RunFolder
 from waypost.service.secrets import Secrets, read_secrets
@@ -48,9 +49,16 @@ class Supervisor:
     """One service on one data directory. `load` reads the configuration again."""
 
     def __init__(
-        self, settings: Settings, *, load: Callable[[], Settings], notifier: Notifier, log_form: LogForm
+        self,
+        settings: Settings,
+        *,
+        forks: ForkServer,
+        load: Callable[[], Settings],
+        notifier: Notifier,
+        log_form: LogForm,
     ) -> None:
         """Take the data directory and bind all listeners. Raises `SetupProblem`."""
+        self._forks = forks
         self._settings = settings
         self._load = load
         self._notifier = notifier
@@ -77,11 +85,11 @@ class Supervisor:
 
     async def run(self) -> int:
         """Run the service until it is told to stop; return the exit status."""
-        raise_file_limit()
         self._asked = asyncio.Event()
         self._stop = asyncio.Event()
         self._reload = False
         self._watch_signals()
+        self._forks.attach(lost=self._asked.set)
         self._put_in_force()
         crew = self._crew = self._new_crew(self._settings, self._secrets, self._listeners.bound)
         watchdog = asyncio.create_task(self._content_watchdog())
@@ -102,6 +110,8 @@ class Supervisor:
             self._notifier.ready(self._status())
         while not self._stop.is_set():
             self._asked.clear()
+            if self._forks.lost:
+                raise CrewBroken("the fork server, which starts workers, has ended; start the service again")
             if self._crew is not None and self._crew.broken is not None:
                 raise CrewBroken(self._crew.broken)
             if self._reload:
@@ -165,7 +175,8 @@ class Supervisor:
             colour_log=self._log_form.colour,
             login_memory=self._login_memory.fd,
         )
-        crew = Crew(orders, bound, processors.count_workers(settings.service.workers), changed=self._crew_changed)
+        workers = processors.count_workers(settings.service.workers)
+        crew = Crew(self._forks, orders, bound, workers, changed=self._crew_changed)
         crew.start()
         return crew
 
@@ -245,6 +256,7 @@ class Supervisor:
             for crew in crews:
                 crew.kill()
             await ended
+        self._forks.detach()
         self._run_folder.forget()
         self._run_folder.close()
         log.info("service stopped", extra={"fields": {"pid": os.getpid()}})

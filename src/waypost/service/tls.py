@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cryptography import x509
-
 from waypost.login.exporter import tls_exporter
 from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.session import TlsInfo
+from waypost.protocol.x509 import first_certificate
 from waypost.service.timing import Timing
 
 _NOT_ITS_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
@@ -61,17 +60,13 @@ class ServerTls:
 
         Raises `TlsProblem`.
         """
-        users, servers = _context(), _context()
-        users.set_ciphers(_FOR_USERS)
-        servers.set_ciphers(_FOR_SERVERS)
         pairs = [(certificate, key)] + ([second] if second else [])
         try:
-            with _nameless_file(_FFDHE2048) as group:
-                servers.load_dh_params(group)
+            users, servers = _contexts()
             _load(users, *pairs[0])
             for pair in pairs:
                 _load(servers, *pair)
-            end_point = server_end_point(x509.load_pem_x509_certificate(certificate))
+            end_point = server_end_point(first_certificate(certificate))
         except (ssl.SSLError, ValueError, OSError) as error:
             raise TlsProblem(_words(error)) from error
         return cls(users, end_point, cls(servers, None))
@@ -99,9 +94,25 @@ class ServerTls:
         return TlsInfo(connection.version() or "TLS", name, self.end_point, tls_exporter(connection))
 
 
+def load_openssl() -> None:
+    """Have OpenSSL make what it makes with the first contexts of a process and keeps: algorithms, ciphers, groups."""
+    _contexts()
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 def handshake_problem(error: OSError) -> str:
     """Return in words why a handshake failed."""
     return str(getattr(error, "reason", None) or "") or str(error) or "the connection was lost"
+
+
+def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return those of users' ports and of port 25, without a certificate. Raises `ssl.SSLError`, `OSError`."""
+    users, servers = _context(), _context()
+    users.set_ciphers(_FOR_USERS)
+    servers.set_ciphers(_FOR_SERVERS)
+    with _nameless_file(_FFDHE2048) as group:
+        servers.load_dh_params(group)
+    return users, servers
 
 
 def _context() -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""A worker: `python -m waypost.service.worker FD`, started by the supervisor with its orders on that descriptor.
+"""A worker: `work` in a process that the fork server forks, with its orders from the supervisor on a socket.
 
 It gives up root and all that it has no need of (`confinement.py`), then opens the storage, the doors and the
 dispatcher, and says that it is ready. It ends when the supervisor says so or dies: gracefully, with every transaction
@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable
 from typing import Any
 
@@ -25,38 +24,44 @@ from waypost.service.door import Door
 from waypost.service.housekeeping import Housekeeper
 from waypost.service.logging import set_up
 from waypost.service.orders import Control, Orders, Word
-from waypost.service.preload import preload
 from waypost.service.privileges import become, harden
 from waypost.service.problems import SetupProblem
 from waypost.service.run_folder import RunFolder
 from waypost.service.tls import TlsProblem
 from waypost.storage import StorageError, Unfit
 
-log = logging.getLogger("waypost.service.worker")  # run by -m, its name is another
+log = logging.getLogger(__name__)
 
 _GARBAGE = 10_000  # objects more than before: then the collector looks for circles
 
 
-def main() -> None:
-    """Be a worker until told otherwise; exits with 0 after a stop, 1 when it could not begin or go on."""
+def work(descriptor: int) -> int:
+    """Be a worker until told otherwise by the supervisor, at the other end of the socket with this descriptor.
+
+    Returns the exit status: 0 after a stop, 1 when it could not begin or go on.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal tells the whole group; the supervisor tells us
         signal.signal(number, signal.SIG_IGN)
-    control = Control(int(sys.argv[1]))
-    orders = control.orders()
+    control = Control(descriptor)
+    handler: logging.Handler | None = None
     try:
+        orders = control.orders()
         confined = _give_up_rights(orders)
-        set_up(orders.json_log, colour=orders.colour_log)
+        handler = set_up(orders.json_log, colour=orders.colour_log)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(Worker(orders, control, confined).run())
-    except (SetupProblem, StorageError, TlsProblem, OSError) as error:
+        return 0
+    except (SetupProblem, StorageError, TlsProblem, OSError, EOFError) as error:
         control.failed(_words(error), hopeless=isinstance(error, Unfit))
-        raise SystemExit(1) from None
+        return 1
     except Exception as error:
         log.exception("worker failed")
         control.failed(f"{type(error).__name__}: {error}")
-        raise SystemExit(1) from None
+        return 1
     finally:
         control.close()
+        if handler is not None:
+            handler.close()
 
 
 def _give_up_rights(orders: Orders) -> int | str:
@@ -65,7 +70,6 @@ def _give_up_rights(orders: Orders) -> int | str:
     This comes before the first thread (that of the log): a thread that is there already would keep its rights.
     Raises `OSError`.
     """
-    preload()
     for uid in (0, os.geteuid() if orders.identity is None else orders.identity.uid):
         user_name(uid)
     if orders.identity is not None:
@@ -196,7 +200,3 @@ async def _first(*waits: Awaitable[Any]) -> None:
         for task, wait in zip(tasks, waits, strict=True):
             if task is not wait:
                 task.cancel()
-
-
-if __name__ == "__main__":
-    main()

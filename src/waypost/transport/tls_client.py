@@ -8,8 +8,6 @@ import ssl
 from dataclasses import dataclass
 from functools import cached_property
 
-from cryptography import x509
-
 from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.session import TlsInfo
 from waypost.transport.broken_tls import BrokenTls
@@ -69,8 +67,8 @@ def _end_point(der: bytes | None) -> bytes | None:
     if der is None:
         return None
     try:
-        return server_end_point(x509.load_der_x509_certificate(der))
-    except (ValueError, x509.InvalidVersion):  # OpenSSL takes any version; InvalidVersion is no ValueError
+        return server_end_point(der)
+    except ValueError:  # OpenSSL takes some that are malformed
         return None
 
 

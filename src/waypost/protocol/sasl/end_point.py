@@ -1,22 +1,19 @@
 """The channel binding tls-server-end-point: a hash of the server's certificate, known to both ends (RFC 5929)."""
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+import hashlib
+
+from waypost.protocol.x509 import read_certificate
+
+_WEAK = frozenset({"md5", "sha1"})
 
 
-def server_end_point(certificate: x509.Certificate) -> bytes | None:
-    """Return the hash of a certificate, made with the hash function of its signature (RFC 5929 4.1).
+def server_end_point(der: bytes) -> bytes | None:
+    """Return the hash of a certificate in DER, made with the hash function of its signature (RFC 5929 4.1).
 
     SHA-256 replaces MD5 and SHA-1. The result is None where the signature algorithm names no hash function (Ed25519):
-    the binding is then undefined.
+    the binding is then undefined. Raises `ValueError` if the octets are not a certificate.
     """
-    try:
-        algorithm = certificate.signature_hash_algorithm
-    except UnsupportedAlgorithm:
+    name = read_certificate(der).signature_hash
+    if name is None:
         return None
-    if algorithm is None:
-        return None
-    if isinstance(algorithm, hashes.MD5 | hashes.SHA1):
-        algorithm = hashes.SHA256()
-    return certificate.fingerprint(algorithm)
+    return hashlib.new("sha256" if name in _WEAK else name, der).digest()
