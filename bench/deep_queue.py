@@ -19,7 +19,7 @@ from waypost.message.trace import TraceId
 from waypost.storage.queue import reverse_path_text
 from waypost.storage.sqlite import DATABASE
 from waypost.storage.sqlite.rows import envelope_text, recipients_text
-from waypost.storage.sqlite.segments import HEADER, record_header, segment_path
+from waypost.storage.sqlite.segments.segments import HEADER, record_header, segment_path
 
 LARGE = "large.deep.test"
 """The destination that has a tenth of all entries."""

@@ -21,7 +21,7 @@ from bench.waypost_server import WaypostContender
 from bench.world import DOMAIN, PASSWORD
 from waypost.message.trace import TraceId
 from waypost.storage.sqlite import DATABASE
-from waypost.storage.sqlite.segments import HEADER, record_header, segment_path
+from waypost.storage.sqlite.segments.segments import HEADER, record_header, segment_path
 
 LIMITS = ("messages_per_hour", "messages_per_day", "recipients_per_hour", "recipients_per_day")
 _NOBODY = ("127.0.9.9", 9)

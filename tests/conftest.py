@@ -10,7 +10,7 @@ import os
 
 from hypothesis import settings
 
-from waypost.service.privileges import raise_file_limit
+from waypost.service.processes.privileges import raise_file_limit
 
 raise_file_limit()
 

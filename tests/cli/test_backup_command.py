@@ -11,8 +11,8 @@ from tests.cli.post_office import in_storage
 from tests.storage.letters import Letters
 
 from waypost.message.trace import TraceId, format_trace_id
-from waypost.service import privileges
-from waypost.service.privileges import service_identity
+from waypost.service.processes import privileges
+from waypost.service.processes.privileges import service_identity
 from waypost.storage.sqlite import DATABASE
 
 

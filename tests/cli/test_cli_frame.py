@@ -14,7 +14,7 @@ from tests.cli.conftest import Run
 
 from waypost.cli.frame import load_settings, print_json, run_with_storage, time_text
 from waypost.cli.terminal import print_table, printable
-from waypost.service.bus import UnixBus
+from waypost.service.processes.bus import UnixBus
 from waypost.storage import Bus, Notice, Storage, StorageFull
 
 

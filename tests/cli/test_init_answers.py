@@ -201,7 +201,7 @@ def test_only_a_self_signed_certificate_is_called_one(
     )
     for name in ("cert.pem", "key.pem"):
         shutil.copy(tmp_path / "tls" / name, tmp_path / name)
-    monkeypatch.setattr("waypost.service.certificates.Pair.self_signed", False, raising=False)
+    monkeypatch.setattr("waypost.service.machine.certificates.Pair.self_signed", False, raising=False)
     (tmp_path / "tls" / "cert.pem").unlink()
     assert "self-signed" not in run("init", str(tmp_path)).output
 

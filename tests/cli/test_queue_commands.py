@@ -21,7 +21,7 @@ from tests.storage.letters import Letters, deferral, finished, stored
 from waypost.journal import Station, fields
 from waypost.message.trace import TraceId, format_trace_id
 from waypost.storage import QueueEntry
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.opening.migrate import DATABASE
 
 BOB = "bob@builder.test"
 MINUTE = 60_000_000

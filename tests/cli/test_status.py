@@ -18,7 +18,7 @@ from tests.cli.post_office import in_storage
 from tests.storage.letters import Letters
 
 from waypost.cli.times import now
-from waypost.service.state import certificate_facts, process_identity
+from waypost.service.processes.state import certificate_facts, process_identity
 
 
 def said(config: Path, pid: int) -> None:

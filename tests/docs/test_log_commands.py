@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from tests.docs.pages import pages
 
-from waypost.service.logging import JsonFormatter
+from waypost.service.machine.logging import JsonFormatter
 
 OF_SYSTEMD = (
     "Starting waypost.service - Waypost mail system...",

@@ -89,8 +89,8 @@ class Disk:
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     """A disk of 12 MiB of its own, mounted for the test. The database's log keeps no room on it, so that writing fails
     as soon as the disk is full."""
-    monkeypatch.setattr("waypost.storage.sqlite.checkpoint.Checkpointer._make_room", lambda checkpointer: None)
-    monkeypatch.setattr("waypost.storage.sqlite.checkpoint._KEPT", 0)
+    monkeypatch.setattr("waypost.storage.sqlite.commit.checkpoint.Checkpointer._make_room", lambda checkpointer: None)
+    monkeypatch.setattr("waypost.storage.sqlite.commit.checkpoint._KEPT", 0)
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
@@ -113,6 +113,6 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("waypost.queue.dispatcher._AFTER_NOTHING", 0.1)
     monkeypatch.setattr("waypost.queue.dispatcher._LAST_WORDS", 0.3)
     monkeypatch.setattr("waypost.delivery.local._REST", 100_000)
-    monkeypatch.setattr("waypost.service.door._PAUSE", 0.05)
+    monkeypatch.setattr("waypost.service.sockets.acceptor._PAUSE", 0.05)
     monkeypatch.setattr("waypost.storage.sqlite.spool._LET_GO_EVERY", 0.05)
-    monkeypatch.setattr("waypost.storage.sqlite.checkpoint._PAUSE", 0.05)
+    monkeypatch.setattr("waypost.storage.sqlite.commit.checkpoint._PAUSE", 0.05)

@@ -30,10 +30,10 @@ from waypost.config.settings import (
 from waypost.login.passwords import make_credentials
 from waypost.message.trace import Micros
 from waypost.service.assembly import Assembly, assemble, wall_clock
-from waypost.service.certificates import self_signed
-from waypost.service.door import Door
-from waypost.service.secrets import Secrets
-from waypost.service.timing import Timing
+from waypost.service.machine.certificates import self_signed
+from waypost.service.machine.secrets import Secrets
+from waypost.service.sockets.acceptor import Door
+from waypost.service.sockets.timing import Timing
 from waypost.storage import Account, Credentials, Filter, QueueEntry, Storage
 
 HOSTNAME = "mx.here.test"

@@ -29,7 +29,7 @@ from tests.faults.office import BOB, Office, route, settings_for
 from tests.transport.mail_server import CLOSE, GARBAGE, RESET, MailServer
 
 from waypost.config.settings import Limits
-from waypost.storage.sqlite.check import Checker
+from waypost.storage.sqlite.upkeep.check import Checker
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 PORTS = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s")

@@ -20,7 +20,7 @@ from tests.faults.test_full_disk import trouble, until
 from tests.storage.faults import FaultySystem, failing, faulty_system
 from tests.transport.mail_server import MailServer
 
-from waypost.storage.sqlite import octets
+from waypost.storage.sqlite.commit import octets
 
 CAROL = "carol@there.test"
 LARGE = 500_000

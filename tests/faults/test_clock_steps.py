@@ -14,7 +14,7 @@ from waypost.login.memory import LoginMemory
 from waypost.login.throttle import LONGEST_LINE, Origin, Throttle
 from waypost.message.trace import TraceId, TraceIdMaker, earliest_id
 from waypost.service.housekeeping import CautiousClock, Housekeeper
-from waypost.service.run_folder import RunFolder
+from waypost.service.processes.run_folder import RunFolder
 
 CAROL = "carol@there.test"
 BUSY = "421 4.3.2 not now"

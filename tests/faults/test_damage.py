@@ -17,9 +17,9 @@ from tests.transport.mail_server import MailServer
 
 from waypost.message.trace import TraceId
 from waypost.storage import Alias, EntryState
-from waypost.storage.sqlite.check import Checker, Problem
-from waypost.storage.sqlite.migrate import DATABASE
-from waypost.storage.sqlite.segments import segment_path
+from waypost.storage.sqlite.opening.migrate import DATABASE
+from waypost.storage.sqlite.segments.segments import segment_path
+from waypost.storage.sqlite.upkeep.check import Checker, Problem
 
 CAROL = "carol@there.test"
 BUSY = "421 4.3.2 not now"

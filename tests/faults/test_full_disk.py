@@ -22,8 +22,8 @@ from tests.faults.office import ALICE, BOB, route
 from tests.service.running import wait_for
 from tests.transport.mail_server import MailServer
 
-from waypost.service.logging import BackgroundHandler, JsonFormatter
-from waypost.service.run_folder import RunFolder
+from waypost.service.machine.logging import BackgroundHandler, JsonFormatter
+from waypost.service.processes.run_folder import RunFolder
 from waypost.storage import StorageFull
 
 CAROL = "carol@there.test"

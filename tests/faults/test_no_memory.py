@@ -25,13 +25,13 @@ from tests.transport.mail_server import MailServer
 
 from waypost.intake.content import Content
 from waypost.queue.outcomes import outcome_of
-from waypost.service.orders import Control, Orders
-from waypost.service.secrets import Secrets
-from waypost.service.worker import Worker
+from waypost.service.machine.secrets import Secrets
+from waypost.service.processes.orders import Control, Orders
+from waypost.service.processes.worker import Worker
 from waypost.storage import StorageError
-from waypost.storage.sqlite.batch import Batch
-from waypost.storage.sqlite.octets import Octets
-from waypost.storage.sqlite.writer import Writer
+from waypost.storage.sqlite.commit.batch import Batch
+from waypost.storage.sqlite.commit.octets import Octets
+from waypost.storage.sqlite.commit.writer import Writer
 
 CAROL = "carol@there.test"
 

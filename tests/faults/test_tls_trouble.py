@@ -24,7 +24,7 @@ from tests.transport.relay_world import World
 
 from waypost.config.settings import TlsPolicy
 from waypost.queue.carrier import Fate
-from waypost.service.certificates import self_signed
+from waypost.service.machine.certificates import self_signed
 from waypost.transport.tls_client import TlsClient
 from waypost.transport.wire import Timeouts
 

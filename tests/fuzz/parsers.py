@@ -48,7 +48,7 @@ from waypost.protocol.sasl.client import ScramClient
 from waypost.protocol.sasl.scram import ScramKeys, derive_keys
 from waypost.protocol.sasl.server import LoginServer, PlainServer, SaslError, ScramServer
 from waypost.protocol.smtp.parameters import Refused, decode_line, parse_mail, parse_rcpt
-from waypost.service.logging import HumanFormatter, JsonFormatter
+from waypost.service.machine.logging import HumanFormatter, JsonFormatter
 from waypost.submission.completion import Malformed, complete, prepare, read_originators
 
 NOW = 1_795_500_000_000_000

@@ -25,7 +25,7 @@ from waypost.protocol.smtp.events import (
 )
 from waypost.protocol.smtp.replies import NO_SUCH_USER, queued
 from waypost.protocol.smtp.reply_reader import MAX_LINE, MAX_REPLY, ReplyError, ReplyReader
-from waypost.service.proxy import ProxyError, ProxyHeader
+from waypost.service.sockets.proxy import ProxyError, ProxyHeader
 
 BUFFER = 64 * 1024
 """Octets that an engine may hold back, beside the piece that it was given last."""

@@ -22,7 +22,7 @@ from waypost.message.envelope import Envelope
 from waypost.protocol.reply import Reply
 from waypost.protocol.session import Ending
 from waypost.protocol.smtp import replies
-from waypost.service.eager import begin
+from waypost.service.sockets.eager import begin
 from waypost.storage import Expense
 
 BOB, ALICE, SENDER = "bob@here.test", "alice@here.test", "x@there.test"

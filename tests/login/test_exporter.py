@@ -7,8 +7,8 @@ import pytest
 
 from waypost.login import exporter
 from waypost.login.exporter import tls_exporter
-from waypost.service.certificates import self_signed
-from waypost.service.tls import ServerTls
+from waypost.service.machine.certificates import self_signed
+from waypost.service.sockets.tls import ServerTls
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from tests.storage.test_sqlite_rebuild import problems
 
 from waypost.message.trace import TraceId, TraceIdMaker
 from waypost.storage import EntryState, Expense
-from waypost.storage.sqlite.check import repair
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.opening.migrate import DATABASE
+from waypost.storage.sqlite.upkeep.check import repair
 
 DESTINATIONS = 120
 LONG = "x" * 60

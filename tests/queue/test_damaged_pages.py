@@ -15,7 +15,7 @@ from waypost.message.trace import TraceId, TraceIdMaker
 from waypost.queue.carrier import EntrySource, Fate, Parting
 from waypost.queue.clock_repair import pull_back
 from waypost.storage import Damaged, EntryState, Lease, Outcome
-from waypost.storage.sqlite.check import repair
+from waypost.storage.sqlite.upkeep.check import repair
 
 MESSAGES = 1500
 DESTINATIONS = 4

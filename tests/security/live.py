@@ -1,6 +1,6 @@
 """Workers of the service as they are, whole, in this process: real sockets on 127.0.0.1, real storage, real queue.
 
-A `Live` host is what `service/worker.py` runs, without the process around it; clients speak octets with it.
+A `Live` host is what `service/processes/worker.py` runs, without the process around it; clients speak octets with it.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from waypost.config.settings import (
 from waypost.login.passwords import make_credentials
 from waypost.protocol.sasl.client import ScramClient
 from waypost.service.assembly import Assembly, assemble
-from waypost.service.door import Door
-from waypost.service.secrets import Secrets
+from waypost.service.machine.secrets import Secrets
+from waypost.service.sockets.acceptor import Door
 from waypost.storage import Alias, Filter, QueueEntry
 
 PASSWORD = "curiouser and curiouser"

@@ -16,8 +16,8 @@ from tests.security.probe import ALLOWED
 from tests.service.running import Service
 
 from waypost.config.load import load
-from waypost.service import confinement
-from waypost.service.confinement import Unconfined, confine, reach_of
+from waypost.service.processes import confinement
+from waypost.service.processes.confinement import Unconfined, confine, reach_of
 
 SCOPED = 6
 """The version of Landlock from which on all of the promises can be kept."""
@@ -70,7 +70,7 @@ def test_a_worker_of_the_service_reaches_nothing_outside(
             if "serve" in sys.orig_argv:
                 sys.path.append({str(Path.cwd())!r})
                 import tests.security.probe as probe
-                import waypost.service.worker as worker
+                import waypost.service.processes.worker as worker
 
                 def work(control, work=worker.work):
                     status = work(control)
@@ -100,7 +100,7 @@ def test_a_worker_of_the_service_reaches_nothing_outside(
 def test_modules_are_imported_and_quoted_later_too(service: Service) -> None:
     program = (
         "from pathlib import Path; from waypost.config.load import load;"
-        "from waypost.service.confinement import *; from waypost.service.privileges import harden;"
+        "from waypost.service.processes.confinement import *; from waypost.service.processes.privileges import harden;"
         f"harden(); confine(reach_of(load(Path({str(service.config)!r}))));"
         "import xmlrpc.client, sqlite3; raise ValueError('quoted')"
     )

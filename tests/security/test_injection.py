@@ -10,7 +10,7 @@ from tests.security.live import Live, Recorder, host
 
 from waypost.message.headers import HeaderBlock
 from waypost.message.structure import scan_structure
-from waypost.service.logging import HumanFormatter, JsonFormatter
+from waypost.service.machine.logging import HumanFormatter, JsonFormatter
 
 HOSTILE = (
     '\x1b[2J\x1b]0;owned\x07 \u202etxt.exe\u2028Action: delivered \x85 \x9b31m forged="yes" \\r\\nBcc: all@here.test'

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from waypost.service.certificates import self_signed
+from waypost.service.machine.certificates import self_signed
 
 PATIENCE = 60.0
 HOSTNAME = "mx.builder.test"

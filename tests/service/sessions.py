@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from waypost.protocol.session import Ending, Next, Peer, Session, TlsInfo
-from waypost.service.certificates import self_signed
-from waypost.service.tls import ServerTls
+from waypost.service.machine.certificates import self_signed
+from waypost.service.sockets.tls import ServerTls
 
 CERTIFICATE, KEY = self_signed(["mx.example.org"], datetime.now(UTC))
 

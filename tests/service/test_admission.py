@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from waypost.config.settings import Limits
 from waypost.protocol.smtp import replies
-from waypost.service import admission as admission_module
-from waypost.service.admission import Admission, Place, Refused
+from waypost.service.sockets import admission as admission_module
+from waypost.service.sockets.admission import Admission, Place, Refused
 
 LIMITS = Limits(connections=4, connections_per_network=2, connection_rate_per_network=6)
 

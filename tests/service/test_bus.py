@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from waypost.service.bus import UnixBus
+from waypost.service.processes.bus import UnixBus
 from waypost.storage.bus import Notice
 
 Join = Callable[[str], Awaitable[UnixBus]]

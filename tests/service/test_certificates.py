@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from waypost.service.certificates import CertificateProblem, Pair, load_pair, self_signed
+from waypost.service.machine.certificates import CertificateProblem, Pair, load_pair, self_signed
 
 NOW = datetime(2026, 11, 25, 1, 7, tzinfo=UTC)
 

@@ -13,9 +13,9 @@ import pytest
 from tests.service.sessions import Client, Script, in_thread, server_tls
 
 from waypost.protocol.session import Ending, Peer
-from waypost.service.connection import Connection
-from waypost.service.outbox import Outbox
-from waypost.service.timing import Timing, acknowledged_octets
+from waypost.service.sockets.connection import Connection
+from waypost.service.sockets.outbox import Outbox
+from waypost.service.sockets.timing import Timing, acknowledged_octets
 
 PEER = Peer("192.0.2.1", 4711, "192.0.2.2", 25)
 

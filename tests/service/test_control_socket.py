@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from waypost.service.control_socket import ControlSocket, ask_workers
+from waypost.service.processes.control_socket import ControlSocket, ask_workers
 
 PATIENCE = 30.0
 

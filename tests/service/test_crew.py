@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from waypost.config.settings import Settings
-from waypost.service.crew import Crew, CrewBroken
-from waypost.service.orders import Orders, Word
-from waypost.service.secrets import Secrets
+from waypost.service.machine.secrets import Secrets
+from waypost.service.processes.crew import Crew, CrewBroken
+from waypost.service.processes.orders import Orders, Word
 
 
 class Fake:
@@ -45,9 +45,9 @@ class Fake:
 
 @pytest.fixture
 def crew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Crew:
-    monkeypatch.setattr("waypost.service.crew.WorkerProcess", Fake)
-    monkeypatch.setattr("waypost.service.crew._FIRST_WAIT", 0.001)
-    monkeypatch.setattr("waypost.service.crew._LONGEST_WAIT", 0.001)
+    monkeypatch.setattr("waypost.service.processes.crew.WorkerProcess", Fake)
+    monkeypatch.setattr("waypost.service.processes.crew._FIRST_WAIT", 0.001)
+    monkeypatch.setattr("waypost.service.processes.crew._LONGEST_WAIT", 0.001)
     monkeypatch.setattr(Fake, "able", True)
     monkeypatch.setattr(Fake, "started", 0)
     settings = Settings(tmp_path / "waypost.toml", "mx.builder.test", ("builder.test",), tmp_path / "data")
@@ -87,7 +87,7 @@ async def test_a_crew_that_worked_goes_on_trying_until_the_machine_is_well_again
 
 
 async def test_a_crew_goes_on_trying_for_as_long_as_it_takes(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("waypost.service.crew._LONGEST_WAIT", 0.0)
+    monkeypatch.setattr("waypost.service.processes.crew._LONGEST_WAIT", 0.0)
     crew.start()
     await asyncio.wait_for(crew.ready(), 20)
     monkeypatch.setattr(Fake, "able", False)

@@ -13,11 +13,11 @@ from tests.service.sessions import Client, Script, in_thread, server_tls
 from waypost.config.settings import IpNetwork, Limits, Listener, ListenerProtocol
 from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.dialogue import reply_octets
-from waypost.service.admission import Admission
-from waypost.service.connections import Connections
-from waypost.service.door import Door, House, refusal
-from waypost.service.outbox import Outbox
-from waypost.service.timing import Timing
+from waypost.service.sockets.acceptor import Door, House, refusal
+from waypost.service.sockets.admission import Admission
+from waypost.service.sockets.connections import Connections
+from waypost.service.sockets.outbox import Outbox
+from waypost.service.sockets.timing import Timing
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
@@ -266,7 +266,7 @@ async def test_no_descriptors_left_is_a_pause_and_no_end(enter: Enter, monkeypat
                 raise OSError(24, "Too many open files")
             return self.listening.accept()
 
-    monkeypatch.setattr("waypost.service.door._PAUSE", 0.01)
+    monkeypatch.setattr("waypost.service.sockets.acceptor._PAUSE", 0.01)
     entrance.door.close()
     entrance.door._listening = Full(entrance.listening)  # type: ignore[assignment]
     entrance.door.open()

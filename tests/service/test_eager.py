@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from waypost.service.eager import begin
+from waypost.service.sockets.eager import begin
 
 
 async def test_work_that_never_waits_is_done_at_once_and_makes_no_task() -> None:

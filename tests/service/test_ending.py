@@ -20,9 +20,9 @@ from waypost.access.pop3 import _FAREWELLS as pop3_farewells
 from waypost.login.passwords import make_credentials
 from waypost.protocol.session import Ending
 from waypost.protocol.smtp.replies import FAREWELLS as smtp_farewells
-from waypost.service.control_socket import ask_workers
-from waypost.service.session_control import SessionControl
-from waypost.service.session_requests import AccountChanged, EndSessions, ListSessions
+from waypost.service.processes.control_socket import ask_workers
+from waypost.service.processes.session_control import SessionControl
+from waypost.service.processes.session_requests import AccountChanged, EndSessions, ListSessions
 from waypost.storage import Conflict
 from waypost.storage.sqlite import open_storage
 
@@ -204,7 +204,7 @@ async def test_a_deletion_that_is_on_its_way_looks_at_the_accounts_version(
 async def test_a_session_that_is_closing_hears_nothing_more_and_is_dropped_when_its_peer_lingers(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("waypost.service.connections._LAST_WORDS", 0.01)
+    monkeypatch.setattr("waypost.service.sockets.connections._LAST_WORDS", 0.01)
     caller = await Caller.smtp(office.port("smtp"))
     assert (await caller.say("QUIT")).startswith("221")
     [(_, connection)] = office.assembly.house.connections.open
@@ -322,8 +322,8 @@ async def test_a_session_that_works_on_something_that_cannot_be_broken_off_is_no
 
     alice = await submits(office)
     monkeypatch.setattr(office.storage.spool, "accept", hangs)
-    monkeypatch.setattr("waypost.service.connections._LAST_WORDS", 0.01)
-    monkeypatch.setattr("waypost.service.connections._DROPPED", 0.01)
+    monkeypatch.setattr("waypost.service.sockets.connections._LAST_WORDS", 0.01)
+    monkeypatch.setattr("waypost.service.sockets.connections._DROPPED", 0.01)
     await alice.say(f"MAIL FROM:<{ALICE}>")
     await alice.say(f"RCPT TO:<{BOB}>")
     await alice.say("DATA")

@@ -12,7 +12,7 @@ from typing import Any
 _FRAME = """
     import asyncio, json, os, signal, socket, sys, tempfile, threading
 
-    from waypost.service.fork_server import ForkServer
+    from waypost.service.processes.fork_server import ForkServer
 
     async def forked(forks):
         ours, theirs = socket.socketpair()

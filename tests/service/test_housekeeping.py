@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from waypost.service.housekeeping import Housekeeper
-from waypost.service.run_folder import RunFolder
+from waypost.service.processes.run_folder import RunFolder
 from waypost.storage.sqlite import SqliteStorage
 
 

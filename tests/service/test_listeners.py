@@ -8,8 +8,8 @@ from ipaddress import ip_address
 import pytest
 
 from waypost.config.settings import Listener, ListenerProtocol
-from waypost.service import listeners as listeners_module
-from waypost.service.listeners import Listeners, ListenProblem, address_text
+from waypost.service.sockets import listeners as listeners_module
+from waypost.service.sockets.listeners import Listeners, ListenProblem, address_text
 
 
 def listener(port: int, address: str = "127.0.0.1", protocol: str = "smtp") -> Listener:

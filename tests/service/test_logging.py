@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.service.logging import BackgroundHandler, HumanFormatter, JsonFormatter, escape, set_up
+from waypost.service.machine.logging import BackgroundHandler, HumanFormatter, JsonFormatter, escape, set_up
 
 
 def _record(event: str, *, fields: dict[str, Any] | None = None, level: int = logging.INFO) -> logging.LogRecord:

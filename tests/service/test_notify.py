@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from waypost.service.notify import Notifier
+from waypost.service.processes.notify import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

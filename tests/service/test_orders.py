@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from waypost.config.listener_protocols import ListenerProtocol
 from waypost.config.settings import Listener, Settings
-from waypost.service.orders import Control, Orders, Report, Word, read_report, send_descriptors, write_orders
-from waypost.service.preload import MODULES
-from waypost.service.secrets import Secrets
+from waypost.service.machine.secrets import Secrets
+from waypost.service.processes.orders import Control, Orders, Report, Word, read_report, send_descriptors, write_orders
+from waypost.service.processes.preload import MODULES
 
 ORDERS = Orders(
     generation=7,

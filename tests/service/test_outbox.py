@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from waypost.service.outbox import Outbox
+from waypost.service.sockets.outbox import Outbox
 
 
 class Recorder(asyncio.Transport):

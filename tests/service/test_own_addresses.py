@@ -4,7 +4,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from waypost.config.settings import Listener, ListenerProtocol
-from waypost.service.own_addresses import own_addresses
+from waypost.service.machine.own_addresses import own_addresses
 
 TRIE = """\
 Main:

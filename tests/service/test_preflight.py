@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from waypost.config.load import ConfigErrors, load_document
-from waypost.service.certificates import self_signed
-from waypost.service.preflight import Preflight, preflight
+from waypost.service.machine.certificates import self_signed
+from waypost.service.machine.preflight import Preflight, preflight
 
 NOW = datetime(2026, 11, 25, 1, 7, tzinfo=UTC)
 FEWEST = 'hostname = "mx.example.org"\ndomains = ["example.org"]\ndata = "data"\n'

@@ -48,8 +48,8 @@ _COMMANDS = {
 
 _PROGRAM = """
     import json, sys
-    import waypost.service.worker
-    from waypost.service.preload import preload
+    import waypost.service.processes.worker
+    from waypost.service.processes.preload import preload
     preload()
     files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
     print(json.dumps({name: [file, getattr(sys.modules[name], "__package__", "")] for name, file in files.items()}))
@@ -104,7 +104,8 @@ def test_no_module_that_a_worker_holds_imports_another_later() -> None:
         if name not in known and name.partition(".")[0] != "_pyrepl" and is_module(name)  # of the interactive shell
     }
     assert not late, (
-        f"{late}: name them in waypost/service/preload.py, or here with the reason why they are never imported"
+        f"{late}: name them in waypost/service/processes/preload.py, "
+        "or here with the reason why they are never imported"
     )
 
 
@@ -112,16 +113,16 @@ _CONFINED = """
     import json, sys, tempfile, time
     from pathlib import Path
 
-    import waypost.service.worker
+    import waypost.service.processes.worker
     from encodings.aliases import aliases
     from email.charset import ALIASES, CHARSETS
     from waypost.message.charset import decode_charset, is_charset
     from waypost.message.dsn import compose
     from waypost.message.decoded_words import decode_value
     from waypost.message.address import Address
-    from waypost.service.confinement import Reach, Unconfined, confine
-    from waypost.service.preload import preload
-    from waypost.service.privileges import harden
+    from waypost.service.processes.confinement import Reach, Unconfined, confine
+    from waypost.service.processes.preload import preload
+    from waypost.service.processes.privileges import harden
 
     names = sorted({*aliases, *aliases.values(), *CHARSETS, *ALIASES, *sys.argv[1:]} - {"mbcs", "oem", "dbcs", "ansi"})
     known = [name for name in names if is_charset(name)]  # in this process only to know the names

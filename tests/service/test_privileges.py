@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from waypost.service import privileges
-from waypost.service.privileges import Identity, own_data, raise_file_limit, service_identity
-from waypost.service.problems import SetupProblem
+from waypost.service.machine.problems import SetupProblem
+from waypost.service.processes import privileges
+from waypost.service.processes.privileges import Identity, own_data, raise_file_limit, service_identity
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes and makes other users' files, which needs root")
 NOBODY = pwd.getpwnam("nobody")
@@ -139,7 +139,8 @@ def test_a_folder_that_can_not_be_entered_is_named(open_path: Path) -> None:
 @as_root
 def test_nothing_is_left_of_root() -> None:
     program = (
-        "import os, sys; from waypost.service.privileges import *; become(Identity('x', 54321, 54321, (54322,)));"
+        "import os, sys; from waypost.service.processes.privileges import *; "
+        "become(Identity('x', 54321, 54321, (54322,)));"
         "harden(); print(open('/proc/self/status').read());"
         "print('kept' if os.access('/proc/self/fd', os.R_OK) and os.listdir('/proc/self/fd') else 'lost')\n"
         "try: os.setuid(0)\n"
@@ -156,7 +157,7 @@ def test_nothing_is_left_of_root() -> None:
 
 def test_the_limit_of_files_is_the_hard_one() -> None:
     program = (
-        "import resource; from waypost.service.privileges import *; raise_file_limit();"
+        "import resource; from waypost.service.processes.privileges import *; raise_file_limit();"
         "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE); print(soft == hard)"
     )
     out = subprocess.run(

@@ -16,7 +16,7 @@ from waypost.config.load import parse
 from waypost.config.settings import Listener
 from waypost.protocol.reply import reply
 from waypost.service import ways_in
-from waypost.service.door import refusal
+from waypost.service.sockets.acceptor import refusal
 
 BUSY = reply(421, "4.3.2", "Too many connections")
 

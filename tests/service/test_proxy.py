@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.service.proxy import Ends, ProxyError, ProxyHeader
+from waypost.service.sockets.proxy import Ends, ProxyError, ProxyHeader
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 ENDS4 = Ends(ip_address("192.0.2.7"), 4711, ip_address("198.51.100.1"), 25)

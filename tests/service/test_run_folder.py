@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from waypost.service.problems import SetupProblem
-from waypost.service.run_folder import RunFolder
+from waypost.service.machine.problems import SetupProblem
+from waypost.service.processes.run_folder import RunFolder
 
 
 def test_a_second_service_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from waypost.config.settings import Route, Settings, Tls
 from waypost.protocol.sasl.end_point import server_end_point
-from waypost.service.certificates import self_signed
-from waypost.service.problems import SetupProblem
-from waypost.service.secrets import read_secrets
-from waypost.service.tls import ServerTls, TlsProblem
+from waypost.service.machine.certificates import self_signed
+from waypost.service.machine.problems import SetupProblem
+from waypost.service.machine.secrets import read_secrets
+from waypost.service.sockets.tls import ServerTls, TlsProblem
 
 
 @pytest.fixture

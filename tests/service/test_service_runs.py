@@ -21,7 +21,7 @@ import pytest
 import uvloop
 from tests.service.running import PATIENCE, Service, alive, wait_for
 
-from waypost.service import worker
+from waypost.service.processes import worker
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from waypost.service.certificates import self_signed
-from waypost.service.tls import ServerTls
+from waypost.service.machine.certificates import self_signed
+from waypost.service.sockets.tls import ServerTls
 
 NOW = datetime.now(UTC)
 OLD_SUITES = [

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from waypost.config.errors import ConfigErrors
 from waypost.config.load import parse
 from waypost.config.settings import Settings, TrustedNetwork
-from waypost.service.kernel_routes import gateways_in
-from waypost.service.notify import Notifier
-from waypost.service.preflight import preflight
-from waypost.service.problems import SetupProblem
-from waypost.service.supervisor import LogForm, Supervisor
-from waypost.service.trusted_networks import dangerous_networks, refuse_dangerous_networks
+from waypost.service.machine.kernel_routes import gateways_in
+from waypost.service.machine.preflight import preflight
+from waypost.service.machine.problems import SetupProblem
+from waypost.service.machine.trusted_networks import dangerous_networks, refuse_dangerous_networks
+from waypost.service.processes.notify import Notifier
+from waypost.service.processes.supervisor import LogForm, Supervisor
 
 TRIE = """\
 Local:
@@ -123,7 +123,7 @@ ip route add default via 10.7.0.23 dev eth7 table 77
 ip -6 route add default via fd00:9::24 dev eth7 table 77
 exec "$@"
 """
-ASK = "from waypost.service.kernel_routes import kernel_gateways; print(*sorted(map(str, kernel_gateways())))"
+ASK = "from waypost.service.machine.kernel_routes import kernel_gateways; print(*sorted(map(str, kernel_gateways())))"
 
 
 @pytest.mark.skipif(
@@ -182,7 +182,7 @@ senders = ["scanner@here.test"]
 
 def test_check_names_the_file_the_line_and_the_key(net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(
-        "waypost.service.preflight.dangerous_networks", lambda settings: dangerous_networks(settings, net=net)
+        "waypost.service.machine.preflight.dangerous_networks", lambda settings: dangerous_networks(settings, net=net)
     )
     file = tmp_path / "waypost.toml"
     with pytest.raises(ConfigErrors) as raised:

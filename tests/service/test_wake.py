@@ -10,7 +10,7 @@ from tests.service.test_connection import Open, until
 from tests.service.test_connection import stage as stage
 
 from waypost.protocol.session import Ending
-from waypost.service.timing import Timing
+from waypost.service.sockets.timing import Timing
 from waypost.storage import Notice, Watchers
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import apsw
 
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.opening.migrate import DATABASE
 
 
 def pages_of(data: Path, name: str) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from waypost.storage.sqlite.migrate import migrations
+from waypost.storage.sqlite.opening.migrate import migrations
 
 SECOND = 1_000_000
 THEN = 1_795_000_000 * SECOND

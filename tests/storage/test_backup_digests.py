@@ -18,7 +18,7 @@ from waypost.storage.sqlite.backup.octets import Progress
 from waypost.storage.sqlite.backup.restoring import find_source, restore
 from waypost.storage.sqlite.backup.taking import Taken, take_backup
 from waypost.storage.sqlite.backup.verifying import Report, verify
-from waypost.storage.sqlite.check import Checker
+from waypost.storage.sqlite.upkeep.check import Checker
 
 BOB = "bob@builder.test"
 LARGE = bytes(range(256)) * 40

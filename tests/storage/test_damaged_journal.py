@@ -7,7 +7,7 @@ import pytest
 from tests.storage.damage import pages_of, wreck
 from tests.storage.letters import SECOND, START, Engine, Letters
 
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.opening.migrate import DATABASE
 
 DAY = 86_400 * SECOND
 ROWS = 2500

@@ -13,8 +13,8 @@ from waypost.message.trace import TraceId, format_trace_id
 from waypost.storage import NotFound, StorageError
 from waypost.storage.sqlite.backup.octets import Progress
 from waypost.storage.sqlite.backup.restoring import find_source, restore
-from waypost.storage.sqlite.check import Checker, repair
 from waypost.storage.sqlite.salvage.recovering import recover
+from waypost.storage.sqlite.upkeep.check import Checker, repair
 
 BOB = "bob@builder.test"
 INDEXES = ("segment_open", "entry_due", "entry_of_message", "message_in_segment")

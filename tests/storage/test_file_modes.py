@@ -12,7 +12,7 @@ from tests.storage.test_sqlite_backup import show
 
 from waypost.storage.sqlite.backup.restoring import find_source, restore
 from waypost.storage.sqlite.backup.taking import take_backup
-from waypost.storage.sqlite.migrate import migrate, migrations
+from waypost.storage.sqlite.opening.migrate import migrate, migrations
 from waypost.storage.sqlite.salvage.recovering import recover
 
 

@@ -17,7 +17,7 @@ from waypost.storage.sqlite.backup.octets import Progress
 from waypost.storage.sqlite.backup.restoring import Restored, find_source, restore
 from waypost.storage.sqlite.backup.taking import Taken, take_backup
 from waypost.storage.sqlite.backup.verifying import verify
-from waypost.storage.sqlite.renewal import JUMP
+from waypost.storage.sqlite.opening.renewal import JUMP
 
 BOB = "bob@builder.test"
 LARGE = bytes(range(256)) * 1024

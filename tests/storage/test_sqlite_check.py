@@ -12,9 +12,9 @@ from tests.storage.letters import HEAD, START, Engine, Letters, files_in, stored
 
 from waypost.message.trace import format_trace_id
 from waypost.storage import Account
-from waypost.storage.sqlite.check import Checker, Problem, repair
-from waypost.storage.sqlite.migrate import DATABASE
-from waypost.storage.sqlite.segments import segment_path
+from waypost.storage.sqlite.opening.migrate import DATABASE
+from waypost.storage.sqlite.segments.segments import segment_path
+from waypost.storage.sqlite.upkeep.check import Checker, Problem, repair
 
 BOB = "bob@builder.test"
 LARGE = bytes(range(256)) * 1024

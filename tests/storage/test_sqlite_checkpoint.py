@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tests.storage.letters import Engine, Letters
 
-from waypost.storage.sqlite import checkpoint as checkpoint_module
+from waypost.storage.sqlite.commit import checkpoint as checkpoint_module
 from waypost.storage.sqlite.connection import connect, connect_reading
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.opening.migrate import DATABASE
 
 LIMIT = 200_000
 

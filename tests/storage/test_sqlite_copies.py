@@ -14,9 +14,9 @@ from tests.storage.test_sqlite_group_commit import accept_all
 from waypost.message.trace import TraceId
 from waypost.storage import Filter, StorageError, StorageFull
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite import octets as octets_module
-from waypost.storage.sqlite.check import Checker
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.commit import octets as octets_module
+from waypost.storage.sqlite.opening.migrate import DATABASE
+from waypost.storage.sqlite.upkeep.check import Checker
 
 BOB = "bob@builder.test"
 

@@ -12,7 +12,7 @@ from tests.storage.letters import Engine, stored
 
 from waypost.message.trace import TraceId
 from waypost.storage import Filter
-from waypost.storage.sqlite.check import Checker
+from waypost.storage.sqlite.upkeep.check import Checker
 
 KILLS = 4
 

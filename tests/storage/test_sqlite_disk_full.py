@@ -14,7 +14,7 @@ from tests.storage.letters import HEAD, Engine, Letters, files_in, finished, sto
 from waypost.message.trace import TraceId
 from waypost.storage import Filter, StorageFull
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite.check import Checker
+from waypost.storage.sqlite.upkeep.check import Checker
 
 MEBIBYTE = 1 << 20
 BOB = "bob@builder.test"

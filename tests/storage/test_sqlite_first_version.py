@@ -15,8 +15,8 @@ from waypost.journal import Station
 from waypost.message.address import Address
 from waypost.message.envelope import BodyType, DeliverBy, Envelope, Notify, OriginalRecipient, Recipient, Ret
 from waypost.storage import Credentials, EntryState, Filter, NotFound, Spending
-from waypost.storage.sqlite.check import Checker
-from waypost.storage.sqlite.migrate import DATABASE, migrate, migrations
+from waypost.storage.sqlite.opening.migrate import DATABASE, migrate, migrations
+from waypost.storage.sqlite.upkeep.check import Checker
 
 LANDED = {
     1: "d2725f613370aaf0",

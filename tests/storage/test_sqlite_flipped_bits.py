@@ -8,8 +8,8 @@ from tests.storage.letters import START, Engine, Letters, claim, deferral, finis
 
 from waypost.queue.clock_repair import pull_back
 from waypost.storage import Damaged, Filter, Queue
-from waypost.storage.sqlite.check import Checker
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.opening.migrate import DATABASE
+from waypost.storage.sqlite.upkeep.check import Checker
 
 BOB = "bob@builder.test"
 EVE = "eve@cellar.test"

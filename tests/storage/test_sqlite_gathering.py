@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from waypost.storage.sqlite.gathering import Gathering, Waiting
-from waypost.storage.sqlite.operation import Operation
+from waypost.storage.sqlite.commit.gathering import Gathering, Waiting
+from waypost.storage.sqlite.commit.operation import Operation
 
 
 class Handle:

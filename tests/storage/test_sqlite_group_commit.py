@@ -15,9 +15,9 @@ from tests.storage.letters import HEAD, Engine, Letters, files_in, stored
 from waypost.message.trace import TraceId
 from waypost.storage import NewMessage, NotFound, Notice, StorageError, StorageFull, notices
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite import octets as octets_module
-from waypost.storage.sqlite import segments as segments_module
-from waypost.storage.sqlite.segments import OpenSegment
+from waypost.storage.sqlite.commit import octets as octets_module
+from waypost.storage.sqlite.segments import segments as segments_module
+from waypost.storage.sqlite.segments.segments import OpenSegment
 
 LARGE = bytes(range(256)) * 1024
 BOB = "bob@builder.test"

@@ -15,8 +15,8 @@ from tests.storage.letters import HEAD, Engine, Letters, files_in, finished, sto
 from waypost.message.trace import TraceId
 from waypost.storage import Filter, StorageError
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite.arriving import ArrivingFile
-from waypost.storage.sqlite.keeping import keeping
+from waypost.storage.sqlite.segments.arriving import ArrivingFile
+from waypost.storage.sqlite.upkeep.keeping import keeping
 
 BOB = "bob@builder.test"
 LARGE = bytes(range(256)) * 1024

@@ -11,8 +11,8 @@ from tests.storage.letters import HEAD, START, Engine, Letters, stored
 from waypost.message.envelope import BodyType
 from waypost.protocol.canonical import UNMEASURED, ContentForm
 from waypost.storage import StorageError
-from waypost.storage.sqlite import preparation
-from waypost.storage.sqlite.migrate import DATABASE, Step, migrate, migrations, pending
+from waypost.storage.sqlite.opening import preparation
+from waypost.storage.sqlite.opening.migrate import DATABASE, Step, migrate, migrations, pending
 
 FIRST: Step = (1, "people", "CREATE TABLE person (name TEXT); INSERT INTO person VALUES ('alice');")
 SECOND: Step = (2, "ages", "ALTER TABLE person ADD COLUMN age INTEGER; UPDATE person SET age = 7;")

@@ -15,7 +15,7 @@ from waypost.journal import AttemptFailed, Event
 from waypost.queue.clock_repair import pull_back
 from waypost.storage import Alias, Expense, FailedRound, MailboxDelivery, Pacing
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite.batch import FIXED_ORDER
+from waypost.storage.sqlite.commit.batch import FIXED_ORDER
 
 _CHANGE = re.compile(r"\s*(?:UPDATE|DELETE FROM|INSERT(?: OR \w+)? INTO)\s+(\w+)")
 _OF_THE_ENGINE = {"life", "unflushed", "sqlite_sequence"}

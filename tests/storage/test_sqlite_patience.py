@@ -14,7 +14,7 @@ BOB = "bob@builder.test"
 def wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """What can wait does, until something else comes."""
     for name in ("_PATIENCE", "_BUSY"):
-        monkeypatch.setattr(f"waypost.storage.sqlite.gathering.{name}", 3600)
+        monkeypatch.setattr(f"waypost.storage.sqlite.commit.gathering.{name}", 3600)
 
 
 async def two_due(letters: Letters) -> list[QueueEntry]:

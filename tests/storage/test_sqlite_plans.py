@@ -8,8 +8,11 @@ import pytest
 
 from waypost.storage import Filter
 from waypost.storage.queue import EntryState
-from waypost.storage.sqlite import batch, clock, journal, listing, mailboxes, maintenance, queue, spool, waking
-from waypost.storage.sqlite.migrate import DATABASE, migrate
+from waypost.storage.sqlite import journal, mailboxes, spool
+from waypost.storage.sqlite.commit import batch
+from waypost.storage.sqlite.opening.migrate import DATABASE, migrate
+from waypost.storage.sqlite.queue import clock, listing, queue, waking
+from waypost.storage.sqlite.upkeep import maintenance
 
 SOMETHING = dict.fromkeys(
     ("name", "now", "owner", "until", "limit", "priority", "exclude", "names", "ids", "last", "page", "before", "end"),

@@ -16,7 +16,7 @@ from tests.storage.letters import LEASE, START, Engine, Letters, leases
 from waypost.queue.clock_repair import pull_back
 from waypost.storage import Filter, Storage
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.opening.migrate import DATABASE
 from waypost.storage.sqlite.reading import Reading
 
 MANY = 6000

@@ -8,8 +8,8 @@ import pytest
 from tests.storage.damage import pages_of, wreck
 from tests.storage.letters import CREDENTIALS, START, Engine, Letters, claim, stored
 
-from waypost.storage.sqlite.check import Checker, repair
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.opening.migrate import DATABASE
+from waypost.storage.sqlite.upkeep.check import Checker, repair
 
 BOB = "bob@builder.test"
 

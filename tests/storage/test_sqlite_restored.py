@@ -12,8 +12,8 @@ from waypost.journal import Held, HeldAction
 from waypost.storage import Account, Filter, QueueEntry, StorageError
 from waypost.storage.entry_words import SINCE_RESTORE
 from waypost.storage.sqlite import DATABASE
-from waypost.storage.sqlite.life import Life, judge, read_file
-from waypost.storage.sqlite.renewal import JUMP
+from waypost.storage.sqlite.opening.life import Life, judge, read_file
+from waypost.storage.sqlite.opening.renewal import JUMP
 
 BOB = "bob@builder.test"
 LARGE = bytes(range(256)) * 1024
@@ -250,7 +250,7 @@ def test_a_database_and_a_file_are_compared_by_id_and_mark() -> None:
 
 
 def test_a_life_remembers_so_many_former_ones_that_its_file_stays_one_sector(tmp_path: Path) -> None:
-    from waypost.storage.sqlite.life import write_file
+    from waypost.storage.sqlite.opening.life import write_file
 
     life = Life("0" * 32, 10**12, 10**6)
     for _ in range(20):

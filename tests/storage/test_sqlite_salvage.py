@@ -182,7 +182,7 @@ async def test_messages_that_only_a_crash_left_in_the_database_come_out_too(engi
 def test_rubbish_between_records_is_passed_over_and_forged_ones_are_not_believed(tmp_path: Path) -> None:
     import zlib
 
-    from waypost.storage.sqlite.segments import record_header
+    from waypost.storage.sqlite.segments.segments import record_header
 
     good = b"a message"
     record = record_header(TraceId(7), len(good), zlib.crc32(good)) + good

@@ -13,9 +13,9 @@ from tests.storage.letters import HEAD, Engine, Letters, files_in, stored
 from waypost.message.trace import TraceId
 from waypost.storage import StorageError
 from waypost.storage.sqlite import spool as spool_module
-from waypost.storage.sqlite.arriving import ArrivingFile
-from waypost.storage.sqlite.reader import SegmentReader
-from waypost.storage.sqlite.segments import HEADER, MAGIC, OpenSegment, abandoned, segment_path
+from waypost.storage.sqlite.segments.arriving import ArrivingFile
+from waypost.storage.sqlite.segments.reader import SegmentReader
+from waypost.storage.sqlite.segments.segments import HEADER, MAGIC, OpenSegment, abandoned, segment_path
 
 BOB = "bob@builder.test"
 

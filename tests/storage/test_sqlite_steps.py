@@ -13,12 +13,13 @@ from tests.storage.letters import LEASE, SECOND, START, Engine, Letters, files_i
 
 from waypost.queue.clock_repair import pull_back
 from waypost.storage import Account, Damaged, Filter, NotFound, Queue
-from waypost.storage.sqlite import SqliteStorage, maintenance, shrinking
+from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite import directory as directory_module
 from waypost.storage.sqlite import mailboxes as mailboxes_module
-from waypost.storage.sqlite.changes import AT_ONCE
-from waypost.storage.sqlite.migrate import DATABASE, migrate, migrations
+from waypost.storage.sqlite.opening.migrate import DATABASE, migrate, migrations
+from waypost.storage.sqlite.queue.changes import AT_ONCE
 from waypost.storage.sqlite.reading import Reading
+from waypost.storage.sqlite.upkeep import maintenance, shrinking
 
 ENTRIES = 1000
 BOB = "bob@builder.test"

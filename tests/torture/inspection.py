@@ -15,7 +15,7 @@ from tests.torture.scribe import now, open_as
 from waypost.message.trace import TraceId
 from waypost.storage import Filter, MailboxMessage, QueueEntry, Storage, StorageError
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite.check import Checker
+from waypost.storage.sqlite.upkeep.check import Checker
 
 _INSPECTOR = 7  # the worker's number
 

@@ -21,8 +21,8 @@ from tests.torture.verdict import Kill, Verdict, Victim, judge
 
 from waypost.lab.host import LabError
 from waypost.storage.sqlite import DATABASE
-from waypost.storage.sqlite.check import Checker
 from waypost.storage.sqlite.connection import connect_reading
+from waypost.storage.sqlite.upkeep.check import Checker
 
 _MOST_AT_ONCE = 2 * CONNECTIONS  # one connection waits for an answer, and has one whose outcome is being written
 _PATIENCE = 180.0  # seconds for the queues to drain

@@ -56,7 +56,7 @@ class PowerTorture:
         """Live so often, each time with about so many deeds and images. Raises `PowerLossError`."""
         tree: Tree = {}
         ledger = Ledger()
-        with patch("waypost.storage.sqlite.checkpoint._PAUSE", 0.01):  # seconds, when a checkpoint was disturbed
+        with patch("waypost.storage.sqlite.commit.checkpoint._PAUSE", 0.01):  # seconds, when a checkpoint was disturbed
             for _ in range(lives):
                 tree, ledger = await self._life(tree, ledger, deeds, images)
                 self.figures.lives += 1

@@ -18,7 +18,9 @@ from tests.torture.mistakes import MISTAKES
 from tests.torture.operators import MistakePunished, OperatorTorture
 
 from waypost.storage import StorageError
-from waypost.storage.sqlite import DATABASE, SqliteStorage, maintenance, open_storage, renewal, taking_up
+from waypost.storage.sqlite import DATABASE, SqliteStorage, open_storage
+from waypost.storage.sqlite.opening import renewal, taking_up
+from waypost.storage.sqlite.upkeep import maintenance
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another owner")
 

@@ -21,8 +21,11 @@ from tests.torture.recorder import Recorder
 from tests.torture.scribe import DATA, Scribe
 
 from waypost.storage import sqlite
-from waypost.storage.sqlite import DATABASE, octets, preparation, segments
-from waypost.storage.sqlite.migrate import migrate, migrations
+from waypost.storage.sqlite import DATABASE
+from waypost.storage.sqlite.commit import octets
+from waypost.storage.sqlite.opening import preparation
+from waypost.storage.sqlite.opening.migrate import migrate, migrations
+from waypost.storage.sqlite.segments import segments
 
 LIVES, DEEDS, IMAGES = 4, 120, 32
 

@@ -18,7 +18,7 @@ from tests.transport.relay_world import SHORT, World
 
 from waypost.config.settings import TlsPolicy
 from waypost.queue.carrier import Fate
-from waypost.service.tls import _FFDHE2048
+from waypost.service.sockets.tls import _FFDHE2048
 from waypost.transport import tls_client
 from waypost.transport.broken_tls import BrokenTls
 from waypost.transport.tls_client import TlsClient

@@ -16,7 +16,7 @@ from waypost.cli.workers import ask, load_asking, report_ended
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
-    from waypost.service.control_socket import Answers
+    from waypost.service.processes.control_socket import Answers
     from waypost.storage import Account, Alias, Bus, Credentials, Storage
 
 _SHORTEST_PASSWORD = 8
@@ -141,7 +141,7 @@ def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
 
 async def _end_sessions(settings: Settings, key: str) -> Answers:
     """Make the workers end the sessions that logged in before the account's change, which is committed already."""
-    from waypost.service.session_requests import AccountChanged
+    from waypost.service.processes.session_requests import AccountChanged
 
     return await ask(settings, AccountChanged(key))
 

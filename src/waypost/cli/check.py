@@ -13,7 +13,7 @@ from waypost.cli.terminal import echo, echo_wrapped, printable
 if TYPE_CHECKING:
     from waypost.config.load import ConfigErrors
     from waypost.config.settings import Settings
-    from waypost.service.preflight import Preflight
+    from waypost.service.machine.preflight import Preflight
 
 
 @click.command()
@@ -27,7 +27,7 @@ def check(config: Path | None, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from waypost.config.load import ConfigErrors, load_document
-    from waypost.service.preflight import preflight
+    from waypost.service.machine.preflight import preflight
 
     try:
         document = load_document(config_file(config))

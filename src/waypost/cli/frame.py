@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from waypost.config.errors import ConfigErrors
     from waypost.config.settings import Settings
     from waypost.message.trace import Micros
-    from waypost.service.bus import UnixBus
+    from waypost.service.processes.bus import UnixBus
     from waypost.storage import Bus, Storage
 
 T = TypeVar("T")
@@ -164,7 +164,7 @@ def _load_program() -> None:
 
     import idna.uts46data  # noqa: F401
 
-    import waypost.service.bus  # noqa: F401
+    import waypost.service.processes.bus  # noqa: F401
     from waypost.message.charset import load_charsets
     from waypost.storage.engine.opening import load
 
@@ -176,7 +176,7 @@ def _load_program() -> None:
 async def _with_storage(settings: Settings, work: Callable[[Storage, Bus], Awaitable[T]]) -> T:
     import time
 
-    from waypost.service.bus import UnixBus
+    from waypost.service.processes.bus import UnixBus
     from waypost.storage.engine.opening import open_storage
 
     bus = UnixBus(settings.data / "bus", f"command-{os.getpid()}")

@@ -18,7 +18,7 @@ from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
-    from waypost.service.privileges import Identity
+    from waypost.service.processes.privileges import Identity
     from waypost.storage.engine.upkeep import Restored, Source
 
 
@@ -41,7 +41,7 @@ def restore(
     may have been sent after the backup: look at it, then run `waypost queue release`. The present contents of the data
     directory go to lost/ in it.
     """
-    from waypost.service.problems import SetupProblem
+    from waypost.service.machine.problems import SetupProblem
     from waypost.storage import StorageError
     from waypost.storage.engine.upkeep import find_source, is_used
 
@@ -84,8 +84,8 @@ def restore(
 
 
 def _restore(settings: Settings, source: Source, despite_damage: bool) -> Restored:
-    from waypost.service.privileges import own_data, service_identity
-    from waypost.service.run_folder import RunFolder
+    from waypost.service.processes.privileges import own_data, service_identity
+    from waypost.service.processes.run_folder import RunFolder
     from waypost.storage.engine.upkeep import restore as bring_back
 
     identity = service_identity(settings.service.user, settings.data)

@@ -32,7 +32,7 @@ def _alive(said: dict[str, Any]) -> bool:
     if not isinstance(pid, int) or pid <= 0:
         return False
     if isinstance(said.get("process"), str):
-        from waypost.service.state import process_identity
+        from waypost.service.processes.state import process_identity
 
         return bool(process_identity(pid) == said["process"])
     try:  # written by an older version
@@ -77,7 +77,7 @@ def configuration_in_force(path: Path) -> tuple[Settings, str] | None:
     """
     from waypost.config.errors import ConfigErrors
     from waypost.config.load import parse
-    from waypost.service.run_folder import CONFIGURATION
+    from waypost.service.processes.run_folder import CONFIGURATION
 
     data = _data_directory(path)
     service = service_of(data)

@@ -22,13 +22,13 @@ def serve(config: Path | None) -> None:
     import sys
 
     from waypost.config.load import load
-    from waypost.service.fork_server import ForkServer
-    from waypost.service.logging import set_up
-    from waypost.service.notify import Notifier
-    from waypost.service.privileges import raise_file_limit
-    from waypost.service.problems import SetupProblem
-    from waypost.service.supervisor import LogForm, Supervisor
-    from waypost.service.worker import work
+    from waypost.service.machine.logging import set_up
+    from waypost.service.machine.problems import SetupProblem
+    from waypost.service.processes.fork_server import ForkServer
+    from waypost.service.processes.notify import Notifier
+    from waypost.service.processes.privileges import raise_file_limit
+    from waypost.service.processes.supervisor import LogForm, Supervisor
+    from waypost.service.processes.worker import work
 
     settings = load_settings(config_file(config))
     raise_file_limit()

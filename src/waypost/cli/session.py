@@ -15,8 +15,8 @@ from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
-    from waypost.service.control_socket import Answers
-    from waypost.service.session_requests import EndSessions, Request
+    from waypost.service.processes.control_socket import Answers
+    from waypost.service.processes.session_requests import EndSessions, Request
 
 
 class _NetworkType(click.ParamType[str]):
@@ -43,7 +43,7 @@ def session() -> None:
 @json_option
 def list_sessions(settings: Settings, as_json: bool) -> None:
     """List the sessions of all workers, the oldest first."""
-    from waypost.service.session_requests import ListSessions
+    from waypost.service.processes.session_requests import ListSessions
 
     answers = _ask(settings, ListSessions())
     rows = sorted(answers.rows, key=lambda row: (row["began"], row["id"]))
@@ -84,7 +84,7 @@ def end(settings: Settings, id: str | None, account: str | None, network: str | 
     Their clients are told why (421, -ERR), and may connect again: to keep an account out, disable it. A message that is
     being stored is answered first. Returns when all workers have confirmed, or names the one that has not.
     """
-    from waypost.service.session_requests import EndSessions, ListSessions
+    from waypost.service.processes.session_requests import EndSessions, ListSessions
 
     if (id, account, network) == (None, None, None):
         raise click.UsageError("Say which: an ID, --account or --network.")

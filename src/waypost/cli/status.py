@@ -143,7 +143,7 @@ def _certificate(tls: Tls, service: dict[str, Any] | None, when: int) -> dict[st
     `stale` is true when the file holds another certificate than the service uses; `begins` is present while the
     certificate is not valid yet.
     """
-    from waypost.service.state import certificate_facts
+    from waypost.service.processes.state import certificate_facts
 
     served = (service or {}).get("certificate")
     facts: dict[str, Any] = {"path": str(tls.certificate)}

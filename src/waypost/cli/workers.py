@@ -10,8 +10,8 @@ from waypost.counting import counted
 
 if TYPE_CHECKING:
     from waypost.config.settings import Settings
-    from waypost.service.control_socket import Answers
-    from waypost.service.session_requests import Request
+    from waypost.service.processes.control_socket import Answers
+    from waypost.service.processes.session_requests import Request
 
 PATIENCE = 10.0
 """Seconds that a worker has for its answer."""
@@ -19,13 +19,13 @@ PATIENCE = 10.0
 
 def load_asking() -> None:
     """Import what `ask` needs, before the process becomes a user that can't read the program."""
-    import waypost.service.control_socket
-    import waypost.service.session_control  # noqa: F401
+    import waypost.service.processes.control_socket
+    import waypost.service.processes.session_control  # noqa: F401
 
 
 async def ask(settings: Settings, request: Request) -> Answers:
     """Ask all workers of the service; without a service there are no answers. Exits with 1 when they can't be asked."""
-    from waypost.service.control_socket import ask_workers
+    from waypost.service.processes.control_socket import ask_workers
 
     try:
         return await ask_workers(settings.data / "bus", request, PATIENCE)

@@ -1,6 +1,6 @@
 """What a connection needs of a session: it takes bytes, decides, and gives bytes, and never sees a socket.
 
-`service/connection.py` owns the socket, the TLS handshake and the timers, for every protocol alike. A session
+`service/sockets/connection.py` owns the socket, the TLS handshake and the timers, for every protocol alike. A session
 joins a sans-IO engine with policy and storage, so its tests need neither sockets nor sleeps.
 """
 

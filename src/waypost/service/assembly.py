@@ -26,17 +26,17 @@ from waypost.login.memory import LoginMemory
 from waypost.message.trace import Micros, TraceId, TraceIdMaker
 from waypost.queue import Carrier, Dispatcher, Reporter, Schedule
 from waypost.reception import ReverseNames
-from waypost.service.admission import Admission
-from waypost.service.bus import UnixBus
-from waypost.service.connections import Connections
-from waypost.service.control_socket import ControlSocket
-from waypost.service.door import House
-from waypost.service.outbox import Outbox
-from waypost.service.own_addresses import own_addresses
+from waypost.service.machine.own_addresses import own_addresses
+from waypost.service.machine.secrets import Secrets
+from waypost.service.processes.bus import UnixBus
+from waypost.service.processes.control_socket import ControlSocket
+from waypost.service.processes.session_control import SessionControl
 from waypost.service.reports import make_reporter
-from waypost.service.secrets import Secrets
-from waypost.service.session_control import SessionControl
-from waypost.service.timing import Timing
+from waypost.service.sockets.acceptor import House
+from waypost.service.sockets.admission import Admission
+from waypost.service.sockets.connections import Connections
+from waypost.service.sockets.outbox import Outbox
+from waypost.service.sockets.timing import Timing
 from waypost.service.ways_in import Make, WaysIn
 from waypost.storage import Storage, StorageError, Watchers
 from waypost.storage.engine.opening import OpenStorage, open_storage

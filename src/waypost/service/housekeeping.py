@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from waypost.config.settings import DAY, MINUTE, SECOND
 from waypost.message.trace import Micros
-from waypost.service.run_folder import RunFolder
+from waypost.service.processes.run_folder import RunFolder
 from waypost.storage import StorageError
 from waypost.storage.engine.opening import OpenStorage
 

@@ -1,7 +1,7 @@
 """The bus: workers and the command line notify each other of changes, so that no process polls.
 
 Storage publishes a notice after each commit that another process may wait for. A notice may be lost; a slow sweep by
-its receiver repairs that. `service/bus.py` carries the notices.
+its receiver repairs that. `service/processes/bus.py` carries the notices.
 """
 
 import logging

@@ -46,7 +46,7 @@ def print_records(settings: Settings, found: discovery.Machine | None, looked: d
 
 
 def _is_self_signed(tls: Tls) -> bool:
-    from waypost.service.certificates import CertificateProblem, load_pair
+    from waypost.service.machine.certificates import CertificateProblem, load_pair
 
     try:
         return load_pair(tls.certificate, tls.key, datetime.now(UTC)).self_signed

@@ -110,7 +110,7 @@ def _pair(folder: Path, name: str, hostname: str, domains: Sequence[str], *, rsa
 
 def _stale(certificate: Path, key: Path, hostname: str) -> str | None:
     """Return what is wrong with a pair: None when it is right, "" when `init` made it for another host."""
-    from waypost.service.certificates import CertificateProblem, load_pair
+    from waypost.service.machine.certificates import CertificateProblem, load_pair
 
     try:
         pair = load_pair(certificate, key, datetime.now(UTC))
@@ -127,7 +127,7 @@ def _set_aside(*paths: Path) -> None:
 
 
 def _make(certificate: Path, key: Path, names: Sequence[str], *, rsa: bool) -> None:
-    from waypost.service.certificates import self_signed
+    from waypost.service.machine.certificates import self_signed
 
     public, private = self_signed(names, datetime.now(UTC), rsa=rsa)
     fresh = [(key, private, 0o600), (certificate, public, 0o666)]

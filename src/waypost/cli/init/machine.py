@@ -96,8 +96,8 @@ def make_user(name: str) -> None:
 
 def give_data(data: Path, user: str) -> None:
     """Give the data directory to a user. Raises `StepFailed`."""
-    from waypost.service.privileges import own_data, service_identity
-    from waypost.service.problems import SetupProblem
+    from waypost.service.machine.problems import SetupProblem
+    from waypost.service.processes.privileges import own_data, service_identity
 
     try:
         own_data(data, service_identity(user, data))

@@ -8,7 +8,7 @@ from waypost.message.trace import Micros
 from waypost.storage import Storage
 from waypost.storage.bus import Notice
 from waypost.storage.sqlite import open_storage as open_sqlite
-from waypost.storage.sqlite.migrate import migrations
+from waypost.storage.sqlite.opening.migrate import migrations
 
 MONTH = 30 * 24 * 3600 * 1_000_000
 

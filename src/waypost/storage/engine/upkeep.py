@@ -11,17 +11,18 @@ import apsw
 
 from waypost.message.trace import Micros
 from waypost.storage.errors import StorageError
-from waypost.storage.sqlite import accepting, check
 from waypost.storage.sqlite.backup import verifying
 from waypost.storage.sqlite.backup.folder import Backup, BackupFolder
 from waypost.storage.sqlite.backup.octets import DamagedMessage, Progress
 from waypost.storage.sqlite.backup.restoring import Restored, Source, find_source, is_used, restore
 from waypost.storage.sqlite.backup.taking import Show, take_backup
 from waypost.storage.sqlite.backup.verifying import Fault, Report, Verified
-from waypost.storage.sqlite.check import Problem
-from waypost.storage.sqlite.check import Progress as Reach
-from waypost.storage.sqlite.presence import missing_segments, sizes_of
+from waypost.storage.sqlite.opening import accepting
 from waypost.storage.sqlite.salvage.recovering import Recovered, recover
+from waypost.storage.sqlite.segments.presence import missing_segments, sizes_of
+from waypost.storage.sqlite.upkeep import check
+from waypost.storage.sqlite.upkeep.check import Problem
+from waypost.storage.sqlite.upkeep.check import Progress as Reach
 
 __all__ = [
     "Backup",

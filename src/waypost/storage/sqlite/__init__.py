@@ -13,22 +13,22 @@ from waypost.storage import Storage
 from waypost.storage.bus import Notice
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.beside import Beside
+from waypost.storage.sqlite.commit.space import Space
+from waypost.storage.sqlite.commit.writer import Writer
 from waypost.storage.sqlite.connection import connect_reading, translate
 from waypost.storage.sqlite.directory import SqliteDirectory
 from waypost.storage.sqlite.journal import SqliteJournal
 from waypost.storage.sqlite.locks import Numbers
 from waypost.storage.sqlite.mailboxes import SqliteMailboxes, forget_expunged
-from waypost.storage.sqlite.maintenance import Housekeeping
-from waypost.storage.sqlite.mark import Mark
-from waypost.storage.sqlite.migrate import DATABASE, migrate
 from waypost.storage.sqlite.networks import SqliteNetworks
-from waypost.storage.sqlite.preparation import prepare
-from waypost.storage.sqlite.queue import SqliteQueue
+from waypost.storage.sqlite.opening.mark import Mark
+from waypost.storage.sqlite.opening.migrate import DATABASE, migrate
+from waypost.storage.sqlite.opening.preparation import prepare
+from waypost.storage.sqlite.queue.queue import SqliteQueue
 from waypost.storage.sqlite.reading import Reading
-from waypost.storage.sqlite.shrinking import shrink
-from waypost.storage.sqlite.space import Space
 from waypost.storage.sqlite.spool import SqliteSpool
-from waypost.storage.sqlite.writer import Writer
+from waypost.storage.sqlite.upkeep.maintenance import Housekeeping
+from waypost.storage.sqlite.upkeep.shrinking import shrink
 
 __all__ = ["DATABASE", "SqliteStorage", "migrate", "open_storage"]
 

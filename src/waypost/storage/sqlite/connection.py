@@ -5,7 +5,7 @@ from pathlib import Path
 import apsw
 
 from waypost.storage.errors import Damaged, StorageError, StorageFull
-from waypost.storage.sqlite.segments import storage_error
+from waypost.storage.sqlite.segments.segments import storage_error
 
 BUSY_MILLISECONDS = 30_000
 """How long a statement waits for what another process holds."""

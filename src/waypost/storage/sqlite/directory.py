@@ -9,12 +9,12 @@ from waypost.storage import notices
 from waypost.storage.directory import Account, Alias, Credentials, Spending
 from waypost.storage.errors import Conflict, NotFound
 from waypost.storage.sqlite.beside import Beside
+from waypost.storage.sqlite.commit.writer import Writer
 from waypost.storage.sqlite.mailboxes import AT_ONCE, new_mailbox, remove_messages
 from waypost.storage.sqlite.networks import forget_networks
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import text, texts_from
 from waypost.storage.sqlite.spending import SPENT, windows
-from waypost.storage.sqlite.writer import Writer
 
 _ACCOUNT = """
 SELECT id, address, argon2, salt, iterations, stored_key, server_key, quota, disabled, created_at,

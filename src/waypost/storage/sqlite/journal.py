@@ -8,9 +8,9 @@ from waypost.journal import Event
 from waypost.message.trace import Micros, TraceId, earliest_id, format_trace_id
 from waypost.storage.errors import Damaged
 from waypost.storage.sqlite.beside import Beside
+from waypost.storage.sqlite.commit.writer import Writer
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import events_from
-from waypost.storage.sqlite.writer import Writer
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from waypost.disk.files import still_named, try_lock
 from waypost.storage.errors import Conflict
-from waypost.storage.sqlite.segments import storage_error
+from waypost.storage.sqlite.segments.segments import storage_error
 
 
 class FileLock:

@@ -16,13 +16,13 @@ from waypost.storage.directory import AccountVersion
 from waypost.storage.errors import Conflict, Damaged, NotFound
 from waypost.storage.mailboxes import Mailbox, MailboxMessage
 from waypost.storage.spool import StoredMessage
-from waypost.storage.sqlite.batch import Batch, must_be_as_it_was
-from waypost.storage.sqlite.halving import give_way, in_halves
+from waypost.storage.sqlite.commit.batch import Batch, must_be_as_it_was
+from waypost.storage.sqlite.commit.halving import give_way, in_halves
+from waypost.storage.sqlite.commit.writer import Writer
 from waypost.storage.sqlite.locks import FileLock, lock_mailbox
 from waypost.storage.sqlite.reading import Reading
 from waypost.storage.sqlite.rows import encode, text, texts_from
 from waypost.storage.sqlite.spool import SqliteSpool
-from waypost.storage.sqlite.writer import Writer
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ import apsw
 
 from waypost.message.trace import Micros
 from waypost.storage.networks import MOST_NETWORKS, NOTED_AGAIN
-from waypost.storage.sqlite.batch import Batch
-from waypost.storage.sqlite.operation import Operation
+from waypost.storage.sqlite.commit.batch import Batch
+from waypost.storage.sqlite.commit.operation import Operation
+from waypost.storage.sqlite.commit.writer import Writer
 from waypost.storage.sqlite.reading import Reading
-from waypost.storage.sqlite.writer import Writer
 
 _SEEN = "SELECT seen FROM known_network WHERE account = ? AND network = ?"
 _NOTE = """

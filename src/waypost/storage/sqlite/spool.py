@@ -14,14 +14,14 @@ from waypost.storage.bus import Notice
 from waypost.storage.errors import NotFound, StorageError
 from waypost.storage.spending import LimitReached
 from waypost.storage.spool import NewMessage, StoredMessage
-from waypost.storage.sqlite.batch import Batch
-from waypost.storage.sqlite.bodies import SqliteBody, body_of
-from waypost.storage.sqlite.operation import Operation
-from waypost.storage.sqlite.reader import SegmentReader
+from waypost.storage.sqlite.commit.batch import Batch
+from waypost.storage.sqlite.commit.operation import Operation
+from waypost.storage.sqlite.commit.space import Space
+from waypost.storage.sqlite.commit.writer import Writer
 from waypost.storage.sqlite.reading import Reading
-from waypost.storage.sqlite.segments import storage_error
-from waypost.storage.sqlite.space import Space
-from waypost.storage.sqlite.writer import Writer
+from waypost.storage.sqlite.segments.bodies import SqliteBody, body_of
+from waypost.storage.sqlite.segments.reader import SegmentReader
+from waypost.storage.sqlite.segments.segments import storage_error
 
 log = logging.getLogger(__name__)
 

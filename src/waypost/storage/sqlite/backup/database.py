@@ -10,7 +10,7 @@ from waypost.disk.files import exists, make_file
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.backup.files import require_file
 from waypost.storage.sqlite.connection import BUSY_MILLISECONDS
-from waypost.storage.sqlite.life import Life, read_row
+from waypost.storage.sqlite.opening.life import Life, read_row
 
 _OF_DATA = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
 

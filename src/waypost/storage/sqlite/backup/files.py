@@ -90,7 +90,7 @@ def lies_in(path: Path, folder: Path) -> bool:
 
 def remove(path: Path) -> None:
     """Remove a file, a link or a pipe; a directory of that name is not ours, and stays. Raises `OSError`."""
-    if path.is_symlink() or not path.is_dir():
+    if path.is_symlink() or not is_folder(path):
         path.unlink(missing_ok=True)
 
 

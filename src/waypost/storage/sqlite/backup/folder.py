@@ -20,14 +20,14 @@ from pathlib import Path
 
 import msgspec
 
-from waypost.disk.files import exists, is_file, try_lock
+from waypost.disk.files import exists, is_file, is_folder, try_lock
 from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.backup.digests import FileDigest, Pieces, read_sealed, sealed
 from waypost.storage.sqlite.backup.files import remove, require_file, require_folder, write_durably
-from waypost.storage.sqlite.life import Life
-from waypost.storage.sqlite.migrate import DATABASE
+from waypost.storage.sqlite.opening.life import Life
+from waypost.storage.sqlite.opening.migrate import DATABASE
 
 _FORMAT = 1
 _OWN = ("lock", "waypost-backup.json.new", "segments", "databases", "lost+found")  # may lie in a new folder
@@ -276,7 +276,7 @@ class BackupFolder:
     def leftovers(self) -> list[Path]:
         """Return files of backups that were broken off, and files without a manifest. Raises `OSError`."""
         found = [path for path in self.databases.iterdir() if path.name.endswith(_LEFT)]
-        return [path for path in found if not (self.databases / f"{path.name.partition('.')[0]}.json").exists()]
+        return [path for path in found if not exists(self.databases / f"{path.name.partition('.')[0]}.json")]
 
     def remove_leftovers(self, *, spare: Iterable[str] = ()) -> None:
         """Remove what backups that were broken off have left, but for files of the named backups. Raises `OSError`."""
@@ -301,4 +301,4 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _holds_files(path: Path) -> bool:
-    return path.name in ("segments", "databases") and path.is_dir() and any(path.iterdir())
+    return path.name in ("segments", "databases") and is_folder(path) and any(path.iterdir())

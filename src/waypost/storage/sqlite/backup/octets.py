@@ -11,11 +11,12 @@ from pathlib import Path
 import apsw
 
 from waypost.counting import counted
+from waypost.disk.files import exists
 from waypost.message.trace import TraceId
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.backup.files import Missing, reading, require_file
-from waypost.storage.sqlite.reader import SegmentReader
-from waypost.storage.sqlite.segments import Location, record_header, segment_path
+from waypost.storage.sqlite.segments.reader import SegmentReader
+from waypost.storage.sqlite.segments.segments import Location, record_header, segment_path
 
 _CHUNK = 1 << 20
 _PAGE = 1000
@@ -140,7 +141,7 @@ def mend_headers(connection: apsw.Connection, folder: Path) -> int:
     mended = 0
     try:
         for segment in needed_segments(connection):
-            if not segment_path(folder, segment).exists():  # its messages are told of as damaged
+            if not exists(segment_path(folder, segment)):  # its messages are told of as damaged
                 continue
             for place, trace in _messages(connection, segment):
                 header = record_header(trace, place.length, place.crc)

@@ -19,7 +19,6 @@ from waypost.disk.files import exists, is_file, is_folder, make_file, try_lock
 from waypost.disk.folders import make_folder, sync_folder
 from waypost.message.trace import Micros, format_trace_id
 from waypost.storage.errors import Conflict, StorageError
-from waypost.storage.sqlite import life as lives
 from waypost.storage.sqlite.backup.database import count_of, life_of, require_whole, sync_file
 from waypost.storage.sqlite.backup.digests import Changed, FileDigest, copy_file
 from waypost.storage.sqlite.backup.files import Missing, Replaced, require_file, require_folder
@@ -34,12 +33,13 @@ from waypost.storage.sqlite.backup.octets import (
 )
 from waypost.storage.sqlite.backup.taking import Show
 from waypost.storage.sqlite.connection import connect
-from waypost.storage.sqlite.life import Life
-from waypost.storage.sqlite.lost import lost_folder
-from waypost.storage.sqlite.migrate import DATABASE, migrate, pending
-from waypost.storage.sqlite.renewal import renew
-from waypost.storage.sqlite.segments import segment_number, segment_path
-from waypost.storage.sqlite.taking_up import CHANGING, RESTORING
+from waypost.storage.sqlite.opening import life as lives
+from waypost.storage.sqlite.opening.life import Life
+from waypost.storage.sqlite.opening.migrate import DATABASE, migrate, pending
+from waypost.storage.sqlite.opening.renewal import renew
+from waypost.storage.sqlite.opening.taking_up import CHANGING, RESTORING
+from waypost.storage.sqlite.segments.lost import lost_folder
+from waypost.storage.sqlite.segments.segments import segment_number, segment_path
 
 RECOVERING = "recovering"
 """A file that is there while `waypost storage recover` makes a data directory."""

@@ -36,10 +36,10 @@ from waypost.storage.sqlite.backup.octets import (
     needed_segments,
     write_copies,
 )
-from waypost.storage.sqlite.keeping import keeping
-from waypost.storage.sqlite.life import Life
-from waypost.storage.sqlite.migrate import DATABASE
-from waypost.storage.sqlite.segments import segment_number, segment_path
+from waypost.storage.sqlite.opening.life import Life
+from waypost.storage.sqlite.opening.migrate import DATABASE
+from waypost.storage.sqlite.segments.segments import segment_number, segment_path
+from waypost.storage.sqlite.upkeep.keeping import keeping
 
 Show = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a step that is named."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 
 from waypost.counting import counted
+from waypost.disk.files import is_file, is_folder
 from waypost.storage.errors import StorageError
 from waypost.storage.sqlite.backup.database import count_of, open_copy, require_whole
 from waypost.storage.sqlite.backup.digests import Changed, Piece, Pieces, piece_of, require_digest
@@ -15,7 +16,7 @@ from waypost.storage.sqlite.backup.files import require_file
 from waypost.storage.sqlite.backup.folder import Backup, BackupFolder, Unreadable, rescue
 from waypost.storage.sqlite.backup.octets import DamagedMessage, damaged_messages, needed_segments
 from waypost.storage.sqlite.backup.taking import Show, segments_of
-from waypost.storage.sqlite.segments import segment_number, segment_path
+from waypost.storage.sqlite.segments.segments import segment_number, segment_path
 
 _FILES = ("waypost-backup.json", "lock", "segments", "databases", "lost+found")
 
@@ -194,10 +195,10 @@ def _notes(folder: BackupFolder, backups: list[Backup], gone: set[str]) -> Itera
     for path in sorted(folder.path.iterdir()):
         if path.name == f"{folder.label.name}.new":
             yield Fault(f"{path} is left over", broken_off)
-        elif path.name not in _FILES or (path.name == "lock" and (path.is_symlink() or not path.is_file())):
+        elif path.name not in _FILES or (path.name == "lock" and (path.is_symlink() or not is_file(path))):
             yield Fault(f"{path} is unknown", strange)
-    left = set(folder.leftovers()) if folder.databases.is_dir() else set()
-    for path in sorted(folder.databases.iterdir()) if folder.databases.is_dir() else ():
+    left = set(folder.leftovers()) if is_folder(folder.databases) else set()
+    for path in sorted(folder.databases.iterdir()) if is_folder(folder.databases) else ():
         name, _, kind = path.name.partition(".")
         if path in left and name not in gone:
             yield Fault(f"{path} is left over", broken_off)
@@ -206,7 +207,7 @@ def _notes(folder: BackupFolder, backups: list[Backup], gone: set[str]) -> Itera
     needed = [segments_of(backup) for backup in backups]
     known = all(segments is not None for segments in needed)
     numbers = {number for segments in needed if segments is not None for number in segments}
-    for path in sorted(folder.segments.iterdir()) if folder.segments.is_dir() else ():
+    for path in sorted(folder.segments.iterdir()) if is_folder(folder.segments) else ():
         number = segment_number(path)
         if number is None or path != segment_path(folder.segments, number):
             yield Fault(f"{path} is unknown", strange)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from waypost.message.trace import TraceId
-from waypost.storage.sqlite.segments import HEADER, MAGIC, MAGIC_OF_HEAD
+from waypost.storage.sqlite.segments.segments import HEADER, MAGIC, MAGIC_OF_HEAD
 
 _WORK = 8  # times its size: how much of a segment is summed up in search of records, before the search is given up
 

@@ -21,14 +21,14 @@ from waypost.storage.sqlite.backup.octets import copy_segment, damaged_messages,
 from waypost.storage.sqlite.backup.restoring import RECOVERING
 from waypost.storage.sqlite.backup.taking import Show
 from waypost.storage.sqlite.connection import connect
-from waypost.storage.sqlite.consistency import mend
-from waypost.storage.sqlite.lost import LOST
-from waypost.storage.sqlite.migrate import DATABASE, migrate
-from waypost.storage.sqlite.reader import SegmentReader
+from waypost.storage.sqlite.opening.migrate import DATABASE, migrate
 from waypost.storage.sqlite.rows import text
 from waypost.storage.sqlite.salvage.records import records_of
 from waypost.storage.sqlite.salvage.rows import INTEGER_KEYS, OTHERS, UNREADABLE, Found, columns_of, read_table
-from waypost.storage.sqlite.segments import segment_number, segment_path
+from waypost.storage.sqlite.segments.lost import LOST
+from waypost.storage.sqlite.segments.reader import SegmentReader
+from waypost.storage.sqlite.segments.segments import segment_number, segment_path
+from waypost.storage.sqlite.upkeep.consistency import mend
 
 MESSAGES = "messages"
 DAMAGED = "damaged"

@@ -1,0 +1,1 @@
+"""Before a process uses a data directory: its schema, its identity, and whether its parts belong together."""

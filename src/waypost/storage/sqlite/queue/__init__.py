@@ -1,0 +1,1 @@
+"""The queue of the embedded engine: entries, destinations and their leases."""

@@ -1,0 +1,1 @@
+"""Octets of messages: append-only segment files, and how messages come into them and are read."""
