@@ -22,7 +22,7 @@ from waypost.cli.fetch import fetch
 from waypost.cli.terminal import _width
 from waypost.client import reading
 from waypost.client.errors import ClientError
-from waypost.client.maildrop import Maildrop
+from waypost.client.maildrop import RemoteMaildrop
 
 MESSAGES = [
     b"From: Alice <alice@wonderland.test>\r\nDate: Tue, 24 Nov 2026 12:00:00 +0000\r\nSubject: one\r\n\r\n.first\r\n",
@@ -161,14 +161,14 @@ def test_an_id_that_is_too_long_for_the_name_of_a_file_is_known_again(tmp_path: 
 
 def while_saving(monkeypatch: pytest.MonkeyPatch, happen: Callable[[int], object]) -> None:
     """Let something happen when the content of a message is written, and its file is not finished."""
-    save = Maildrop.save
+    save = RemoteMaildrop.save
 
-    def saved(self: Maildrop, number: int, file: BinaryIO) -> None:
+    def saved(self: RemoteMaildrop, number: int, file: BinaryIO) -> None:
         save(self, number, file)
         file.flush()
         happen(number)
 
-    monkeypatch.setattr(Maildrop, "save", saved)
+    monkeypatch.setattr(RemoteMaildrop, "save", saved)
 
 
 def without_links(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.client.servers import ALICE, ALL, PASSWORD, Certificate, Pop3Place, certified, listening, scripted
 
 from waypost.client.errors import ClientError
-from waypost.client.maildrop import Maildrop
+from waypost.client.maildrop import RemoteMaildrop
 from waypost.client.places import POP3, parse_place
 from waypost.client.trust import Trust
 
@@ -23,11 +23,11 @@ def certificate(tmp_path: Path) -> Certificate:
     return certified(tmp_path, "127.0.0.1")
 
 
-def opened(place: Pop3Place, port: int, *, password: str = PASSWORD, plain: bool = False) -> Maildrop:
+def opened(place: Pop3Place, port: int, *, password: str = PASSWORD, plain: bool = False) -> RemoteMaildrop:
     scheme = "pop3s" if place.implicit else "pop3"
     url = f"{scheme}://{ALICE.replace('@', '%40')}@127.0.0.1:{port}"
     trust = Trust(ca=place.certificate.file if place.certificate else None)
-    return Maildrop(parse_place(url, POP3), trust, lambda: password, plain_text_allowed=plain)
+    return RemoteMaildrop(parse_place(url, POP3), trust, lambda: password, plain_text_allowed=plain)
 
 
 @pytest.mark.parametrize("implicit", [True, False])

@@ -3,7 +3,7 @@
 import pytest
 
 from waypost.client.errors import ClientError
-from waypost.client.places import POP3, SUBMISSION, Place, Security, parse_place
+from waypost.client.places import POP3, SUBMISSION, Security, ServerPlace, parse_place
 
 
 @pytest.mark.parametrize(
@@ -11,27 +11,27 @@ from waypost.client.places import POP3, SUBMISSION, Place, Security, parse_place
     [
         (
             "submissions://alice%40wonderland.test@127.0.0.11:4650",
-            Place("submissions", "127.0.0.11", 4650, Security.IMPLICIT, "alice@wonderland.test"),
+            ServerPlace("submissions", "127.0.0.11", 4650, Security.IMPLICIT, "alice@wonderland.test"),
         ),
         (
             "submissions://alice@wonderland.test@MX.Wonderland.test",
-            Place("submissions", "mx.wonderland.test", 465, Security.IMPLICIT, "alice@wonderland.test"),
+            ServerPlace("submissions", "mx.wonderland.test", 465, Security.IMPLICIT, "alice@wonderland.test"),
         ),
-        ("submission://a%2Fb%3Ac@host/", Place("submission", "host", 587, Security.STARTTLS, "a/b:c")),
-        ("smtp://[2001:db8::1]", Place("smtp", "2001:db8::1", 25, Security.NONE, None)),
+        ("submission://a%2Fb%3Ac@host/", ServerPlace("submission", "host", 587, Security.STARTTLS, "a/b:c")),
+        ("smtp://[2001:db8::1]", ServerPlace("smtp", "2001:db8::1", 25, Security.NONE, None)),
         (
             "submissions://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.test",
-            Place("submissions", "xn--bcher-kva.test", 465, Security.IMPLICIT, None),
+            ServerPlace("submissions", "xn--bcher-kva.test", 465, Security.IMPLICIT, None),
         ),
     ],
 )
-def test_a_url_names_server_port_security_and_user(url: str, place: Place) -> None:
+def test_a_url_names_server_port_security_and_user(url: str, place: ServerPlace) -> None:
     assert parse_place(url, SUBMISSION) == place
 
 
 def test_pop3_has_its_own_schemes() -> None:
     assert parse_place("pop3s://bob@host", POP3).port == 995
-    assert parse_place("pop3://bob@host", POP3) == Place("pop3", "host", 110, Security.STARTTLS, "bob")
+    assert parse_place("pop3://bob@host", POP3) == ServerPlace("pop3", "host", 110, Security.STARTTLS, "bob")
 
 
 def test_a_place_is_shown_with_its_port() -> None:

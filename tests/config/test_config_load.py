@@ -41,7 +41,7 @@ def read(text: str) -> Settings:
 def test_the_fewest_keys_are_three_and_the_rest_has_defaults() -> None:
     found = read(FEWEST)
     assert (found.hostname, found.domains, found.listeners, found.tls) == ("mx.example.org", ("example.org",), (), None)
-    assert found.queue == settings.Queue() and found.limits == settings.Limits()
+    assert found.queue == settings.QueueSettings() and found.limits == settings.Limits()
 
 
 def test_relative_paths_begin_at_the_configuration_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def test_a_new_configuration_has_no_errors_and_only_what_it_needs() -> None:
         "pop3 0.0.0.0:110",
         "pop3s 0.0.0.0:995",
     ]
-    assert found.queue == settings.Queue() and found.limits == settings.Limits() and found.routes == ()
+    assert found.queue == settings.QueueSettings() and found.limits == settings.Limits() and found.routes == ()
 
 
 def test_its_commented_ipv6_listeners_work_when_the_comment_goes() -> None:

@@ -10,11 +10,11 @@ from tests.queue.world import ALICE, CONTENT, DAY, MINUTE, START, World, make_wo
 
 from waypost.delivery.local import LocalDelivery
 from waypost.delivery.plan import LOCAL_DESTINATION, Planner
-from waypost.delivery.resolve import AddressBook, Reached
+from waypost.delivery.resolve import AddressBook, Resolution
 from waypost.journal import fields
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Notify, Recipient
-from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting
+from waypost.queue.carrier import AttemptResult, CarryResult, EntrySource, Fate
 from waypost.storage import Account, Alias, Credentials, QueueEntry, StorageError
 
 NO_PASSWORD = Credentials("-", b"", 1, b"", b"")
@@ -204,7 +204,7 @@ async def test_trouble_with_storage_gives_the_entry_back_and_rests(
     monkeypatch.setattr(AddressBook, "resolve", broken)
 
     source = Source([entry])
-    assert await carrier.carry(LOCAL_DESTINATION, source) == Parting(START + 30_000_000)
+    assert await carrier.carry(LOCAL_DESTINATION, source) == CarryResult(START + 30_000_000)
     assert source.back == [entry]
     assert source.results == [], "nothing was attempted"
 
@@ -215,14 +215,14 @@ async def test_a_fault_of_ours_in_one_entry_defers_it_and_holds_up_no_other(
     await account(world, "alice@wonderland.test")
     resolve = AddressBook.resolve
 
-    async def brittle(book: AddressBook, address: Address, size: int = 0) -> Reached:
+    async def brittle(book: AddressBook, address: Address, size: int = 0) -> Resolution:
         if address.local == "mallory":
             raise RuntimeError("a bug")
         return await resolve(book, address, size)
 
     monkeypatch.setattr(AddressBook, "resolve", brittle)
     source = Source([await submit(world, f"{name}@wonderland.test") for name in ("mallory", "alice")])
-    assert await delivery(world).carry(LOCAL_DESTINATION, source) == Parting()
+    assert await delivery(world).carry(LOCAL_DESTINATION, source) == CarryResult()
     said = {str(one.recipient.address): (one.fate, one.status) for done in source.results for one in done.results}
     assert said == {
         "mallory@wonderland.test": (Fate.DEFERRED, "4.3.0"),

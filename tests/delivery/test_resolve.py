@@ -5,7 +5,7 @@ import asyncio
 from tests.intake.conversation import House
 
 from waypost.config.settings import Settings
-from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook, Reached
+from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook, Resolution
 from waypost.message.address import Address
 
 A = Address.parse
@@ -115,7 +115,7 @@ async def test_disabled_and_full_accounts_are_told_apart_from_nobody(house: Hous
     await house.storage.directory.set_disabled("bob@here.test", True)
     await house.account("carol@here.test", quota=1000)
     found = await book(house).resolve(A("bob@here.test"))
-    assert found == Reached(disabled=("bob@here.test",)) and not found.somebody
+    assert found == Resolution(disabled=("bob@here.test",)) and not found.somebody
     assert (await book(house).resolve(A("carol@here.test"), 1000)).somebody
     assert (await book(house).resolve(A("carol@here.test"), 1001)).full == ("carol@here.test",)
 

@@ -8,7 +8,7 @@ import dns.rcode
 import pytest
 from tests.dns.servers import SOA, answer
 
-from waypost.dns.answers import AAAA, MAX_NEGATIVE_TTL, MX, TXT, A, BadAnswer, Kind, Step, read_answer
+from waypost.dns.answers import AAAA, MAX_NEGATIVE_TTL, MX, TXT, A, AnswerStep, BadAnswer, RecordType, read_answer
 from waypost.dns.names import name_of, text_of
 from waypost.dns.resolver import Mx
 from waypost.dns.wire import Message
@@ -16,7 +16,7 @@ from waypost.dns.wire import Message
 T = TypeVar("T")
 
 
-def read(kind: Kind[T], *records: str, name: str = "a.test", **options: Any) -> Step[T]:
+def read(kind: RecordType[T], *records: str, name: str = "a.test", **options: Any) -> AnswerStep[T]:
     query = dns.message.make_query(name, kind.type.name)
     return read_answer(Message(answer(query, *records, **options).to_wire()), name_of(name), kind)
 

@@ -6,11 +6,11 @@ import dns.message
 import pytest
 from tests.dns.servers import FakeClock, ScriptedServer, answer, zone
 
-from waypost.dns import Budget, DnsTemporary, OverBudget, StubResolver
+from waypost.dns import DnsTemporary, OverBudget, QueryBudget, StubResolver
 
 
-def budget(questions: int = 100, at_once: int = 100, seconds: float = 1000.0) -> Budget:
-    return Budget(questions=questions, at_once=at_once, seconds=seconds, clock=FakeClock())
+def budget(questions: int = 100, at_once: int = 100, seconds: float = 1000.0) -> QueryBudget:
+    return QueryBudget(questions=questions, at_once=at_once, seconds=seconds, clock=FakeClock())
 
 
 ZONE = zone({f"n{number}.test TXT": [f'n{number}.test. 60 IN TXT "{number}"'] for number in range(30)})

@@ -11,7 +11,7 @@ import pytest
 from tests.dns.servers import SOA, FakeClock, Script, ScriptedServer, answer, zone
 
 from waypost.dns import DnsTemporary, Mx, NoSuchDomain, StubResolver
-from waypost.lab.names import NameServer
+from waypost.lab.names import LabNameServer
 
 MakeResolver = Callable[..., StubResolver]
 AD = int(dns.flags.AD)
@@ -40,7 +40,7 @@ def texts(records: tuple[object, ...]) -> list[str]:
 
 
 async def test_a_domain_is_looked_up_in_the_labs_name_server(clock: FakeClock) -> None:
-    names = NameServer({"builder.test": "@ IN MX 10 mx\nmx IN A 127.0.0.12\nwww IN CNAME mx\ntalk IN TXT a b"})
+    names = LabNameServer({"builder.test": "@ IN MX 10 mx\nmx IN A 127.0.0.12\nwww IN CNAME mx\ntalk IN TXT a b"})
     port = await names.start("127.0.0.1", 0)
     resolver = StubResolver([(IPv4Address("127.0.0.1"), port)], timeout=30, clock=clock)
     assert (await resolver.mx("Builder.test")).records == (Mx(10, "mx.builder.test"),)

@@ -15,7 +15,7 @@ from waypost.dns import Mx, StubResolver
 from waypost.dns.answers import MX as MX_KIND
 from waypost.dns.answers import TXT as TXT_KIND
 from waypost.dns.answers import BadAnswer, read_answer
-from waypost.dns.wire import MOST_MESSAGE_OCTETS, MOST_RECORDS, MOST_STEPS, Malformed, Message
+from waypost.dns.wire import MOST_MESSAGE_OCTETS, MOST_RECORDS, MOST_STEPS, MalformedAnswer, Message
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
@@ -23,7 +23,7 @@ def test_whatever_an_answer_holds_the_work_for_it_is_bounded(bomb: str) -> None:
     assert len(BOMBS[bomb]) <= 65_535
     try:
         found = Message(BOMBS[bomb])
-    except Malformed as error:
+    except MalformedAnswer as error:
         assert str(error)
         return
     assert len(found.answers) + len(found.authorities) <= MOST_RECORDS
@@ -50,7 +50,7 @@ def test_an_answer_that_is_too_long_is_read_as_far_as_it_goes() -> None:
     assert step.records and not step.complete
     short = message(whole_mx(20))
     assert read_answer(Message(short), NAME, MX_KIND).complete
-    with pytest.raises(Malformed, match="runs past the end"):
+    with pytest.raises(MalformedAnswer, match="runs past the end"):
         Message(short[:-1])
 
 
@@ -82,7 +82,7 @@ def test_the_upper_bits_of_the_response_code_are_read() -> None:
 
 def test_a_record_that_is_too_short_or_too_long_makes_the_answer_unreadable() -> None:
     for data in (b"", b"\0", b"\0\1", b"\0\1\0\0", b"\0\1\1a"):
-        with pytest.raises((BadAnswer, Malformed)):
+        with pytest.raises((BadAnswer, MalformedAnswer)):
             read_answer(Message(message([record(MX, data)])), NAME, MX_KIND)
     for data in (b"", b"\2a"):
         with pytest.raises(BadAnswer):
@@ -122,7 +122,7 @@ def test_rubbish_is_read_or_refused_and_ends(junk: bytes, kept: int) -> None:
     try:
         found = Message(octets)
         read_answer(found, NAME, MX_KIND)
-    except (Malformed, BadAnswer) as error:
+    except (MalformedAnswer, BadAnswer) as error:
         assert str(error)
 
 
@@ -173,7 +173,7 @@ def test_an_absurd_time_is_none() -> None:
 
 def test_two_questions_or_half_a_header_are_no_answer() -> None:
     octets = message([mx(wire(b"mx", b"test"))])
-    with pytest.raises(Malformed, match="several questions"):
+    with pytest.raises(MalformedAnswer, match="several questions"):
         Message(octets[:4] + b"\0\2" + octets[6:])
-    with pytest.raises(Malformed, match="shorter than a header"):
+    with pytest.raises(MalformedAnswer, match="shorter than a header"):
         Message(octets[:11])

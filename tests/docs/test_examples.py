@@ -45,7 +45,7 @@ def test_an_imap_listener_is_a_short_diff_in_the_rooms_where_it_belongs_and_work
         "src/waypost/config/settings.py",  # its manual
         "src/waypost/protocol/imap/__init__.py",
         "src/waypost/protocol/imap/server.py",
-        "src/waypost/service/ways_in.py",
+        "src/waypost/service/session_makers.py",
     }
     mine = ("tests/access/test_imap.py", "tests/config/test_config_reference.py", "tests/service/test_protocols.py")
     said = run(copy, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *mine)

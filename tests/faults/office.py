@@ -1,6 +1,6 @@
 """One worker of a service in this process: put together by `service/assembly.py`, with real sockets and real storage.
 
-A test opens it, talks to its doors, breaks something, and asks `tests/faults/ledger.py` where the mail is. Names
+A test opens it, talks to its listeners, breaks something, and asks `tests/faults/ledger.py` where the mail is. Names
 resolve nowhere and time-outs are short, unless the test says otherwise.
 """
 
@@ -20,7 +20,7 @@ from waypost.config.settings import (
     Listener,
     ListenerProtocol,
     Outbound,
-    Queue,
+    QueueSettings,
     Route,
     Service,
     Settings,
@@ -32,7 +32,7 @@ from waypost.message.trace import Micros
 from waypost.service.assembly import Assembly, assemble, wall_clock
 from waypost.service.machine.certificates import self_signed
 from waypost.service.machine.secrets import Secrets
-from waypost.service.sockets.acceptor import Door
+from waypost.service.sockets.acceptor import Acceptor
 from waypost.service.sockets.timing import Timing
 from waypost.storage import Account, Credentials, Filter, QueueEntry, Storage
 
@@ -78,7 +78,7 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
         tls=Tls(folder / "cert.pem", folder / "key.pem"),
         dns=Dns((NOWHERE,), timeout=SECOND // 2),
         outbound=Outbound(connect_timeout=2 * SECOND, command_timeout=2 * SECOND, data_timeout=2 * SECOND),
-        queue=Queue(retry=(SECOND // 5,), jitter=0.0, delayed_notice=0),
+        queue=QueueSettings(retry=(SECOND // 5,), jitter=0.0, delayed_notice=0),
         limits=Limits(command_timeout=30 * SECOND, memory_per_message=256 * 1024),
         submission=Submission(_ENDLESS, _ENDLESS, _ENDLESS, _ENDLESS),
         service=Service(stop_grace=2 * SECOND),
@@ -103,11 +103,14 @@ class Office:
         self.number = number
         self.timing = Timing(session=300.0, handshake=5.0, linger=1.0)
         self._assembly: Assembly | None = None
-        self._doors: dict[ListenerProtocol, tuple[Door, socket.socket]] = {}
+        self._acceptors: dict[ListenerProtocol, tuple[Acceptor, socket.socket]] = {}
         self._dispatching: asyncio.Task[None] | None = None
 
     async def open(self, *, dispatch: bool = True) -> "Office":
-        """Open the storage and the doors; `dispatch`: mail in the queue goes out. Raises what `assemble` raises."""
+        """Open the storage and the listening sockets; `dispatch`: mail in the queue goes out.
+
+        Raises what `assemble` raises.
+        """
         self.settings.data.mkdir(parents=True, exist_ok=True)
         pem, key = certificate()
         secrets = Secrets(pem, key, login=bytes(32))
@@ -139,7 +142,7 @@ class Office:
     @property
     def admitted(self) -> int:
         """How many connections have a place now."""
-        return self.assembly.house.admission.open
+        return self.assembly.listening.admission.open
 
     @property
     def dispatching(self) -> bool:
@@ -149,20 +152,20 @@ class Office:
     def port(self, protocol: str, **listener: Any) -> int:
         """Return the port of a protocol's door, which is opened when it is first asked for."""
         kind = ListenerProtocol(protocol)
-        if kind not in self._doors:
+        if kind not in self._acceptors:
             listening = socket.create_server(("127.0.0.1", 0), reuse_port=True, backlog=4096)
             listening.setblocking(False)
-            house = dataclasses.replace(self.assembly.house, timing=self.timing)
+            house = dataclasses.replace(self.assembly.listening, timing=self.timing)
             place = Listener(kind, ip_address("127.0.0.1"), listening.getsockname()[1], **listener)
-            door = Door(place, listening, house, self.assembly.sessions[kind])
+            door = Acceptor(place, listening, house, self.assembly.sessions[kind])
             door.open()
-            self._doors[kind] = door, listening
-        return int(self._doors[kind][1].getsockname()[1])
+            self._acceptors[kind] = door, listening
+        return int(self._acceptors[kind][1].getsockname()[1])
 
     async def empty(self) -> None:
         """Return when no connection has a place any more."""
         async with asyncio.timeout(30):
-            await self.assembly.house.connections.gone()
+            await self.assembly.listening.connections.gone()
         assert self.admitted == 0
 
     async def account(self, address: str) -> Account:
@@ -186,12 +189,12 @@ class Office:
         if self._assembly is None:
             return
         assembly, self._assembly = self._assembly, None
-        for door, listening in self._doors.values():
+        for door, listening in self._acceptors.values():
             door.close()
             listening.close()
-        self._doors.clear()
+        self._acceptors.clear()
         async with assembly.closing:
-            await assembly.house.connections.stop(0.5)
+            await assembly.listening.connections.stop(0.5)
             if self._dispatching is not None:
                 await assembly.dispatcher.stop(1.0)
                 await self._dispatching

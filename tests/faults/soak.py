@@ -29,7 +29,7 @@ from tests.faults.office import BOB, Office, route, settings_for
 from tests.transport.mail_server import CLOSE, GARBAGE, RESET, MailServer
 
 from waypost.config.settings import Limits
-from waypost.storage.sqlite.upkeep.check import Checker
+from waypost.storage.sqlite.upkeep.check import StorageChecker
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 PORTS = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s")
@@ -167,7 +167,7 @@ class Soak:
             "threads": threading.active_count(),
             "tasks": len(asyncio.all_tasks()),
             "places taken": office.admitted,
-            "connections": len(office.assembly.house.connections),
+            "connections": len(office.assembly.listening.connections),
             "outbound slots free": relay._pool.free,
             "destinations": len(dispatcher._sources),
             "half messages": len(list((office.settings.data / "segments").glob("arriving-*"))),
@@ -189,7 +189,7 @@ class Soak:
         self._delivered = len(inbox)
         if self._delivered + self._relayed < self._acknowledged:
             wrong.append(f"{self._acknowledged} acknowledged, {self._delivered} delivered, {self._relayed} relayed")
-        checker = Checker(office.settings.data)
+        checker = StorageChecker(office.settings.data)
         wrong += [problem.what for problem in checker.problems(lambda done, total: None) if not problem.harmless]
         checker.close()
         return wrong

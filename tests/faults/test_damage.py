@@ -19,7 +19,7 @@ from waypost.message.trace import TraceId
 from waypost.storage import Alias, EntryState
 from waypost.storage.sqlite.opening.migrate import DATABASE
 from waypost.storage.sqlite.segments.segments import segment_path
-from waypost.storage.sqlite.upkeep.check import Checker, Problem
+from waypost.storage.sqlite.upkeep.check import Problem, StorageChecker
 
 CAROL = "carol@there.test"
 BUSY = "421 4.3.2 not now"
@@ -27,7 +27,7 @@ LARGE = 300_000
 
 
 def problems(data: Path) -> list[Problem]:
-    checker = Checker(data)
+    checker = StorageChecker(data)
     try:
         return [problem for problem in checker.problems(lambda done, total: None) if not problem.harmless]
     finally:

@@ -25,8 +25,8 @@ from tests.transport.relay_world import Carried, World
 
 from waypost.config.settings import TlsPolicy
 from waypost.queue.carrier import Fate
+from waypost.transport.next_hops import NextHops
 from waypost.transport.tls_client import TlsClient
-from waypost.transport.ways import Way
 from waypost.transport.wire import Timeouts
 
 OFFERS = ("PIPELINING", "8BITMIME")
@@ -36,7 +36,7 @@ IMPATIENT = Timeouts(connect=5.0, command=0.3, data=0.3, handshake=0.5, farewell
 LARGE = b"Subject: large\r\n\r\n" + b"How do you do, and how is your garden?\r\n" * 200_000
 
 
-async def relay(server: MailServer, *recipients: str, way: Way | None = None, **options: object) -> Carried:
+async def relay(server: MailServer, *recipients: str, way: NextHops | None = None, **options: object) -> Carried:
     """Relay one message, and check that everything was given back."""
     content = options.pop("content", None)
     world = World(timeouts=IMPATIENT, **options)
@@ -78,7 +78,7 @@ async def test_a_server_that_fails_at_the_login_gets_no_mail(fault: str) -> None
     authority.issue_cert("mx.test").configure_cert(context)
     authority.configure_trust(verified)
     async with MailServer(*OFFERS, "STARTTLS", "AUTH PLAIN", tls=context, AUTH=fault) as server:
-        way = Way((server.place(),), tls=TlsPolicy.REQUIRED, username="alice", password="secret")
+        way = NextHops((server.place(),), tls=TlsPolicy.REQUIRED, username="alice", password="secret")
         carried = await relay(server, way=way, tls=TlsClient(verified=verified))
     assert carried.fates == [Fate.DEFERRED]
     assert not any(line.startswith("MAIL") for visit in server.visits for line in visit.lines)

@@ -23,7 +23,7 @@ from tests.faults.office import ALICE, BOB, PASSWORD, route, settings_for
 from tests.service.running import PATIENCE, Service, wait_for
 from tests.transport.mail_server import MailServer
 
-from waypost.intake.content import Content
+from waypost.intake.content import ArrivingContent
 from waypost.queue.outcomes import outcome_of
 from waypost.service.machine.secrets import Secrets
 from waypost.service.processes.orders import Control, Orders
@@ -54,7 +54,7 @@ class Scarce:
 
 
 @pytest.mark.parametrize(
-    ("where", "name"), [(Content, "write"), (Octets, "write"), (Batch, "message"), (Batch, "flush")], ids=str
+    ("where", "name"), [(ArrivingContent, "write"), (Octets, "write"), (Batch, "message"), (Batch, "flush")], ids=str
 )
 async def test_a_session_without_memory_is_told_to_come_back_and_the_others_go_on(
     office: OpenOffice, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, where: type, name: str

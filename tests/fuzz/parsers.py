@@ -30,7 +30,7 @@ from waypost.dns.answers import AAAA, MX, TXT, A, BadAnswer, read_answer
 from waypost.dns.exchange import Query, read_reply
 from waypost.dns.names import name_of
 from waypost.dns.wire import MOST_RECORDS, MOST_STEPS, Type
-from waypost.login.claim import Claim
+from waypost.login.claim import LoginClaim
 from waypost.message.address import Address, AddressError, parse_path
 from waypost.message.address_list import AddressListError, mailboxes_of
 from waypost.message.content_fields import parse_content_type, parse_disposition
@@ -47,9 +47,9 @@ from waypost.protocol.pop3.surrogate import surrogate
 from waypost.protocol.sasl.client import ScramClient
 from waypost.protocol.sasl.scram import ScramKeys, derive_keys
 from waypost.protocol.sasl.server import LoginServer, PlainServer, SaslError, ScramServer
-from waypost.protocol.smtp.parameters import Refused, decode_line, parse_mail, parse_rcpt
+from waypost.protocol.smtp.parameters import ParameterRefused, decode_line, parse_mail, parse_rcpt
 from waypost.service.machine.logging import HumanFormatter, JsonFormatter
-from waypost.submission.completion import Malformed, complete, prepare, read_originators
+from waypost.submission.completion import MalformedHeader, complete, prepare, read_originators
 
 NOW = 1_795_500_000_000_000
 TRACE = TraceId(1 << 60)
@@ -91,12 +91,12 @@ def parameters(data: bytes) -> None:
             text = decode_line(data)
             envelope = parse_mail(text, smtputf8=True, submission=submission, max_hold=86400, now=NOW)
             assert harmless(str(envelope.reverse_path)) and (envelope.envid or "").isprintable()
-        except Refused as refused:
+        except ParameterRefused as refused:
             assert refused.reply.permanent and len(refused.reply.text) < 5000
         try:
             recipient = parse_rcpt(decode_line(data), smtputf8=True)
             assert recipient.original is None or recipient.original.address.isprintable()
-        except Refused as refused:
+        except ParameterRefused as refused:
             assert refused.reply.permanent
 
 
@@ -116,7 +116,7 @@ def headers(data: bytes) -> None:
     for smtputf8 in (False, True):
         try:
             _submitted(block, smtputf8=smtputf8)
-        except Malformed as problem:
+        except MalformedHeader as problem:
             assert len(str(problem)) < 500
     with contextlib.suppress(UnicodeDecodeError):  # fields in other charsets stay as they are
         data[:end].decode()
@@ -234,7 +234,7 @@ SECRET = derive_keys("secret", b"salt", 4096)
 def logins(data: bytes) -> None:
     """The server's side of every mechanism: messages, a line each, until one is refused."""
     messages = data.split(b"\n")
-    claim = Claim.of(messages[0].decode("utf-8", "replace"), "192.0.2.1", "PLAIN")
+    claim = LoginClaim.of(messages[0].decode("utf-8", "replace"), "192.0.2.1", "PLAIN")
     assert not claim.key or harmless(claim.key)
     for server in (PlainServer(), LoginServer()):
         try:

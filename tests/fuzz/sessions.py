@@ -10,7 +10,7 @@ from tests.protocol.test_smtp_client_properties import Client
 from tests.protocol.test_smtp_server import Owner as SmtpOwner
 
 from waypost.protocol.lines import is_clean
-from waypost.protocol.pop3.client import Content, Disconnected, Pop3Client
+from waypost.protocol.pop3.client import ContentChunk, Pop3Client, Pop3Disconnected
 from waypost.protocol.pop3.events import Pop3Event
 from waypost.protocol.pop3.events import StartTls as Pop3StartTls
 from waypost.protocol.sasl.client import LoginClient
@@ -204,11 +204,11 @@ def pop3_client(pieces: Sequence[bytes]) -> object:
         assert len(client._buffer) <= 16384 + len(piece)
     client.receive_eof()
     while (event := client.next_event()) is not None:
-        if isinstance(event, Content):
+        if isinstance(event, ContentChunk):
             content += event.octets
         else:
             events.append(event)
-    assert isinstance(events[-1], Disconnected)
+    assert isinstance(events[-1], Pop3Disconnected)
     return events, content, client.take_output()
 
 

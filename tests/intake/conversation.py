@@ -20,7 +20,7 @@ from waypost.message.trace import TraceId, TraceIdMaker, parse_trace_id
 from waypost.protocol.session import Next, Peer, TlsInfo
 from waypost.queue.reporter import Reporter
 from waypost.reception import ReceptionPolicy
-from waypost.service.ways_in import trusted_policy
+from waypost.service.session_makers import trusted_policy
 from waypost.storage import Account, Alias, Credentials, Filter, Notice, QueueEntry, Storage, StoredMessage
 from waypost.storage.sqlite import SqliteStorage, open_storage
 from waypost.submission import SubmissionPolicy

@@ -11,7 +11,7 @@ from waypost.message.trace import TraceId, iso_time
 from waypost.protocol.session import Peer
 from waypost.protocol.smtp.capabilities import parse_capabilities
 from waypost.protocol.smtp.outgoing import scan
-from waypost.protocol.smtp.transaction import Plan, plan_transaction
+from waypost.protocol.smtp.transaction import CommandPlan, plan_transaction
 from waypost.storage import StorageFull
 
 
@@ -65,7 +65,7 @@ async def test_a_message_in_ascii_for_an_alias_outside_ascii_goes_on_in_ascii(ho
     assert stored.isascii() and b"with UTF8SMTP\r\n" in stored
     facts, older = scan(stored), parse_capabilities(["mx.there.test", "8BITMIME"])
     plan = plan_transaction(entry.envelope, entry.recipients, facts, older, NOW)
-    assert isinstance(plan, Plan) and plan.rcpt == (b"RCPT TO:<ascii@there.test>\r\n",), "no SMTPUTF8 is needed"
+    assert isinstance(plan, CommandPlan) and plan.rcpt == (b"RCPT TO:<ascii@there.test>\r\n",), "no SMTPUTF8 is needed"
 
 
 async def test_the_journal_tells_of_reception_and_delivery(house: House) -> None:

@@ -6,7 +6,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.intake.content import Content
+from waypost.intake.content import ArrivingContent
 from waypost.protocol.smtp import replies
 
 MESSAGE = b"From: a@b.test\r\nSubject: x\r\n\r\n" + b"line\r\n" * 2000 + b"\r\n\r\nend\r\n"
@@ -30,10 +30,10 @@ class Written:
         self.discarded = True
 
 
-def read(pieces: list[bytes], *, limit: int = 1000) -> tuple[Content, Written]:
+def read(pieces: list[bytes], *, limit: int = 1000) -> tuple[ArrivingContent, Written]:
     """Give pieces to a content, as a session does."""
     body = Written()
-    content = Content(lambda: body, limit)
+    content = ArrivingContent(lambda: body, limit)
 
     async def give() -> None:
         for piece in pieces:
@@ -87,7 +87,7 @@ def test_a_header_over_the_limit_is_refused_and_nothing_of_it_is_kept() -> None:
 
 def test_a_failure_drops_what_there_is_and_what_comes() -> None:
     body = Written()
-    content = Content(lambda: body, 1000)
+    content = ArrivingContent(lambda: body, 1000)
 
     async def fail() -> None:
         await content.write(b"A: x\r\n\r\n")

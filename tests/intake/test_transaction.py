@@ -15,7 +15,7 @@ from tests.intake.policies import Prepared, talk_by
 
 from waypost.config.settings import ListenerProtocol
 from waypost.delivery.plan import Filing
-from waypost.intake import Arrived, Client, Outcome, Patience, Transaction, TransactionTasks, Verdict
+from waypost.intake import Arrived, Client, ReplyDelay, Transaction, TransactionEnd, TransactionTasks, Verdict
 from waypost.journal import Checked, Received, Station
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope
@@ -33,7 +33,7 @@ class Watch:
     """Sees how transactions end, and that the task of each is over by then."""
 
     def __init__(self) -> None:
-        self.ends: list[Outcome] = []
+        self.ends: list[TransactionEnd] = []
         self.running = 0
         self.begun = 0
 
@@ -57,23 +57,23 @@ class Watch:
 @pytest.mark.parametrize(
     ("ending", "outcome"),
     [
-        ("stored", Outcome.STORED),
-        ("refused by the policy", Outcome.REFUSED),
-        ("no room on the disk", Outcome.REFUSED),
-        ("too large", Outcome.REFUSED),
-        ("a bare LF", Outcome.REFUSED),
-        ("header too large", Outcome.REFUSED),
-        ("RSET", Outcome.RESET),
-        ("EHLO", Outcome.RESET),
-        ("RSET in BDAT", Outcome.RESET),
-        ("QUIT in BDAT", Outcome.LOST),
-        ("gone after MAIL", Outcome.LOST),
-        ("gone in DATA", Outcome.LOST),
-        ("stopped in DATA", Outcome.LOST),
+        ("stored", TransactionEnd.STORED),
+        ("refused by the policy", TransactionEnd.REFUSED),
+        ("no room on the disk", TransactionEnd.REFUSED),
+        ("too large", TransactionEnd.REFUSED),
+        ("a bare LF", TransactionEnd.REFUSED),
+        ("header too large", TransactionEnd.REFUSED),
+        ("RSET", TransactionEnd.RESET),
+        ("EHLO", TransactionEnd.RESET),
+        ("RSET in BDAT", TransactionEnd.RESET),
+        ("QUIT in BDAT", TransactionEnd.LOST),
+        ("gone after MAIL", TransactionEnd.LOST),
+        ("gone in DATA", TransactionEnd.LOST),
+        ("stopped in DATA", TransactionEnd.LOST),
     ],
 )
 async def test_a_transaction_ends_exactly_once_and_its_tasks_with_it(
-    house: House, ending: str, outcome: Outcome
+    house: House, ending: str, outcome: TransactionEnd
 ) -> None:
     limits = replace(house.settings.limits, message_size=50_000, header_size=1000)
     house.settings = replace(house.settings, limits=limits)
@@ -130,7 +130,7 @@ async def test_each_message_of_a_session_has_a_transaction_of_its_own(house: Hou
     talk = await talk_by(house, Prepared(house, seen.append))
     for _ in range(3):
         await talk.message(SENDER, BOB)
-    assert len(set(map(id, seen))) == 3 and {one.outcome for one in seen} == {Outcome.STORED}
+    assert len(set(map(id, seen))) == 3 and {one.outcome for one in seen} == {TransactionEnd.STORED}
 
 
 async def test_an_answer_does_not_wait_for_a_task_that_is_slow_to_stop(house: House) -> None:
@@ -161,14 +161,14 @@ def _ignore(_: object) -> None:
 async def test_one_whom_the_end_can_not_be_told_keeps_it_from_nobody(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ends: list[Outcome] = []
+    ends: list[TransactionEnd] = []
 
     def prepare(transaction: Transaction) -> None:
         transaction.when_ended(lambda outcome: 1 / 0)
         transaction.when_ended(ends.append)
 
     talk = await talk_by(house, Prepared(house, prepare))
-    assert (await talk.message(SENDER, BOB)).startswith("250") and ends == [Outcome.STORED]
+    assert (await talk.message(SENDER, BOB)).startswith("250") and ends == [TransactionEnd.STORED]
     assert "the end of a transaction could not be told" in caplog.messages
 
 
@@ -251,7 +251,7 @@ async def test_a_fault_of_ours_is_logged_and_answered_451_and_the_session_goes_o
         if where == "tap":
             transaction.tap(lambda data: 1 / 0)
         else:
-            transaction.run(fail(), Patience(60))
+            transaction.run(fail(), ReplyDelay(60))
 
     talk = await talk_by(house, Prepared(house, prepare))
     assert (await talk.message(SENDER, BOB)).startswith("451 4.3.0")
@@ -283,7 +283,7 @@ async def test_a_transaction_without_a_place_for_tasks_runs_none() -> None:
     with pytest.raises(RuntimeError, match="runs no tasks"):
         transaction.run(asyncio.sleep(0))
     ended = Transaction(Client(CLIENT), Envelope(None), Prepared.__new__(Prepared), TransactionTasks())
-    ended.end(Outcome.RESET)
+    ended.end(TransactionEnd.RESET)
     with pytest.raises(RuntimeError, match="is over"):
         ended.run(asyncio.sleep(0))
 
@@ -300,7 +300,7 @@ async def test_a_message_waits_for_what_has_patience_and_for_nothing_else(house:
         order.append(name)
 
     def prepare(transaction: Transaction) -> None:
-        transaction.run(look("awaited", 100), Patience(60))
+        transaction.run(look("awaited", 100), ReplyDelay(60))
         transaction.run(look("never", 1_000_000))
 
     def judge(transaction: Transaction, arrived: Arrived) -> Reply | None:
@@ -314,7 +314,7 @@ async def test_a_message_waits_for_what_has_patience_and_for_nothing_else(house:
 def test_all_that_shares_a_patience_delays_replies_for_that_time_in_all() -> None:
     async def story() -> None:
         loop = asyncio.get_running_loop()
-        shared, tasks = Patience(0.2), TransactionTasks()
+        shared, tasks = ReplyDelay(0.2), TransactionTasks()
         for waited in (0.2, 0.0):
             transaction = Transaction(Client(CLIENT), Envelope(None), Prepared.__new__(Prepared), tasks)
             for _ in range(3):
@@ -322,7 +322,7 @@ def test_all_that_shares_a_patience_delays_replies_for_that_time_in_all() -> Non
             began = loop.time()
             await transaction.settle()
             assert loop.time() - began == pytest.approx(waited)
-            transaction.end(Outcome.RESET)
+            transaction.end(TransactionEnd.RESET)
         await tasks.close()
 
     with asyncio.Runner(loop_factory=InstantLoop) as runner:
@@ -344,7 +344,9 @@ def test_a_policy_may_wait_under_a_deadline_on_every_event_loop(
             transaction.record(Verdict("dnsbl", "temperror"))
 
     def prepare(transaction: Transaction) -> Any:
-        return look_up(transaction) if where == "mail" else _ignore(transaction.run(look_up(transaction), Patience(60)))
+        return (
+            look_up(transaction) if where == "mail" else _ignore(transaction.run(look_up(transaction), ReplyDelay(60)))
+        )
 
     async def advance(talk: Conversation, data: bytes, said: "asyncio.Future[bytes]") -> None:
         talk.session.receive(data)

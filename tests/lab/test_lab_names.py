@@ -9,7 +9,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from waypost.lab.names import NameServer
+from waypost.lab.names import LabNameServer
 
 ADDRESS = "127.0.9.1"
 LONG = "\n".join(f"big IN A 10.0.{number // 250}.{number % 250}" for number in range(300))
@@ -18,7 +18,7 @@ BUILDER = f"@ IN MX 10 mx\nmx IN A 127.0.0.12\nwww IN CNAME mx\ndeep.down IN A 1
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    server = NameServer(
+    server = LabNameServer(
         {
             "builder.test": BUILDER,
             "nomail.test": "@ IN MX 0 .",
@@ -65,4 +65,4 @@ async def test_a_large_answer_is_truncated_over_udp_and_whole_over_tcp(port: int
 
 
 def test_rubbish_gets_no_answer() -> None:
-    assert NameServer({}).respond(b"\x00\x01") is None
+    assert LabNameServer({}).respond(b"\x00\x01") is None

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from waypost.protocol.pop3.client import (
     MAX_LINE,
     Answered,
-    Content,
+    ContentChunk,
     ContentEnded,
-    Disconnected,
     Pop3Client,
     Pop3ClientEvent,
+    Pop3Disconnected,
 )
 from waypost.protocol.sasl import PlainClient, ScramClient
 
@@ -25,8 +25,8 @@ def events(client: Pop3Client) -> list[Pop3ClientEvent]:
     """All events, neighbouring pieces of content joined."""
     found: list[Pop3ClientEvent] = []
     while (event := client.next_event()) is not None:
-        if isinstance(event, Content) and found and isinstance(found[-1], Content):
-            found[-1] = Content(found[-1].octets + event.octets)
+        if isinstance(event, ContentChunk) and found and isinstance(found[-1], ContentChunk):
+            found[-1] = ContentChunk(found[-1].octets + event.octets)
         else:
             found.append(event)
     return found
@@ -74,7 +74,7 @@ def test_answers_come_in_the_order_of_the_commands() -> None:
     client.receive(b"+OK\r\nA: b\r\n\r\n..dot\r\n.\r\n-ERR no such message\r\n+OK 3 octets\r\n.\r\n")
     assert events(client) == [
         Answered(True, ""),
-        Content(b"A: b\r\n\r\n.dot\r\n"),
+        ContentChunk(b"A: b\r\n\r\n.dot\r\n"),
         ContentEnded(),
         Answered(False, "no such message"),
         Answered(True, "3 octets"),
@@ -93,8 +93,8 @@ def test_any_split_of_the_same_octets_gives_the_same_events(cuts: list[int]) -> 
     for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):
         parts.receive(STREAM[start:end])
     expected = events(whole)
-    assert expected[1] == Content(b".x\r\n..y\r\n\n.\n\r.\r\n")
-    assert isinstance(expected[-1], Disconnected)
+    assert expected[1] == ContentChunk(b".x\r\n..y\r\n\n.\n\r.\r\n")
+    assert isinstance(expected[-1], Pop3Disconnected)
     assert events(parts) == expected
 
 
@@ -108,14 +108,14 @@ def test_a_server_that_ends_lines_with_lf_alone_is_understood(cuts: list[int]) -
         client.receive(stream[start:end])
     told = events(client)
     assert [event.text for event in told if isinstance(event, Answered)] == ["hi", "", "bye"]
-    assert b"".join(event.octets for event in told if isinstance(event, Content)) == b".x\r\ny\r\n..z\r\n"
-    assert isinstance(told[-1], Disconnected)
+    assert b"".join(event.octets for event in told if isinstance(event, ContentChunk)) == b".x\r\ny\r\n..z\r\n"
+    assert isinstance(told[-1], Pop3Disconnected)
 
 
 def test_a_dot_between_bare_line_ends_ends_no_message_of_a_server_that_writes_crlf() -> None:
     client = greeted(lambda c: c.retrieve(1))
     client.receive(b"+OK\r\nbefore\n.\n+OK forged\r\n.\r\n")
-    assert events(client)[1:] == [Content(b"before\n.\n+OK forged\r\n"), ContentEnded()]
+    assert events(client)[1:] == [ContentChunk(b"before\n.\n+OK forged\r\n"), ContentEnded()]
 
 
 @given(st.lists(st.binary(max_size=80)), st.binary(max_size=10))
@@ -148,7 +148,7 @@ def test_what_is_no_answer_ends_the_session(said: bytes) -> None:
     client = greeted(Pop3Client.list)
     client.receive(said)
     [event] = events(client)
-    assert isinstance(event, Disconnected)
+    assert isinstance(event, Pop3Disconnected)
     client.receive(b"+OK\r\n")
     assert events(client) == []
 
@@ -156,20 +156,20 @@ def test_what_is_no_answer_ends_the_session(said: bytes) -> None:
 def test_what_was_not_asked_ends_the_session() -> None:
     client = greeted()
     client.receive(b"-ERR [SYS/TEMP] idle for too long\r\n")
-    assert events(client) == [Disconnected("the server sent an answer that nothing asked for: idle for too long")]
+    assert events(client) == [Pop3Disconnected("the server sent an answer that nothing asked for: idle for too long")]
 
 
 def test_a_lost_connection_ends_the_session_once() -> None:
     client = greeted(Pop3Client.list)
     client.receive_eof()
     client.receive_eof()
-    assert events(client) == [Disconnected("the connection was lost")]
+    assert events(client) == [Pop3Disconnected("the connection was lost")]
 
 
 def test_quit_ends_the_session_with_its_answer() -> None:
     client = greeted(Pop3Client.quit)
     client.receive(b"-ERR some were not removed\r\n")
-    assert events(client) == [Answered(False, "some were not removed"), Disconnected("the session is over")]
+    assert events(client) == [Answered(False, "some were not removed"), Pop3Disconnected("the session is over")]
 
 
 # -- TLS ------------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_nothing_between_stls_and_the_handshake_is_believed(pieces: list[bytes])
     for piece in pieces:
         client.receive(piece)
     *_, last = events(client)
-    assert last == Disconnected("the server sent text between STLS and the handshake")
+    assert last == Pop3Disconnected("the server sent text between STLS and the handshake")
 
 
 def test_after_the_handshake_the_session_goes_on() -> None:
@@ -190,7 +190,7 @@ def test_after_the_handshake_the_session_goes_on() -> None:
     client.tls_started()
     client.capabilities()
     client.receive(b"+OK\r\nUIDL\r\n.\r\n")
-    assert events(client)[1:] == [Answered(True, ""), Content(b"UIDL\r\n"), ContentEnded()]
+    assert events(client)[1:] == [Answered(True, ""), ContentChunk(b"UIDL\r\n"), ContentEnded()]
 
 
 def test_stls_may_be_refused() -> None:
@@ -220,7 +220,7 @@ def test_yes_without_the_servers_proof_is_a_lie() -> None:
     client = greeted(lambda c: c.authenticate(ScramClient("bob", "secret", plus=False, nonce="abc")))
     client.receive(b"+OK welcome\r\n")
     assert events(client) == [
-        Disconnected("the server accepted the login without the proof that it knows the password")
+        Pop3Disconnected("the server accepted the login without the proof that it knows the password")
     ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from waypost.protocol.pop3 import replies
 from waypost.protocol.pop3.commands import COMMANDS
-from waypost.protocol.pop3.content import DotStuffer, TopCutter
+from waypost.protocol.pop3.content import LineDotStuffer, TopCutter
 from waypost.protocol.pop3.events import (
     AuthCancelled,
     AuthResponse,
@@ -402,7 +402,7 @@ def test_every_octet_arrives_whatever_the_message_and_its_pieces(message: bytes,
 
 
 def test_a_dot_between_bare_line_feeds_ends_no_message() -> None:
-    stuffer = DotStuffer()
+    stuffer = LineDotStuffer()
     assert stuffer.stuff(b"a\n.\nb\r.\rc\n.\r\n") + stuffer.finish() == b"a\n.\nb\r.\rc\n.\r\n.\r\n"
 
 

@@ -10,7 +10,7 @@ from waypost.message.address import Address
 from waypost.message.envelope import BodyType, DeliverBy, Envelope, Notify, OriginalRecipient, Recipient, Ret
 from waypost.protocol.smtp.capabilities import Capabilities, parse_capabilities
 from waypost.protocol.smtp.outgoing import scan
-from waypost.protocol.smtp.transaction import Plan, Refusal, plan_transaction
+from waypost.protocol.smtp.transaction import CommandPlan, Refusal, plan_transaction
 
 EIGHT_BIT = "Subject: tea\r\n\r\nGrüße\r\n".encode()
 UTF8_HEADER = "Subject: Grüße\r\n\r\nhi\r\n".encode()
@@ -24,7 +24,7 @@ def plan(
     envelope: Envelope = ENVELOPE,
     recipients: tuple[Recipient, ...] = BOB,
     content: bytes = CONTENT,
-) -> Plan | Refusal:
+) -> CommandPlan | Refusal:
     server = parse_capabilities(["server.test", *offers])
     return plan_transaction(envelope, recipients, scan(content), server, NOW)
 
@@ -32,7 +32,7 @@ def plan(
 def mail(*offers: str, envelope: Envelope = ENVELOPE, content: bytes = CONTENT) -> str:
     """The parameters of MAIL."""
     found = plan(*offers, envelope=envelope, content=content)
-    assert isinstance(found, Plan), found
+    assert isinstance(found, CommandPlan), found
     line = found.mail.decode()
     assert line.startswith("MAIL FROM:<alice@client.test>") and line.endswith("\r\n")
     return line[29:-2]
@@ -41,7 +41,7 @@ def mail(*offers: str, envelope: Envelope = ENVELOPE, content: bytes = CONTENT) 
 def rcpt(recipient: Recipient, *offers: str, envelope: Envelope = ENVELOPE) -> str:
     """The argument of RCPT, or the refusal."""
     found = plan(*offers, envelope=envelope, recipients=(recipient,))
-    assert isinstance(found, Plan), found
+    assert isinstance(found, CommandPlan), found
     [line], [refused] = found.rcpt, found.refused
     return line.decode()[8:-2] if line is not None else str(refused)
 
@@ -139,7 +139,7 @@ def test_an_address_outside_ascii_needs_smtputf8() -> None:
 
 def test_only_the_recipients_that_need_smtputf8_fail_without_it() -> None:
     found = plan(recipients=(Recipient(JOERG), *BOB))
-    assert isinstance(found, Plan)
+    assert isinstance(found, CommandPlan)
     assert found.rcpt == (None, b"RCPT TO:<bob@server.test>\r\n")
     assert found.refused[1] is None
 
@@ -154,7 +154,7 @@ def test_when_every_recipient_fails_nothing_is_sent() -> None:
 def test_a_domain_outside_ascii_has_a_form_in_ascii() -> None:
     assert rcpt(Recipient(BUECHER)) == "<buch@xn--bcher-kva.test>"
     found = plan(envelope=Envelope(BUECHER))
-    assert isinstance(found, Plan) and found.mail == b"MAIL FROM:<buch@xn--bcher-kva.test>\r\n"
+    assert isinstance(found, CommandPlan) and found.mail == b"MAIL FROM:<buch@xn--bcher-kva.test>\r\n"
 
 
 def test_a_header_outside_ascii_needs_smtputf8() -> None:
@@ -234,7 +234,7 @@ def test_a_priority_is_passed_on() -> None:
 
 def test_the_null_path_and_postmaster_have_their_forms() -> None:
     found = plan(envelope=Envelope(None), recipients=(Recipient(Address("postmaster", "")),))
-    assert isinstance(found, Plan)
+    assert isinstance(found, CommandPlan)
     assert found.mail == b"MAIL FROM:<>\r\n" and found.rcpt == (b"RCPT TO:<postmaster>\r\n",)
 
 
@@ -248,7 +248,7 @@ def test_no_address_or_parameter_breaks_out_of_its_line(
 ) -> None:
     recipient = Recipient(Address(local, domain), Notify.FAILURE, OriginalRecipient("rfc822", original))
     found = plan(*offers, envelope=Envelope(Address(local, domain), envid=envid), recipients=(recipient, *BOB))
-    if isinstance(found, Plan):
+    if isinstance(found, CommandPlan):
         for line in (found.mail, *found.rcpt):
             if line is not None:
                 assert line.endswith(b"\r\n")

@@ -12,7 +12,7 @@ from tests.storage.damage import pages_of, wreck
 
 from waypost.journal import Event, Relayed
 from waypost.message.trace import TraceId, TraceIdMaker
-from waypost.queue.carrier import EntrySource, Fate, Parting
+from waypost.queue.carrier import CarryResult, EntrySource, Fate
 from waypost.queue.clock_repair import pull_back
 from waypost.storage import Damaged, EntryState, Lease, Outcome
 from waypost.storage.sqlite.upkeep.check import repair
@@ -28,7 +28,7 @@ class Carrier(ScriptedCarrier):
         self.sent = sent
         return self
 
-    async def carry(self, destination: str, source: EntrySource) -> Parting:
+    async def carry(self, destination: str, source: EntrySource) -> CarryResult:
         while (entry := await source.take(0)) is not None:
             self.sent[entry.trace] += 1
             await source.report(self.result(entry))

@@ -11,7 +11,7 @@ from tests.queue.world import ALICE, DAY, MINUTE, SECOND, START, ScriptedCarrier
 from waypost.journal import fields
 from waypost.message.envelope import DeliverBy, Envelope
 from waypost.message.trace import iso_time
-from waypost.queue.carrier import EntrySource, Fate, Parting
+from waypost.queue.carrier import CarryResult, EntrySource, Fate
 from waypost.storage import Filter, Lease, Pacing, StorageError
 
 
@@ -108,7 +108,7 @@ async def test_a_carrier_that_waits_gets_mail_that_comes_meanwhile(world: World)
 
 
 async def test_a_destination_that_is_left_alone_is_not_claimed_before_its_time(world: World) -> None:
-    carrier = ScriptedCarrier(world.clock, parting=Parting(START + 10 * MINUTE))
+    carrier = ScriptedCarrier(world.clock, parting=CarryResult(START + 10 * MINUTE))
     world.dispatcher(carrier)
     await world.submit("bob@builder.test")
     await carrier.attempts.get()
@@ -177,7 +177,7 @@ async def test_a_bug_in_a_carrier_is_logged_and_the_destination_rests_a_minute(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(ScriptedCarrier):
-        async def carry(self, destination: str, source: EntrySource) -> Parting:
+        async def carry(self, destination: str, source: EntrySource) -> CarryResult:
             self.carried.put_nowait(destination)
             raise KeyError("a bug")
 
@@ -194,12 +194,12 @@ async def test_a_bug_in_a_carrier_is_logged_and_the_destination_rests_a_minute(
 
 async def test_a_carrier_that_does_nothing_is_not_called_in_a_busy_loop(world: World) -> None:
     class Idle(ScriptedCarrier):
-        async def carry(self, destination: str, source: EntrySource) -> Parting:
+        async def carry(self, destination: str, source: EntrySource) -> CarryResult:
             self.carried.put_nowait(destination)
             entry = await source.take(0)
             assert entry is not None
             source.give_back(entry)
-            return Parting()
+            return CarryResult()
 
     carrier = Idle(world.clock)
     world.dispatcher(carrier)
@@ -441,7 +441,7 @@ async def test_rounds_that_are_due_together_begin_a_few_in_each_turn_of_the_loop
 
 async def test_how_a_destination_is_paced_is_written_when_it_is_left(world: World) -> None:
     pacing = (Pacing("192.0.2.1", "hoster.test", 3, "growing", START),)
-    carrier = ScriptedCarrier(world.clock, parting=Parting(pacing=pacing))
+    carrier = ScriptedCarrier(world.clock, parting=CarryResult(pacing=pacing))
     carrier.defer()
     world.dispatcher(carrier)
     await world.submit("bob@builder.test")

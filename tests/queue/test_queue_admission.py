@@ -10,7 +10,7 @@ import pytest
 from tests.queue.world import SECOND, START, ScriptedCarrier, World
 
 from waypost.delivery.resolve import LOCAL_DESTINATION
-from waypost.queue.carrier import EntrySource, Parting
+from waypost.queue.carrier import CarryResult, EntrySource
 from waypost.queue.dispatcher import Dispatcher
 from waypost.storage import Notice
 
@@ -30,7 +30,7 @@ class Hanging(ScriptedCarrier):
     most: int = 0
     hung: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
 
-    async def carry(self, destination: str, source: EntrySource) -> Parting:
+    async def carry(self, destination: str, source: EntrySource) -> CarryResult:
         self.at_work.add(destination)
         self.most = max(self.most, len(self.at_work))
         try:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.queue.places import Claim, Places, Turns, comes_back, may_take
+from waypost.queue.places import PlaceClaim, Places, Turns, comes_back, may_take
 
 SECOND = 1_000_000
 
 
-def fill(places: Places, claim: Claim) -> int:
+def fill(places: Places, claim: PlaceClaim) -> int:
     """Let a claim take what it may; return how many that is."""
     count = 0
     while places.allows(claim):
@@ -20,8 +20,8 @@ def fill(places: Places, claim: Claim) -> int:
     return count
 
 
-def of(*holders: str, proven: bool = False, reserve: int = 0, part: int = 1) -> Claim:
-    return Claim(holders, proven, reserve, part)
+def of(*holders: str, proven: bool = False, reserve: int = 0, part: int = 1) -> PlaceClaim:
+    return PlaceClaim(holders, proven, reserve, part)
 
 
 def test_one_alone_has_half_of_the_places() -> None:
@@ -41,7 +41,7 @@ def test_each_further_one_finds_some() -> None:
 def test_whatever_is_asked_for_shares_and_reserves_are_kept(asked: list[tuple[int, bool]], count: int) -> None:
     places = Places(count)
     reserve = count // 8
-    taken: list[Claim] = []
+    taken: list[PlaceClaim] = []
     for number, proven in asked:
         claim = of(f"account {number}", proven=proven, reserve=reserve)
         free, held = places.free(claim), places.held(f"account {number}")

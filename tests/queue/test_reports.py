@@ -17,7 +17,7 @@ from waypost.message.report import Action, Concerned, Report
 from waypost.message.trace import format_trace_id
 from waypost.queue.carrier import Fate, RecipientResult
 from waypost.queue.outcomes import bare_outcome, discard, outcome_of, return_entry
-from waypost.queue.reporter import About, Attempted, Reporter, asked_for
+from waypost.queue.reporter import Attempted, ReportedMessage, Reporter, asked_for
 from waypost.queue.schedule import Schedule
 from waypost.storage import Outcome, QueueEntry, StorageError
 
@@ -390,7 +390,7 @@ async def test_an_operator_returns_an_entry_with_words(world: World) -> None:
 
 async def test_a_message_whose_octets_are_gone_is_reported_without_them(world: World) -> None:
     reporter = world.reporter()
-    about = About(world.ids(), Envelope(ALICE), START)
+    about = ReportedMessage(world.ids(), Envelope(ALICE), START)
     report = await reporter.report(Action.FAILED, about, [Concerned(Recipient(BOB), "5.1.1")], NOTHING)
     assert report is not None
     await world.storage.spool.accept(report)

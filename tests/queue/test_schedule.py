@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.queue.world import ALICE, DAY, HOUR, MINUTE, SCHEDULE, SECOND, START
 
-from waypost.config.settings import Queue as QueueSettings
+from waypost.config.settings import QueueSettings as QueueSettings
 from waypost.message.address import Address
 from waypost.message.envelope import DeliverBy, Envelope, Recipient
 from waypost.message.trace import Micros, TraceId

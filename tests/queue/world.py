@@ -19,10 +19,10 @@ from waypost.message.trace import Micros, TraceId, TraceIdMaker
 from waypost.queue.carrier import (
     AttemptResult,
     Carrier,
+    CarryResult,
     DestinationFailure,
     EntrySource,
     Fate,
-    Parting,
     RecipientResult,
 )
 from waypost.queue.dispatcher import Dispatcher
@@ -163,7 +163,7 @@ class ScriptedCarrier:
     reply: Reply | None = OK
     problem: str | None = None
     wait: float = 0.0
-    parting: Parting = field(default_factory=Parting)
+    parting: CarryResult = field(default_factory=CarryResult)
     down: bool = False
     more: dict[str, Any] = field(default_factory=dict)
     results: tuple[RecipientResult, ...] | None = None
@@ -171,7 +171,7 @@ class ScriptedCarrier:
     carried: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
     gate: asyncio.Event | None = None
 
-    async def carry(self, destination: str, source: EntrySource) -> Parting:
+    async def carry(self, destination: str, source: EntrySource) -> CarryResult:
         self.carried.put_nowait(destination)
         while (entry := await source.take(self.wait)) is not None:
             if self.gate is not None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
-from waypost.dns import Answer, Budget, IpAddress, Mx, NoSuchDomain, Resolver
+from waypost.dns import Answer, IpAddress, Mx, NoSuchDomain, QueryBudget, Resolver
 
 
 class TableResolver(Resolver):
@@ -19,16 +19,16 @@ class TableResolver(Resolver):
         self._hosts = hosts or {}
         self.asked: list[str] = []
 
-    async def names(self, address: IpAddress, budget: Budget | None = None) -> Answer[str]:
+    async def names(self, address: IpAddress, budget: QueryBudget | None = None) -> Answer[str]:
         return Answer(address.reverse_pointer, self._found(self._pointers, str(address)), False, 60)
 
-    async def addresses(self, host: str, budget: Budget | None = None) -> Answer[IpAddress]:
+    async def addresses(self, host: str, budget: QueryBudget | None = None) -> Answer[IpAddress]:
         return Answer(host, tuple(map(ip_address, self._found(self._hosts, host))), False, 60)
 
-    async def mx(self, domain: str, budget: Budget | None = None) -> Answer[Mx]:
+    async def mx(self, domain: str, budget: QueryBudget | None = None) -> Answer[Mx]:
         raise NotImplementedError
 
-    async def txt(self, name: str, budget: Budget | None = None) -> Answer[bytes]:
+    async def txt(self, name: str, budget: QueryBudget | None = None) -> Answer[bytes]:
         raise NotImplementedError
 
     def _found(self, table: Mapping[str, Sequence[str] | Exception], key: str) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ class SilentResolver(TableResolver):
 
     given_up = 0
 
-    async def names(self, address: IpAddress, budget: Budget | None = None) -> Answer[str]:
+    async def names(self, address: IpAddress, budget: QueryBudget | None = None) -> Answer[str]:
         self.asked.append(str(address))
         try:
             await asyncio.get_running_loop().create_future()

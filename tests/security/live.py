@@ -24,7 +24,7 @@ from waypost.config.settings import (
     Listener,
     ListenerProtocol,
     Outbound,
-    Queue,
+    QueueSettings,
     Route,
     Service,
     Settings,
@@ -34,7 +34,7 @@ from waypost.login.passwords import make_credentials
 from waypost.protocol.sasl.client import ScramClient
 from waypost.service.assembly import Assembly, assemble
 from waypost.service.machine.secrets import Secrets
-from waypost.service.sockets.acceptor import Door
+from waypost.service.sockets.acceptor import Acceptor
 from waypost.storage import Alias, Filter, QueueEntry
 
 PASSWORD = "curiouser and curiouser"
@@ -54,7 +54,7 @@ class Live:
     """Microseconds that the host's clock is ahead of ours."""
     ports: dict[ListenerProtocol, int] = field(default_factory=dict)
     assembly: Assembly = field(init=False)
-    _doors: list[tuple[Door, socket.socket]] = field(default_factory=list)
+    _acceptors: list[tuple[Acceptor, socket.socket]] = field(default_factory=list)
     _clients: list["Wire"] = field(default_factory=list)
     _dispatching: asyncio.Task[None] | None = None
 
@@ -65,9 +65,9 @@ class Live:
         for listener in self.settings.listeners:
             sock = socket.create_server((str(listener.address), listener.port))
             sock.setblocking(False)
-            door = Door(listener, sock, self.assembly.house, self.assembly.sessions[listener.protocol])
-            door.open()
-            self._doors.append((door, sock))
+            acceptor = Acceptor(listener, sock, self.assembly.listening, self.assembly.sessions[listener.protocol])
+            acceptor.open()
+            self._acceptors.append((acceptor, sock))
             self.ports[listener.protocol] = sock.getsockname()[1]
         self._dispatching = asyncio.create_task(self.assembly.dispatcher.run())
         return self
@@ -78,15 +78,15 @@ class Live:
         async with AsyncExitStack() as rest:  # each step is taken, whatever the one before raises
             rest.push_async_callback(self.assembly.closing.aclose)
             rest.push_async_callback(self._stop_working)
-            for door, sock in self._doors:
+            for acceptor, sock in self._acceptors:
                 rest.callback(sock.close)
-                rest.callback(door.close)
+                rest.callback(acceptor.close)
             for wire in self._clients:
                 rest.callback(wire.drop)
 
     async def _stop_working(self) -> None:
         assert self._dispatching is not None
-        await asyncio.gather(self.assembly.house.connections.stop(0.0), self.assembly.dispatcher.stop(0.0))
+        await asyncio.gather(self.assembly.listening.connections.stop(0.0), self.assembly.dispatcher.stop(0.0))
         await self._dispatching
 
     def now(self) -> int:
@@ -247,7 +247,7 @@ def host(
         tls=Tls(folder / "cert.pem", folder / "key.pem"),
         dns=Dns(servers=((ip_address("127.0.0.1"), dns or 9),), timeout=SECOND),
         outbound=Outbound(allow_private_addresses=dns is None, command_timeout=5 * SECOND, data_timeout=5 * SECOND),
-        queue=Queue(retry=(SECOND // 10,), expire=SECOND, delayed_notice=0),
+        queue=QueueSettings(retry=(SECOND // 10,), expire=SECOND, delayed_notice=0),
         limits=Limits(exempt_networks=(ip_network("127.0.0.0/8"),)),
         service=Service(workers=1),
         routes=routes,

@@ -206,7 +206,7 @@ async def test_a_guesser_who_goes_away_while_he_waits_keeps_no_place(
         await asyncio.wait_for(asleep.acquire(), PATIENCE)
     for wire in (pop3, smtp):
         wire.writer.transport.abort()
-    await until(lambda: len(here.assembly.house.connections), lambda left: left == 0)
+    await until(lambda: len(here.assembly.listening.connections), lambda left: left == 0)
     assert len(hashes) == 1, "and no check is made for him"
 
 

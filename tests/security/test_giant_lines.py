@@ -68,8 +68,8 @@ async def test_ten_megabytes_without_a_line_end_get_one_answer_and_a_closed_conn
         await pouring
         assert [line[: len(farewell)] for line in said.split(b"\r\n")[1:-1]] == [farewell]
         await wire.close()
-        await here.assembly.house.connections.gone()
-        assert here.assembly.house.admission.open == 0, "its place was given back"
+        await here.assembly.listening.connections.gone()
+        assert here.assembly.listening.admission.open == 0, "its place was given back"
 
 
 async def _pour(writer: asyncio.StreamWriter) -> None:

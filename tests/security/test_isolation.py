@@ -71,7 +71,7 @@ async def test_a_network_that_takes_all_its_places_takes_nobody_elses(tmp_path: 
         await good.close()
         for wire in hostile:
             await wire.close()
-        await here.assembly.house.connections.gone()
+        await here.assembly.listening.connections.gone()
 
 
 async def test_a_client_that_never_reads_holds_no_memory_but_its_own_few_replies(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ async def test_a_client_that_never_reads_holds_no_memory_but_its_own_few_replies
         await greedy.line()
         transport = greedy.writer.transport
         transport.pause_reading()
-        [connection] = here.assembly.house.connections._open
+        [connection] = here.assembly.listening.connections._open
         most = 0
         for _ in range(200):  # twelve megabytes of commands; the answer to each is ten times as long
             greedy.writer.write(b"HELP\r\n" * 10_000)
@@ -112,7 +112,7 @@ async def test_every_way_to_fail_gives_its_place_back(tmp_path: Path, protocol: 
     limits = {"connections_per_network": 20, "exempt_networks": (), "connection_rate_per_network": 100_000}
     async with changed(host(tmp_path, "here.test"), limits=limits) as here:
         await here.account("alice@here.test")
-        house = here.assembly.house
+        house = here.assembly.listening
         for number in range(60):
             writer = (await here.client(protocol)).writer
             writer.write(FAILING[number % len(FAILING)])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.security.live import changed, free_port, host, until
 
-from waypost.lab.names import NameServer
+from waypost.lab.names import LabNameServer
 
 
 async def test_two_hosts_that_forward_to_each_other_end_it_with_one_report(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_aliases_in_a_circle_are_refused_at_rcpt(tmp_path: Path, size: int
 
 @pytest.mark.parametrize("zone", ["@ IN MX 10 mx.here.test.", "@ IN MX 10 mx\nmx IN A 127.0.0.1"])
 async def test_an_mx_that_points_back_at_us_is_a_loop_and_not_tried(tmp_path: Path, zone: str) -> None:
-    names = NameServer({"circle.test": zone, "here.test": "mx IN A 127.0.0.1"})
+    names = LabNameServer({"circle.test": zone, "here.test": "mx IN A 127.0.0.1"})
     port = await names.start("127.0.0.1", 0)
     try:
         live = changed(host(tmp_path, "here.test", dns=port), outbound={"allow_private_addresses": True})

@@ -24,7 +24,7 @@ from waypost.message.report import Action, Concerned, Report
 from waypost.message.structure import scan_structure
 from waypost.message.trace import TraceId
 from waypost.protocol.pop3.surrogate import surrogate
-from waypost.submission.completion import Malformed, complete, prepare, read_originators
+from waypost.submission.completion import MalformedHeader, complete, prepare, read_originators
 
 TRACE = TraceId(1 << 60)
 NOW = 1_795_500_000_000_000
@@ -57,7 +57,7 @@ def arrives(data: bytes) -> None:
 def is_submitted(data: bytes) -> None:
     """What is done with the header of each message that a user submits."""
     block = HeaderBlock(data)
-    with contextlib.suppress(Malformed):
+    with contextlib.suppress(MalformedHeader):
         block = prepare(block, sender=None, smtputf8=True, names=("mx.here.test",))
         read_originators(block)
     complete(block, trace=TRACE, hostname="mx.here.test", now=NOW)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.security.live import Live, Recorder, changed, host
 
-from waypost.lab.names import NameServer
+from waypost.lab.names import LabNameServer
 
 ZONES = {
     "loopback.test": "@ IN MX 10 mx\nmx IN A 127.0.0.9",
@@ -31,7 +31,7 @@ async def inside() -> AsyncIterator[Recorder]:
 
 @pytest.fixture
 async def here(tmp_path: Path, inside: Recorder) -> AsyncIterator[Live]:
-    names = NameServer({**ZONES, "loopback.test": ZONES["loopback.test"] + "\nlocalhost IN A 127.0.0.9"})
+    names = LabNameServer({**ZONES, "loopback.test": ZONES["loopback.test"] + "\nlocalhost IN A 127.0.0.9"})
     port = await names.start("127.0.0.1", 0)
     live = changed(host(tmp_path, "here.test", dns=port), outbound={"port": inside.port})
     async with live as opened:

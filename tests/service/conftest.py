@@ -8,7 +8,7 @@ import uvloop
 
 ON_BOTH_LOOPS = (
     "test_connection.py",
-    "test_door.py",
+    "test_acceptor.py",
     "test_bus.py",
     "test_floods.py",
     "test_wake.py",

@@ -22,7 +22,7 @@ from waypost.protocol.session import Ending
 from waypost.protocol.smtp.replies import FAREWELLS as smtp_farewells
 from waypost.service.processes.control_socket import ask_workers
 from waypost.service.processes.session_control import SessionControl
-from waypost.service.processes.session_requests import AccountChanged, EndSessions, ListSessions
+from waypost.service.processes.session_requests import EndAccountSessions, EndSessions, ListSessions
 from waypost.storage import Conflict
 from waypost.storage.sqlite import open_storage
 
@@ -50,7 +50,7 @@ async def ask(office: Office, request: Any) -> list[dict[str, Any]]:
 async def close(office: Office, address: str = ALICE) -> int:
     """Disable an account as the command does; return how many sessions were ended."""
     await office.storage.directory.set_disabled(address, True)
-    [row] = await ask(office, AccountChanged(address))
+    [row] = await ask(office, EndAccountSessions(address))
     assert row["working"] == 0
     return int(row["ended"])
 
@@ -144,7 +144,7 @@ async def test_a_message_whose_commit_came_first_is_answered_before_the_session_
     alice.writer.write(b"From: alice@here.test\r\n\r\nall of it\r\n.\r\n")
     await committed.wait()
     closing = asyncio.create_task(close(office))
-    while not office.assembly.house.connections._waiting:  # noqa: ASYNC110  it waits for this session
+    while not office.assembly.listening.connections._waiting:  # noqa: ASYNC110  it waits for this session
         await asyncio.sleep(0)
     go_on.set()
     assert (await alice.reply()).startswith("250 2.0.0 Ok: queued as")
@@ -173,7 +173,7 @@ async def test_a_pop3_session_whose_client_does_not_read_is_dropped_in_the_middl
     alice = await reads(office)
     alice.writer.transport.pause_reading()  # type: ignore[attr-defined]
     alice.writer.write(b"RETR 1\r\n")
-    [(_, connection)] = office.assembly.house.connections.open
+    [(_, connection)] = office.assembly.listening.connections.open
     async with asyncio.timeout(PATIENCE):
         while not connection._flow.waits_for_peer:  # noqa: ASYNC110  no event tells of a full kernel
             await asyncio.sleep(0.01)
@@ -207,7 +207,7 @@ async def test_a_session_that_is_closing_hears_nothing_more_and_is_dropped_when_
     monkeypatch.setattr("waypost.service.sockets.connections._LAST_WORDS", 0.01)
     caller = await Caller.smtp(office.port("smtp"))
     assert (await caller.say("QUIT")).startswith("221")
-    [(_, connection)] = office.assembly.house.connections.open
+    [(_, connection)] = office.assembly.listening.connections.open
     assert connection._state.name == "CLOSING", "the peer has not closed its side"
     assert await _ended(office, EndSessions(network="127.0.0.1")) == 1
     assert await caller.reader.read() == b""
@@ -227,7 +227,7 @@ async def test_a_login_that_is_decided_while_its_account_closes_is_refused(
         seen.append(address)
         if len(seen) == 2:  # the password was right; what the check returns is the account of before
             await office.storage.directory.set_disabled(ALICE, True)
-            assert (await ask(office, AccountChanged(ALICE)))[0]["ended"] == 0
+            assert (await ask(office, EndAccountSessions(ALICE)))[0]["ended"] == 0
         return found
 
     monkeypatch.setattr(office.storage.directory, "account", late)
@@ -256,7 +256,7 @@ async def test_a_lost_notice_is_repaired_by_a_slow_sweep(office: Office) -> None
     await apart.storage.directory.remove_account(ALICE)
     await apart.close()
     assert (await alice.say("NOOP")).startswith("250")
-    connections, directory = office.assembly.house.connections, office.storage.directory
+    connections, directory = office.assembly.listening.connections, office.storage.directory
     control = SessionControl(connections, directory, now=office.now, sweep=0.01)
     assert await alice.reply() == CLOSED
     await control.close()
@@ -267,7 +267,7 @@ async def test_what_does_not_concern_a_login_ends_nothing(office: Office) -> Non
     directory = office.storage.directory
     await directory.set_quota(ALICE, 1 << 30)
     await directory.set_disabled(ALICE, False)  # it is enabled already
-    assert await ask(office, AccountChanged(ALICE)) == [
+    assert await ask(office, EndAccountSessions(ALICE)) == [
         {"worker": _worker(), "ended": 0, "working": 0},
     ]
     assert (await alice.say("NOOP")).startswith("250")
@@ -304,7 +304,7 @@ async def test_a_handshake_is_broken_off_when_its_network_is_ended(office: Offic
     caller = await Caller.dial(office.port("submission"))
     await caller.greet()
     assert (await caller.say("STARTTLS")).startswith("220")
-    [(_, connection)] = office.assembly.house.connections.open
+    [(_, connection)] = office.assembly.listening.connections.open
     async with asyncio.timeout(PATIENCE):
         while connection._state.name != "SHAKING":  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -329,7 +329,7 @@ async def test_a_session_that_works_on_something_that_cannot_be_broken_off_is_no
     await alice.say("DATA")
     alice.writer.write(b"From: alice@here.test\r\n\r\nall of it\r\n.\r\n")
     await alice.writer.drain()
-    [(_, connection)] = office.assembly.house.connections.open
+    [(_, connection)] = office.assembly.listening.connections.open
     async with asyncio.timeout(PATIENCE):
         while connection._task is None:  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -264,8 +264,8 @@ async def test_connections_that_flood_end_when_the_worker_stops(live: Live, turn
     wire = await FLOODS[name].enter(live)
     async with flooding(wire, FLOODS[name].commands):
         await turns.more(1000)
-        await live.assembly.house.connections.stop(0.0)
-    assert len(live.assembly.house.connections) == 0
+        await live.assembly.listening.connections.stop(0.0)
+    assert len(live.assembly.listening.connections) == 0
 
 
 async def test_a_worker_that_stops_ends_a_flood_between_two_of_its_transactions(live: Live, turns: Turns) -> None:
@@ -273,5 +273,5 @@ async def test_a_worker_that_stops_ends_a_flood_between_two_of_its_transactions(
     wire = await plain(live, Protocol.SMTP)
     async with flooding(wire, b"MAIL FROM:<x@there.test>\r\n" + b"RSET\r\n" * 200):
         await turns.more(1000)
-        await asyncio.wait_for(live.assembly.house.connections.stop(3600.0), 60)
-    assert len(live.assembly.house.connections) == 0
+        await asyncio.wait_for(live.assembly.listening.connections.stop(3600.0), 60)
+    assert len(live.assembly.listening.connections) == 0

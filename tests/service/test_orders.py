@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from waypost.config.listener_protocols import ListenerProtocol
 from waypost.config.settings import Listener, Settings
 from waypost.service.machine.secrets import Secrets
-from waypost.service.processes.orders import Control, Orders, Report, Word, read_report, send_descriptors, write_orders
+from waypost.service.processes.orders import (
+    Control,
+    Orders,
+    Word,
+    WorkerReport,
+    read_report,
+    send_descriptors,
+    write_orders,
+)
 from waypost.service.processes.preload import MODULES
 
 ORDERS = Orders(
@@ -24,7 +32,7 @@ ORDERS = Orders(
     settings=Settings(path=Path("/etc/waypost.toml"), hostname="mx.example.org", domains=(), data=Path("/data")),
     secrets=Secrets(b"certificate", b"key" * 100_000),
     identity=None,
-    doors=(),
+    listeners=(),
     json_log=True,
 )
 
@@ -89,22 +97,22 @@ def test_a_supervisor_that_dies_before_its_orders_is_noticed(pair: tuple[socket.
     control.close()
 
 
-@pytest.mark.parametrize("doors", [0, 1, 249, 250, 600])
+@pytest.mark.parametrize("listeners", [0, 1, 249, 250, 600])
 def test_descriptors_arrive_with_the_orders_however_many_they_are(
-    pair: tuple[socket.socket, Control], doors: int
+    pair: tuple[socket.socket, Control], listeners: int
 ) -> None:
     supervisor, control = pair
     listener = Listener(ListenerProtocol.SMTP, ip_address("127.0.0.1"), 25)
     with tempfile.TemporaryFile() as door, tempfile.TemporaryFile() as memory:
-        orders = replace(ORDERS, doors=((listener, door.fileno()),) * doors, login_memory=memory.fileno())
+        orders = replace(ORDERS, listeners=((listener, door.fileno()),) * listeners, login_memory=memory.fileno())
         send_descriptors(supervisor, orders)
         supervisor.sendall(write_orders(replace(orders, secrets=Secrets())))
         got = control.orders()
-        kept = [fd for _, fd in got.doors] + [got.login_memory]
+        kept = [fd for _, fd in got.listeners] + [got.login_memory]
         inodes = [os.fstat(fd).st_ino for fd in kept]
-        assert inodes == [os.fstat(door.fileno()).st_ino] * doors + [os.fstat(memory.fileno()).st_ino]
+        assert inodes == [os.fstat(door.fileno()).st_ino] * listeners + [os.fstat(memory.fileno()).st_ino]
         assert not any(os.get_inheritable(fd) for fd in kept)
-        assert [entry for entry, _ in got.doors] == [listener] * doors
+        assert [entry for entry, _ in got.listeners] == [listener] * listeners
     for fd in kept:
         os.close(fd)
     supervisor.close()
@@ -124,8 +132,8 @@ def test_reports_arrive(pair: tuple[socket.socket, Control]) -> None:
     control.ready(3)
     control.failed("no\nspace")
     with supervisor.makefile("rb") as lines:
-        assert read_report(lines.readline()) == Report(True, number=3)
-        assert read_report(lines.readline()) == Report(False, problem="no\nspace")
+        assert read_report(lines.readline()) == WorkerReport(True, number=3)
+        assert read_report(lines.readline()) == WorkerReport(False, problem="no\nspace")
     supervisor.close()
     control.close()
 

@@ -15,7 +15,7 @@ from waypost.config.listener_protocols import Clients, Encryption, ListenerProto
 from waypost.config.load import parse
 from waypost.config.settings import Listener
 from waypost.protocol.reply import reply
-from waypost.service import ways_in
+from waypost.service import session_makers
 from waypost.service.sockets.acceptor import refusal
 
 BUSY = reply(421, "4.3.2", "Too many connections")
@@ -32,8 +32,8 @@ def test_a_row_with_a_column_left_out_is_no_row() -> None:
 
 @pytest.mark.parametrize("protocol", ListenerProtocol)
 def test_every_protocol_has_sessions(protocol: ListenerProtocol) -> None:
-    assert callable(getattr(ways_in, protocol.sessions))
-    assert ways_in._MAKERS[protocol].__name__ == protocol.sessions
+    assert callable(getattr(session_makers, protocol.sessions))
+    assert session_makers._MAKERS[protocol].__name__ == protocol.sessions
 
 
 @pytest.mark.parametrize("protocol", ListenerProtocol)

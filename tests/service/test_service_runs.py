@@ -140,7 +140,7 @@ def test_a_stop_lets_a_message_arrive_first(service: Service) -> None:
     client.docmd("MAIL FROM:<alice@example.org>")
     service.signal(signal.SIGTERM)
     service.until("STOPPING=1")
-    wait_for(lambda: not _listens(service.process.pid, client), "the doors are closed")  # type: ignore[union-attr]
+    wait_for(lambda: not _listens(service.process.pid, client), "the listeners are closed")  # type: ignore[union-attr]
     assert client.docmd("RSET")[0] == 250
     assert client.getreply()[0] == 421
     client.close()

@@ -18,7 +18,7 @@ from waypost.storage.sqlite.backup.octets import Progress
 from waypost.storage.sqlite.backup.restoring import find_source, restore
 from waypost.storage.sqlite.backup.taking import Taken, take_backup
 from waypost.storage.sqlite.backup.verifying import Report, verify
-from waypost.storage.sqlite.upkeep.check import Checker
+from waypost.storage.sqlite.upkeep.check import StorageChecker
 
 BOB = "bob@builder.test"
 LARGE = bytes(range(256)) * 40
@@ -73,7 +73,7 @@ def restores_whole(folder: Path, engine: Engine, to: Path) -> bool:
     except StorageError:
         assert not (to / "waypost.db").exists() and not (to / "restoring").exists()
         return False
-    checker = Checker(to)
+    checker = StorageChecker(to)
     try:
         assert [problem for problem in checker.problems(lambda done, total: None) if not problem.harmless] == []
     finally:

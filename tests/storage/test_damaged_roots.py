@@ -14,7 +14,7 @@ from waypost.storage import NotFound, StorageError
 from waypost.storage.sqlite.backup.octets import Progress
 from waypost.storage.sqlite.backup.restoring import find_source, restore
 from waypost.storage.sqlite.salvage.recovering import recover
-from waypost.storage.sqlite.upkeep.check import Checker, repair
+from waypost.storage.sqlite.upkeep.check import StorageChecker, repair
 
 BOB = "bob@builder.test"
 INDEXES = ("segment_open", "entry_due", "entry_of_message", "message_in_segment")
@@ -27,7 +27,7 @@ def show(what: str) -> Iterator[Progress]:
 
 
 def advice_of(data: Path) -> str:
-    checker = Checker(data)
+    checker = StorageChecker(data)
     try:
         return "\n".join(str(each.advice) for each in checker.problems(lambda done, total: None) if not each.harmless)
     finally:

@@ -14,14 +14,14 @@ from waypost.message.trace import format_trace_id
 from waypost.storage import Account
 from waypost.storage.sqlite.opening.migrate import DATABASE
 from waypost.storage.sqlite.segments.segments import segment_path
-from waypost.storage.sqlite.upkeep.check import Checker, Problem, repair
+from waypost.storage.sqlite.upkeep.check import Problem, StorageChecker, repair
 
 BOB = "bob@builder.test"
 LARGE = bytes(range(256)) * 1024
 
 
 def check(data: Path) -> list[Problem]:
-    checker = Checker(data)
+    checker = StorageChecker(data)
     try:
         return list(checker.problems(lambda done, total: None))
     finally:
@@ -46,7 +46,7 @@ def database(engine: Engine, bob: Account) -> Iterator[apsw.Connection]:
 
 @pytest.mark.usefixtures("bob")
 async def test_a_whole_storage_has_no_problem(engine: Engine) -> None:
-    checker = Checker(engine.data)
+    checker = StorageChecker(engine.data)
     seen: list[tuple[int, int]] = []
     assert list(checker.problems(lambda done, total: seen.append((done, total)))) == []
     assert seen[0] == (0, 3) and seen[-1] == (3, 3)

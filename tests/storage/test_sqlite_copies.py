@@ -16,7 +16,7 @@ from waypost.storage import Filter, StorageError, StorageFull
 from waypost.storage.sqlite import SqliteStorage
 from waypost.storage.sqlite.commit import octets as octets_module
 from waypost.storage.sqlite.opening.migrate import DATABASE
-from waypost.storage.sqlite.upkeep.check import Checker
+from waypost.storage.sqlite.upkeep.check import StorageChecker
 
 BOB = "bob@builder.test"
 
@@ -64,7 +64,7 @@ async def whole(engine: Engine, messages: dict[TraceId, bytes]) -> None:
     for trace, octets in messages.items():
         assert await stored(opened.storage.spool, trace) == HEAD + octets
     await opened.maintain()
-    checker = Checker(engine.data)
+    checker = StorageChecker(engine.data)
     assert list(checker.problems(lambda done, total: None)) == []
     checker.close()
     await engine.close()

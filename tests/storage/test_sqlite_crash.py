@@ -12,7 +12,7 @@ from tests.storage.letters import Engine, stored
 
 from waypost.message.trace import TraceId
 from waypost.storage import Filter
-from waypost.storage.sqlite.upkeep.check import Checker
+from waypost.storage.sqlite.upkeep.check import StorageChecker
 
 KILLS = 4
 
@@ -97,11 +97,11 @@ async def audit(
         for trace, seed in (queued | in_mailbox).items():
             if trace not in settled:
                 assert await stored(storage.spool, trace) == octets_of(seed)
-        checker = Checker(engine.data)
+        checker = StorageChecker(engine.data)
         assert [problem for problem in checker.problems(lambda done, total: None) if not problem.harmless] == []
         checker.close()
         await opened.maintain(smallest=0)
-        checker = Checker(engine.data)
+        checker = StorageChecker(engine.data)
         assert list(checker.problems(lambda done, total: None)) == []
         checker.close()
     finally:

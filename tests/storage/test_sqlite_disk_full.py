@@ -14,7 +14,7 @@ from tests.storage.letters import HEAD, Engine, Letters, files_in, finished, sto
 from waypost.message.trace import TraceId
 from waypost.storage import Filter, StorageFull
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite.upkeep.check import Checker
+from waypost.storage.sqlite.upkeep.check import StorageChecker
 
 MEBIBYTE = 1 << 20
 BOB = "bob@builder.test"
@@ -121,7 +121,7 @@ async def test_wherever_the_space_ends_a_message_is_taken_whole_or_not_at_all(
     for trace, octets in taken.items():
         assert await stored(opened.storage.spool, trace) == HEAD + octets
     await opened.maintain(smallest=0)
-    checker = Checker(on_small_disk.data)
+    checker = StorageChecker(on_small_disk.data)
     assert list(checker.problems(lambda done, total: None)) == []
     checker.close()
 

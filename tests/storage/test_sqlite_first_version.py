@@ -16,7 +16,7 @@ from waypost.message.address import Address
 from waypost.message.envelope import BodyType, DeliverBy, Envelope, Notify, OriginalRecipient, Recipient, Ret
 from waypost.storage import Credentials, EntryState, Filter, NotFound, Spending
 from waypost.storage.sqlite.opening.migrate import DATABASE, migrate, migrations
-from waypost.storage.sqlite.upkeep.check import Checker
+from waypost.storage.sqlite.upkeep.check import StorageChecker
 
 LANDED = {
     1: "d2725f613370aaf0",
@@ -157,7 +157,7 @@ async def test_mailboxes_accounts_and_the_journal_are_as_they_were(old: Engine) 
 
 async def test_nothing_is_wrong_with_what_was_migrated(old: Engine) -> None:
     await old.open()
-    checker = Checker(old.data)
+    checker = StorageChecker(old.data)
     try:
         assert [problem.what for problem in checker.problems(lambda done, total: None)] == []
         assert checker.messages == len(OCTETS)

@@ -9,7 +9,7 @@ from tests.storage.letters import START, Engine, Letters, claim, deferral, finis
 from waypost.queue.clock_repair import pull_back
 from waypost.storage import Damaged, Filter, Queue
 from waypost.storage.sqlite.opening.migrate import DATABASE
-from waypost.storage.sqlite.upkeep.check import Checker
+from waypost.storage.sqlite.upkeep.check import StorageChecker
 
 BOB = "bob@builder.test"
 EVE = "eve@cellar.test"
@@ -25,7 +25,7 @@ def flip(engine: Engine, table: str, column: str, where: str = "true") -> None:
 
 
 def problems(engine: Engine) -> list[str]:
-    checker = Checker(engine.data)
+    checker = StorageChecker(engine.data)
     try:
         return [str(problem) for problem in checker.problems(lambda done, total: None)]
     finally:

@@ -9,7 +9,7 @@ from tests.storage.damage import pages_of, wreck
 from tests.storage.letters import CREDENTIALS, START, Engine, Letters, claim, stored
 
 from waypost.storage.sqlite.opening.migrate import DATABASE
-from waypost.storage.sqlite.upkeep.check import Checker, repair
+from waypost.storage.sqlite.upkeep.check import StorageChecker, repair
 
 BOB = "bob@builder.test"
 
@@ -22,7 +22,7 @@ def indexes(data: Path) -> list[str]:
 
 
 def problems(data: Path) -> list[str]:
-    checker = Checker(data)
+    checker = StorageChecker(data)
     try:
         return [problem.what for problem in checker.problems(lambda done, total: None) if not problem.harmless]
     finally:

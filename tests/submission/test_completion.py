@@ -10,7 +10,7 @@ from tests.intake.conversation import NOW
 from waypost.message.address import Address
 from waypost.message.headers import HeaderBlock
 from waypost.message.trace import TraceId
-from waypost.submission.completion import Malformed, complete, prepare, read_originators
+from waypost.submission.completion import MalformedHeader, complete, prepare, read_originators
 
 ALICE = Address("alice", "here.test")
 FROM = b"From: alice@here.test\r\n"
@@ -70,13 +70,13 @@ def test_whom_a_message_is_from() -> None:
     ],
 )
 def test_what_is_wrong_is_said_in_clear_text(header: bytes, words: str) -> None:
-    with pytest.raises(Malformed) as raised:
+    with pytest.raises(MalformedHeader) as raised:
         originators(header)
     assert str(raised.value).startswith(words)
 
 
 def test_a_header_of_smtputf8_is_utf_8() -> None:
-    with pytest.raises(Malformed, match="not UTF-8"):
+    with pytest.raises(MalformedHeader, match="not UTF-8"):
         originators(FROM + b"Subject: caf\xe9\r\n", smtputf8=True)
 
 
@@ -105,7 +105,7 @@ def test_any_header_is_read_or_refused_in_words_of_bounded_length(header: bytes)
     for smtputf8 in (False, True):
         try:
             originators(header, smtputf8=smtputf8)
-        except Malformed as problem:
+        except MalformedHeader as problem:
             assert 0 < len(str(problem)) < 300 and str(problem).isprintable()
 
 
@@ -134,7 +134,7 @@ def test_a_message_without_an_author_is_from_the_sender_of_the_envelope(header: 
     ],
 )
 def test_an_author_who_is_not_known_is_not_made_up(sender: Address | None, more: bytes, words: str) -> None:
-    with pytest.raises(Malformed, match=re.escape(words)):
+    with pytest.raises(MalformedHeader, match=re.escape(words)):
         prepare(HeaderBlock(more + b"Subject: x\r\n\r\n"), sender=sender, smtputf8=False, names=())
 
 
@@ -176,17 +176,17 @@ def test_nobody_submits_results_of_our_own_checks(field: bytes, stays: bool) -> 
 def test_whoever_sends_a_message_again_is_an_originator_too() -> None:
     header = FROM + b"Resent-From: B <b@here.test>\r\nResent-Sender: c@here.test\r\nresent-from: d@here.test\r\n"
     assert originators(header) == [f"{name}@here.test" for name in ("alice", "b", "d", "c")]
-    with pytest.raises(Malformed, match="Resent-From: can't be read"):
+    with pytest.raises(MalformedHeader, match="Resent-From: can't be read"):
         originators(FROM + b"Resent-From: b\r\n")
 
 
 def test_the_number_of_originators_is_bounded() -> None:
     own = b", ".join(b"a%d@here.test" % number for number in range(100))
     assert len(originators(b"From: " + own + b"\r\nSender: a1@here.test\r\n")) == 101
-    with pytest.raises(Malformed, match="From: can't be read: it has more than 100 addresses"):
+    with pytest.raises(MalformedHeader, match="From: can't be read: it has more than 100 addresses"):
         originators(b"From: " + own + b", a@here.test\r\nSender: a@here.test\r\n")
     many = b"From: " + b", ".join([own] * 130) + b"\r\nSender: a1@here.test\r\n"
-    with pytest.raises(Malformed, match="The fields that say who sends are longer than 16384 octets"):
+    with pytest.raises(MalformedHeader, match="The fields that say who sends are longer than 16384 octets"):
         originators(many)
-    with pytest.raises(Malformed, match="The fields that say who sends are longer"):
+    with pytest.raises(MalformedHeader, match="The fields that say who sends are longer"):
         originators(FROM + b"Resent-From: a@here.test\r\n" * 2000)

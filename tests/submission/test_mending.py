@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from waypost.message.address import Address
 from waypost.message.headers import HeaderBlock
-from waypost.submission.completion import Malformed, prepare, read_originators
+from waypost.submission.completion import MalformedHeader, prepare, read_originators
 
 ALICE = Address("a", "x.test")
 FROM = b"From: a@x.test\r\n"
@@ -27,7 +27,7 @@ def originators(header: bytes) -> list[str]:
 
 
 def refused(header: bytes, *, smtputf8: bool = False) -> str:
-    with pytest.raises(Malformed) as raised:
+    with pytest.raises(MalformedHeader) as raised:
         read_originators(HeaderBlock(mended(header, smtputf8=smtputf8) + b"\r\n"))
     return str(raised.value)
 
@@ -217,7 +217,7 @@ def test_whatever_is_taken_names_one_sender_for_every_reader(pieces: list[bytes]
     try:
         found = mended(b"From: " + b"".join(pieces) + b"\r\n", smtputf8=smtputf8)
         addresses = originators(found)
-    except Malformed:
+    except MalformedHeader:
         return
     assert mended(found, smtputf8=smtputf8) == found, "what was mended needs no mending"
     message = message_from_bytes(found, policy=policy.SMTPUTF8 if smtputf8 else policy.SMTP)

@@ -17,7 +17,7 @@ from tests.torture.sink import Sink
 from tests.torture.wire import Door
 
 from waypost.lab.host import Host, Ports
-from waypost.lab.names import NameServer
+from waypost.lab.names import LabNameServer
 
 ALPHA, BETA = "alpha.test", "beta.test"
 ANN, ABE = "ann@alpha.test", "abe@alpha.test"
@@ -96,7 +96,7 @@ class Stage:
     def __post_init__(self) -> None:
         zones = {name: f"@ IN MX 10 mx\nmx IN A {self._address(k)}" for name, k in ((ALPHA, 11), (BETA, 12))}
         zones["sink.test"] = f"@ IN MX 10 mx\nmx IN A {self._address(13)}"
-        self._names = NameServer(zones)
+        self._names = LabNameServer(zones)
         self._orphans: dict[str, list[int]] = {ALPHA: [], BETA: []}
         self.moments = Moments()
         self.sink = Sink(random.Random(f"{self.promises.seed} sink"), self.promises, self.moments)

@@ -15,7 +15,7 @@ from tests.torture.scribe import now, open_as
 from waypost.message.trace import TraceId
 from waypost.storage import Filter, MailboxMessage, QueueEntry, Storage, StorageError
 from waypost.storage.sqlite import SqliteStorage
-from waypost.storage.sqlite.upkeep.check import Checker
+from waypost.storage.sqlite.upkeep.check import StorageChecker
 
 _INSPECTOR = 7  # the worker's number
 
@@ -176,7 +176,7 @@ class Inspection:
                 self._wrong(f"UID {seen.uid} of mailbox {seen.mailbox} became another message's")
 
     def _check_clean(self, *, harmless: bool) -> None:
-        checker = Checker(self.data)
+        checker = StorageChecker(self.data)
         try:
             for problem in checker.problems(lambda read, total: None):
                 if not (harmless and problem.harmless):

@@ -22,7 +22,7 @@ from tests.torture.verdict import Kill, Verdict, Victim, judge
 from waypost.lab.host import LabError
 from waypost.storage.sqlite import DATABASE
 from waypost.storage.sqlite.connection import connect_reading
-from waypost.storage.sqlite.upkeep.check import Checker
+from waypost.storage.sqlite.upkeep.check import StorageChecker
 
 _MOST_AT_ONCE = 2 * CONNECTIONS  # one connection waits for an answer, and has one whose outcome is being written
 _PATIENCE = 180.0  # seconds for the queues to drain
@@ -146,7 +146,7 @@ class KillTorture:
 
     def _check_copy(self, name: str, copy: Path) -> None:
         """Check a data directory as a kill left it, in a thread."""
-        checker = Checker(copy)
+        checker = StorageChecker(copy)
         try:
             wrong = [problem.what for problem in checker.problems(lambda read, total: None) if not problem.harmless]
         finally:

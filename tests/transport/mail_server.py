@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import NoReturn
 
 from waypost.config.settings import TlsPolicy
-from waypost.transport.ways import Server, Way
+from waypost.transport.next_hops import NextHops, Server
 
 STALL = "stall"
 """Never answer."""
@@ -116,9 +116,9 @@ class MailServer:
         """Where it is."""
         return Server(name, ip_address(self.address), self.port)
 
-    def way(self, tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC) -> Way:
+    def way(self, tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC) -> NextHops:
         """The way to this server alone."""
-        return Way((self.place(),), self.lmtp, tls)
+        return NextHops((self.place(),), self.lmtp, tls)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something is true of this server."""

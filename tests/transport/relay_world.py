@@ -10,12 +10,12 @@ from waypost.config.settings import Outbound
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.trace import TraceId
-from waypost.queue.carrier import AttemptResult, DestinationFailure, Fate, Parting
+from waypost.queue.carrier import AttemptResult, CarryResult, DestinationFailure, Fate
 from waypost.storage import EntryState, NotFound, QueueEntry, StorageError
+from waypost.transport.next_hops import NextHops, NoNextHop
 from waypost.transport.relay import Relay
 from waypost.transport.router import Router
 from waypost.transport.tls_client import TlsClient
-from waypost.transport.ways import NoWay, Way
 from waypost.transport.wire import Timeouts
 
 NOW = 1_795_500_000_000_000
@@ -99,7 +99,7 @@ class World:
 
     def __init__(self, *, tls: TlsClient | None = None, **options: Any) -> None:
         self.spool = Spool()
-        self.ways: dict[str, Way | NoWay] = {}
+        self.ways: dict[str, NextHops | NoNextHop] = {}
         self.asked: list[str] = []
         settings = {key: options.pop(key) for key in list(options) if key in Outbound.__dataclass_fields__}
         self._slots = settings.get("max_connections", Outbound().max_connections)
@@ -117,11 +117,11 @@ class World:
         )
         self._count = 0
 
-    async def way(self, destination: str) -> Way:
+    async def way(self, destination: str) -> NextHops:
         """What a router does."""
         self.asked.append(destination)
         found = self.ways[destination]
-        if isinstance(found, NoWay):
+        if isinstance(found, NoNextHop):
             raise found
         return found
 
@@ -156,7 +156,7 @@ class World:
         )
 
     async def carry(
-        self, *entries: QueueEntry, way: Way | NoWay | None = None, destination: str = "server.test"
+        self, *entries: QueueEntry, way: NextHops | NoNextHop | None = None, destination: str = "server.test"
     ) -> "Carried":
         """Let the relay carry entries; every one must be accounted for afterwards."""
         if way is not None:
@@ -180,7 +180,7 @@ class Carried:
     """What came of a carry."""
 
     source: Source
-    parting: Parting
+    parting: CarryResult
 
     @property
     def results(self) -> list[AttemptResult]:

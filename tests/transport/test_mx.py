@@ -13,7 +13,7 @@ from waypost.transport.mx import (
     MOST_HOSTS,
     MOST_SERVERS,
     Exchanger,
-    Terms,
+    MxPolicy,
     interleaved,
     literal_exchanger,
     literal_host,
@@ -21,7 +21,7 @@ from waypost.transport.mx import (
     servers,
     usable,
 )
-from waypost.transport.ways import NoWay, Server
+from waypost.transport.next_hops import NoNextHop, Server
 
 DOMAIN = "example.test"
 
@@ -35,20 +35,20 @@ def turn(items: list[Any]) -> None:
     items.reverse()
 
 
-def terms(*own: str, allow_private: bool = False) -> Terms:
-    return Terms("us.test", frozenset(map(ip_address, own)), 25, allow_private)
+def terms(*own: str, allow_private: bool = False) -> MxPolicy:
+    return MxPolicy("us.test", frozenset(map(ip_address, own)), 25, allow_private)
 
 
 def host(name: str, preference: int, *addresses: str) -> Exchanger:
     return Exchanger(name, preference, tuple(map(ip_address, addresses)))
 
 
-def names(*exchangers: Exchanger, at: Terms | None = None) -> list[str]:
+def names(*exchangers: Exchanger, at: MxPolicy | None = None) -> list[str]:
     return [str(server) for server in servers(DOMAIN, exchangers, at or terms(), keep)]
 
 
 def failure(call: Callable[[], object]) -> tuple[str, bool, str]:
-    with pytest.raises(NoWay) as caught:
+    with pytest.raises(NoNextHop) as caught:
         call()
     return caught.value.status, caught.value.permanent, str(caught.value)
 
@@ -279,7 +279,7 @@ def test_whatever_dns_says_there_are_servers_or_a_reason(exchangers: list[Exchan
     ours = [exchanger.preference for exchanger in ordered if exchanger.host == "us.test"]
     try:
         found = servers(DOMAIN, ordered, terms(allow_private=allow), keep)
-    except NoWay as reason:
+    except NoNextHop as reason:
         assert reason.status[0] == ("5" if reason.permanent else "4")
         return
     assert 0 < len(found) <= MOST_SERVERS

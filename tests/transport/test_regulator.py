@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.transport.regulator import Decision, Pace, Reason, Record, Signal, decide
+from waypost.transport.regulator import Decision, DestinationRecord, Pace, Reason, Signal, decide
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -14,7 +14,7 @@ BAD = {Signal.REFUSED, Signal.DROPPED, Signal.UNREACHABLE}
 
 def play(*signals: Signal, pace: Pace = PACE, every: int = SECOND, begin: int = 1000 * MINUTE) -> Decision:
     """The decision after some signals, one each `every`."""
-    decision = decide(Record(), None, begin, pace)
+    decision = decide(DestinationRecord(), None, begin, pace)
     for number, signal in enumerate(signals, 1):
         decision = decide(decision.record, signal, begin + number * every, pace)
     return decision
@@ -142,7 +142,7 @@ _TIMES = st.lists(st.integers(0, 10**16), min_size=60, max_size=60)
 def test_whatever_happens_the_decision_keeps_its_bounds(
     signals: list[Signal], pace: Pace, times: list[int], standing: int
 ) -> None:
-    record = Record()
+    record = DestinationRecord()
     for signal, now in zip(signals, times, strict=False):
         before = decide(record, None, now, pace)
         after = decide(record, signal, now, pace, standing=standing)
@@ -174,7 +174,7 @@ def test_enough_success_reaches_the_ceiling_from_anywhere(signals: list[Signal],
 def test_forgetting_an_old_record_changes_nothing(signals: list[Signal], next_signal: Signal, silence: int) -> None:
     record = play(*signals).record
     now = record.at + silence
-    assert decide(record, next_signal, now, PACE) == decide(Record(), next_signal, now, PACE)
+    assert decide(record, next_signal, now, PACE) == decide(DestinationRecord(), next_signal, now, PACE)
 
 
 def test_decisions_are_values() -> None:

@@ -14,8 +14,8 @@ from waypost.message.envelope import DeliverBy, Envelope, Ret
 from waypost.message.reply import Reply
 from waypost.queue.carrier import Fate
 from waypost.storage import QueueEntry
+from waypost.transport.next_hops import NoNextHop
 from waypost.transport.regulator import Pace
-from waypost.transport.ways import NoWay
 
 OFFERS = ("PIPELINING", "8BITMIME", "SIZE")
 
@@ -307,7 +307,7 @@ async def test_a_source_address_of_another_machine_is_the_operators_mistake() ->
 
 async def test_a_destination_without_a_way_for_now_is_reported_once_for_all() -> None:
     world = World()
-    no_way = NoWay("the name servers do not answer", status="4.4.3", permanent=False)
+    no_way = NoNextHop("the name servers do not answer", status="4.4.3", permanent=False)
     carried = await world.carry(world.entry(), world.entry(), way=no_way)
     assert carried.fates == [Fate.DEFERRED] and carried.failure
     assert (carried.only.results[0].status, carried.words) == ("4.4.3", ["(the name servers do not answer)"])
@@ -320,7 +320,7 @@ async def test_a_destination_without_a_way_for_now_is_reported_once_for_all() ->
 
 async def test_a_destination_that_does_not_exist_fails_for_good() -> None:
     world = World()
-    no_way = NoWay("there is no such domain", status="5.1.2", permanent=True)
+    no_way = NoNextHop("there is no such domain", status="5.1.2", permanent=True)
     carried = await world.carry(world.entry(), world.entry(), way=no_way)
     assert carried.fates == [Fate.FAILED] and carried.failure
     assert carried.parting.not_before == 0
@@ -331,7 +331,7 @@ async def test_nothing_due_is_nothing_done() -> None:
     async with MailServer() as server:
         carried = await world.carry(way=server.way())
         assert not carried.results and not server.visits
-    carried = await world.carry(way=NoWay("no", status="4.4.3", permanent=False))
+    carried = await world.carry(way=NoNextHop("no", status="4.4.3", permanent=False))
     assert not carried.results
 
 

@@ -8,8 +8,8 @@ from tests.transport.mail_server import CLOSE, GARBAGE, STALL, MailServer, close
 from tests.transport.relay_world import SHORT, World
 
 from waypost.queue.carrier import Fate
-from waypost.transport.connection import Connection
-from waypost.transport.ways import Way
+from waypost.transport.connection import OutboundConnection
+from waypost.transport.next_hops import NextHops
 
 OFFERS = ("PIPELINING", "8BITMIME")
 BUSY = "421 4.3.2 come back later"
@@ -26,7 +26,7 @@ IN_A_MESSAGE = ["MAIL", "RCPT", "DATA", "CONTENT"]
 async def test_a_server_that_fails_hands_over_to_the_next(stage: str, failure: str) -> None:
     world = World(timeouts=SHORT)
     async with MailServer(*OFFERS, **{stage: failure}) as bad, MailServer(*OFFERS) as good:
-        carried = await world.carry(world.entry(), way=Way((bad.place("a.test"), good.place("b.test"))))
+        carried = await world.carry(world.entry(), way=NextHops((bad.place("a.test"), good.place("b.test"))))
         await world.close()
     assert carried.fates == [Fate.RELAYED] and carried.only.host == "b.test"
     assert len(bad.visits) == 1 and not bad.taken
@@ -53,7 +53,7 @@ async def test_a_destination_that_fails_as_a_whole_is_reported_once(stage: str, 
 async def test_mail_goes_back_only_when_every_server_has_been_asked(whole: bool) -> None:
     world = World()
     async with MailServer(*OFFERS, GREETING="521 5.3.2 this host takes no mail") as server:
-        way = Way((server.place(),), whole=whole)
+        way = NextHops((server.place(),), whole=whole)
         carried = await world.carry(world.entry(), way=way)
         await world.close()
     assert carried.failure
@@ -63,7 +63,7 @@ async def test_mail_goes_back_only_when_every_server_has_been_asked(whole: bool)
 async def test_no_mail_goes_back_for_the_first_ten_of_many_servers() -> None:
     world = World()
     async with MailServer(*OFFERS, GREETING="521 5.3.2 this host takes no mail") as server, MailServer(*OFFERS) as good:
-        carried = await world.carry(world.entry(), way=Way((*[server.place()] * 10, good.place())))
+        carried = await world.carry(world.entry(), way=NextHops((*[server.place()] * 10, good.place())))
         await world.close()
     assert carried.fates == [Fate.DEFERRED]
 
@@ -71,19 +71,19 @@ async def test_no_mail_goes_back_for_the_first_ten_of_many_servers() -> None:
 async def test_a_fault_of_ours_at_one_server_hands_over_to_the_next(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hello = Connection.hello
+    hello = OutboundConnection.hello
 
-    async def fail(connection: Connection) -> None:
+    async def fail(connection: OutboundConnection) -> None:
         if connection.server.name == "a.test":
             raise RuntimeError("a fault of ours")
         await hello(connection)
 
-    monkeypatch.setattr(Connection, "hello", fail)
+    monkeypatch.setattr(OutboundConnection, "hello", fail)
     world = World()
     async with MailServer(*OFFERS) as bad, MailServer(*OFFERS) as good:
-        carried = await world.carry(world.entry(), way=Way((bad.place("a.test"), good.place("b.test"))))
+        carried = await world.carry(world.entry(), way=NextHops((bad.place("a.test"), good.place("b.test"))))
         assert carried.fates == [Fate.RELAYED] and carried.only.host == "b.test"
-        carried = await world.carry(world.entry(), way=Way((bad.place("a.test"),)), destination="other.test")
+        carried = await world.carry(world.entry(), way=NextHops((bad.place("a.test"),)), destination="other.test")
         await world.close()
     assert carried.fates == [Fate.DEFERRED] and "a fault of ours" in caplog.text
     assert carried.words == ["(something went wrong on our side)"]
@@ -130,7 +130,7 @@ async def test_destinations_behind_one_smart_host_share_connections() -> None:
     async with MailServer(*OFFERS) as server:
         for shared, visits in ((False, 5), (True, 6)):
             for number in range(5):
-                way = Way((server.place(),), shared=shared)
+                way = NextHops((server.place(),), shared=shared)
                 carried = await world.carry(world.entry(), way=way, destination=f"d{number}.test")
                 assert carried.fates == [Fate.RELAYED]
             assert len(server.visits) == visits
@@ -150,9 +150,9 @@ async def test_a_server_gets_no_more_transactions_than_it_wants() -> None:
 async def test_a_port_that_is_closed_fails_over_and_fails() -> None:
     world = World()
     async with closed_port() as nowhere, MailServer(*OFFERS) as good:
-        carried = await world.carry(world.entry(), way=Way((nowhere, good.place())))
+        carried = await world.carry(world.entry(), way=NextHops((nowhere, good.place())))
         assert carried.fates == [Fate.RELAYED]
-        carried = await world.carry(world.entry(), way=Way((nowhere,)), destination="other.test")
+        carried = await world.carry(world.entry(), way=NextHops((nowhere,)), destination="other.test")
         await world.close()
     assert carried.failure
     assert carried.words == [f"(no mail server answered: {nowhere}: no connection: connection refused)"]
@@ -162,7 +162,7 @@ async def test_a_port_that_is_closed_fails_over_and_fails() -> None:
 async def test_each_server_is_named_when_none_answers() -> None:
     world = World()
     async with closed_port() as nowhere, MailServer(*OFFERS, GREETING=GARBAGE) as server:
-        carried = await world.carry(world.entry(), way=Way((nowhere, server.place())))
+        carried = await world.carry(world.entry(), way=NextHops((nowhere, server.place())))
         await world.close()
     assert "closed.test" in carried.words[0] and "mx.test" in carried.words[0]
 
@@ -170,7 +170,7 @@ async def test_each_server_is_named_when_none_answers() -> None:
 async def test_a_peers_words_come_before_our_own() -> None:
     world = World()
     async with MailServer(*OFFERS, GREETING="554 5.7.1 you are on a list") as server, closed_port() as nowhere:
-        carried = await world.carry(world.entry(), way=Way((server.place(), nowhere)))
+        carried = await world.carry(world.entry(), way=NextHops((server.place(), nowhere)))
         await world.close()
     assert carried.words == ["554 5.7.1 you are on a list"]
     assert (carried.fates, carried.only.results[0].status) == ([Fate.DEFERRED], "4.7.1")
@@ -180,7 +180,7 @@ async def test_a_peers_words_come_before_our_own() -> None:
 async def test_only_hosts_that_all_never_take_mail_fail_for_good(greeting: str) -> None:
     world = World()
     async with MailServer(GREETING=greeting) as one, MailServer(GREETING=greeting) as two:
-        carried = await world.carry(world.entry(), world.entry(), way=Way((one.place(), two.place())))
+        carried = await world.carry(world.entry(), world.entry(), way=NextHops((one.place(), two.place())))
         await world.close()
     assert carried.fates == [Fate.FAILED] and carried.failure
     assert carried.words == [greeting]
@@ -191,7 +191,7 @@ async def test_only_hosts_that_all_never_take_mail_fail_for_good(greeting: str) 
 async def test_one_host_that_might_take_mail_keeps_it_waiting(other: str) -> None:
     world = World()
     async with MailServer(GREETING="521 never") as one, MailServer(GREETING=other) as two:
-        carried = await world.carry(world.entry(), way=Way((one.place(), two.place())))
+        carried = await world.carry(world.entry(), way=NextHops((one.place(), two.place())))
         await world.close()
     assert carried.fates == [Fate.DEFERRED]
 

@@ -13,8 +13,8 @@ from waypost.config.settings import TlsPolicy
 from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.x509 import first_certificate
 from waypost.queue.carrier import Fate
+from waypost.transport.next_hops import NextHops
 from waypost.transport.tls_client import TlsClient
-from waypost.transport.ways import Way
 
 PLAIN = ("PIPELINING", "STARTTLS", "AUTH PLAIN LOGIN")
 SCRAM = ("PIPELINING", "STARTTLS", "AUTH PLAIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS")
@@ -48,8 +48,8 @@ def pki() -> Pki:
     return Pki()
 
 
-def way(server: MailServer, password: str = "secret", tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC) -> Way:
-    return Way((server.place(),), tls=tls, username="alice", password=password)
+def way(server: MailServer, password: str = "secret", tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC) -> NextHops:
+    return NextHops((server.place(),), tls=tls, username="alice", password=password)
 
 
 def scram(binding: bytes) -> Callable[[str], Callable[[bytes], bytes | str | None]]:

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from tests.transport.mail_server import STALL, MailServer
 from tests.transport.relay_world import Source, World
 
-from waypost.queue.carrier import Fate, Parting
+from waypost.queue.carrier import CarryResult, Fate
 from waypost.storage import QueueEntry
-from waypost.transport.ways import Way
+from waypost.transport.next_hops import NextHops
 
 OFFERS = ("PIPELINING",)
 MALLORY, BOB = "mallory@client.test", "bob@client.test"
@@ -24,10 +24,10 @@ class Carries:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.tasks: dict[str, asyncio.Task[Parting]] = {}
+        self.tasks: dict[str, asyncio.Task[CarryResult]] = {}
         self.sources: dict[str, Source] = {}
 
-    def begin(self, account: str, destination: str, way: Way, entries: int = 1) -> asyncio.Task[Parting]:
+    def begin(self, account: str, destination: str, way: NextHops, entries: int = 1) -> asyncio.Task[CarryResult]:
         self.world.ways[destination] = way
         source = Source(deque(entry_of(self.world, account, destination) for _ in range(entries)))
         self.sources[destination] = source

@@ -15,7 +15,7 @@ from tests.transport.relay_world import Source, World
 from waypost.config.settings import EgressSource
 from waypost.queue.carrier import Fate
 from waypost.storage import QueueEntry
-from waypost.transport.ways import Way
+from waypost.transport.next_hops import NextHops
 
 OFFERS = ("PIPELINING",)
 FOUR = tuple(f"127.0.0.{number}" for number in range(2, 6))
@@ -214,7 +214,7 @@ async def test_a_family_without_a_source_is_not_tried_and_the_other_is() -> None
     world = world_of(*FOUR)
     async with MailServer(*OFFERS) as server:
         six = replace_address(server, "::1")
-        carried = await world.carry(world.entry(), way=Way((six, server.place())))
+        carried = await world.carry(world.entry(), way=NextHops((six, server.place())))
         await world.close()
     assert carried.fates == [Fate.RELAYED] and carried.only.source in FOUR
 
@@ -226,7 +226,7 @@ def replace_address(server: MailServer, address: str) -> Any:
 async def test_a_message_that_waits_asks_a_server_of_its_sources_family_first_among_equals() -> None:
     world = world_of(FOUR[0], "::1")
     async with MailServer(*OFFERS) as four, MailServer(*OFFERS, address="::1") as six:
-        way = Way((six.place("six.test"), four.place("four.test")))
+        way = NextHops((six.place("six.test"), four.place("four.test")))
         first = await world.carry(world.entry(), way=way)
         kept = await world.carry(replace(world.entry("eve@server.test"), source=FOUR[0]), way=way)
         await world.close()
@@ -238,7 +238,9 @@ async def test_a_better_server_comes_before_one_of_the_sources_family() -> None:
     world = world_of(FOUR[0], "::1")
     async with MailServer(*OFFERS) as four, MailServer(*OFFERS, address="::1") as six:
         backup = dataclasses.replace(four.place("four.test"), rank=20)
-        carried = await world.carry(replace(world.entry(), source=FOUR[0]), way=Way((six.place("six.test"), backup)))
+        carried = await world.carry(
+            replace(world.entry(), source=FOUR[0]), way=NextHops((six.place("six.test"), backup))
+        )
         await world.close()
     assert carried.only.source == "::1" and carried.only.moved == f"no server took a connection from {FOUR[0]}"
 

@@ -21,8 +21,8 @@ from waypost.queue.carrier import Fate
 from waypost.service.sockets.tls import _FFDHE2048
 from waypost.transport import tls_client
 from waypost.transport.broken_tls import BrokenTls
+from waypost.transport.next_hops import NextHops, Server
 from waypost.transport.tls_client import TlsClient
-from waypost.transport.ways import Server, Way
 
 OFFERS = ("PIPELINING", "STARTTLS")
 
@@ -292,7 +292,7 @@ async def test_a_server_that_wants_a_client_certificate_gets_plain_text(
     context.minimum_version = context.maximum_version = version
     world = World(idle=0.0)
     with alerting_server(context) as place:
-        carried = await world.carry(world.entry(), way=Way((place,)))
+        carried = await world.carry(world.entry(), way=NextHops((place,)))
         await world.close()
     assert carried.fates == [Fate.RELAYED] and carried.only.tls is None
 
@@ -415,7 +415,7 @@ async def test_required_tls_without_it_never_sends(trust: Trust, certificate: st
 async def test_the_next_server_may_have_what_the_first_lacks(trust: Trust) -> None:
     world = World(tls=trust.client)
     async with MailServer(*OFFERS, tls=trust.stranger) as bad, MailServer(*OFFERS, tls=trust.right) as good:
-        way = Way((bad.place(), good.place()), tls=TlsPolicy.REQUIRED)
+        way = NextHops((bad.place(), good.place()), tls=TlsPolicy.REQUIRED)
         carried = await world.carry(world.entry(), way=way)
         await world.close()
     assert carried.fates == [Fate.RELAYED] and not bad.taken and len(good.taken) == 1
@@ -444,7 +444,7 @@ async def test_an_address_without_a_name_is_verified_by_its_address(authorities:
     ours.configure_trust(verified)
     world = World(tls=TlsClient(verified=verified))
     async with MailServer(*OFFERS, tls=server_context(ours, "127.0.0.1")) as server:
-        way = Way((server.place(None),), tls=TlsPolicy.REQUIRED)
+        way = NextHops((server.place(None),), tls=TlsPolicy.REQUIRED)
         carried = await world.carry(world.entry(), way=way)
         await world.close()
     assert carried.only.tls == "TLSv1.3 verified" and carried.only.host is None
@@ -453,7 +453,7 @@ async def test_an_address_without_a_name_is_verified_by_its_address(authorities:
 async def test_a_name_that_no_certificate_can_hold_is_broken_tls(trust: Trust) -> None:
     world = World(tls=trust.client)
     async with MailServer(*OFFERS, tls=trust.right) as server:
-        way = Way((Server("x" * 70 + ".test", server.place().address, server.port),))
+        way = NextHops((Server("x" * 70 + ".test", server.place().address, server.port),))
         carried = await world.carry(world.entry(), way=way)
         await world.close()
     assert carried.fates == [Fate.RELAYED]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from waypost.config.settings import EgressSource, Outbound, Route, TlsPolicy
-from waypost.dns import Answer, Budget, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver, StubResolver
-from waypost.lab.names import NameServer
+from waypost.dns import Answer, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, QueryBudget, Resolver, StubResolver
+from waypost.lab.names import LabNameServer
+from waypost.transport.next_hops import NextHops, NoNextHop
 from waypost.transport.router import Router
-from waypost.transport.ways import NoWay, Way
 
 SECRET = Path("/etc/waypost/secret")
 
@@ -24,14 +24,14 @@ class Names(Resolver):
         self._hosts = hosts
         self.asked: list[str] = []
 
-    async def mx(self, domain: str, budget: Budget | None = None) -> Answer[Mx]:
+    async def mx(self, domain: str, budget: QueryBudget | None = None) -> Answer[Mx]:
         return self._answer(domain, self._mx)
 
-    async def addresses(self, host: str, budget: Budget | None = None) -> Answer[IpAddress]:
+    async def addresses(self, host: str, budget: QueryBudget | None = None) -> Answer[IpAddress]:
         answer: Answer[str] = self._answer(host, self._hosts)
         return Answer(host, tuple(map(ip_address, answer.records)), False, 60)
 
-    async def txt(self, name: str, budget: Budget | None = None) -> Answer[bytes]:
+    async def txt(self, name: str, budget: QueryBudget | None = None) -> Answer[bytes]:
         raise AssertionError("the router asks for no TXT")
 
     def _answer(self, name: str, table: Mapping[str, Any]) -> Answer[Any]:
@@ -76,7 +76,7 @@ def router(routes: Sequence[Route] = (), outbound: Outbound | None = None, names
     )
 
 
-def shown(way: Way) -> list[str]:
+def shown(way: NextHops) -> list[str]:
     return [str(server) for server in way.servers]
 
 
@@ -111,14 +111,14 @@ async def test_an_mx_that_is_an_address_is_gone_to_without_asking_for_it() -> No
 
 async def test_a_domain_that_looks_like_an_address_is_none() -> None:
     names = Names({"1.1.1.7": []}, {"1.1.1.7": []})
-    with pytest.raises(NoWay) as caught:
+    with pytest.raises(NoNextHop) as caught:
         await router(names=names).way("1.1.1.7")
     assert (caught.value.status, names.asked) == ("5.1.2", ["1.1.1.7", "1.1.1.7"])
 
 
 async def test_a_domain_with_more_servers_than_are_looked_at_is_tried_again() -> None:
     names = Names({"x.test": [Mx(n, f"mx{n}.test") for n in range(21)]}, {})
-    with pytest.raises(NoWay) as caught:
+    with pytest.raises(NoNextHop) as caught:
         await router(names=names).way("x.test")
     assert (caught.value.status, caught.value.permanent) == ("4.4.4", False)
 
@@ -145,7 +145,7 @@ async def test_laboratories_use_another_port_and_private_networks() -> None:
     ],
 )
 async def test_where_there_is_no_way_the_reason_has_its_status(destination: str, status: str, permanent: bool) -> None:
-    with pytest.raises(NoWay) as caught:
+    with pytest.raises(NoNextHop) as caught:
         await router().way(destination)
     assert (caught.value.status, caught.value.permanent) == (status, permanent)
 
@@ -207,7 +207,7 @@ async def test_a_route_may_speak_lmtp() -> None:
     ],
 )
 async def test_an_operators_mistake_returns_no_mail(route: Route, status: str) -> None:
-    with pytest.raises(NoWay) as caught:
+    with pytest.raises(NoNextHop) as caught:
         await router([route]).way("example.test")
     assert (caught.value.status, caught.value.permanent) == (status, False)
 
@@ -218,7 +218,7 @@ async def test_the_road_through_real_dns() -> None:
         "nomail.test": "@ IN MX 0 .",
         "web.test": "www IN CNAME mx.builder.test.",
     }
-    names = NameServer(zones)
+    names = LabNameServer(zones)
     port = await names.start("127.0.0.1", 0)
     resolver = StubResolver([(IPv4Address("127.0.0.1"), port)], timeout=30)
     laboratory = router(outbound=Outbound(allow_private_addresses=True), names=resolver)
@@ -228,7 +228,7 @@ async def test_the_road_through_real_dns() -> None:
     ]
     assert shown(await laboratory.way("www.web.test")) == ["www.web.test 127.0.0.12:25"]
     for destination, status in (("nomail.test", "5.1.10"), ("nowhere.test", "5.1.2")):
-        with pytest.raises(NoWay) as caught:
+        with pytest.raises(NoNextHop) as caught:
             await laboratory.way(destination)
         assert caught.value.status == status
     await resolver.close()
@@ -263,7 +263,7 @@ async def test_servers_that_no_source_reaches_are_left_out_and_do_not_count_as_a
 @pytest.mark.parametrize("destination", ["six.test", "[IPv6:2600::6]", "routed.test"])
 async def test_a_destination_that_no_source_reaches_waits_for_the_operator(destination: str) -> None:
     routes = (Route(("routed.test",), "smart.test"),)
-    with pytest.raises(NoWay, match=r"no source \(outbound.source\) has an IPv6 address") as told:
+    with pytest.raises(NoNextHop, match=r"no source \(outbound.source\) has an IPv6 address") as told:
         await router(routes, sources("192.0.2.1"), BOTH).way(destination)
     assert (told.value.status, told.value.permanent) == ("4.3.5", False)
 

@@ -18,8 +18,8 @@ from waypost.dns.answers import BadAnswer
 from waypost.dns.exchange import NoReply, Unreadable
 from waypost.dns.names import Name, name_of
 from waypost.dns.wire import Message, Type
+from waypost.transport.next_hops import NextHops, NoNextHop
 from waypost.transport.router import Router
-from waypost.transport.ways import NoWay, Way
 
 
 class Says(Enum):
@@ -88,7 +88,7 @@ class Wire:
         return Message(head + name + struct.pack("!HH", kind, 1) + b"".join((*answers, *authorities)))
 
 
-async def outcome(monkeypatch: pytest.MonkeyPatch, says: Mapping[Type, Says]) -> tuple[Way | NoWay, Wire]:
+async def outcome(monkeypatch: pytest.MonkeyPatch, says: Mapping[Type, Says]) -> tuple[NextHops | NoNextHop, Wire]:
     names = Wire(says)
     monkeypatch.setattr("waypost.dns.stub.exchange", names)
     resolver = StubResolver([(ip_address("127.0.0.1"), 53)], timeout=30)  # type: ignore[list-item]
@@ -103,7 +103,7 @@ async def outcome(monkeypatch: pytest.MonkeyPatch, says: Mapping[Type, Says]) ->
     )
     try:
         return await router.way("lb.test"), names
-    except NoWay as failure:
+    except NoNextHop as failure:
         return failure, names
     finally:
         await resolver.close()
@@ -117,20 +117,20 @@ async def test_mail_is_returned_only_when_every_question_that_could_give_an_addr
         found, names = await outcome(monkeypatch, {Type.MX: mx, Type.A: a, Type.AAAA: aaaa})
         case = f"MX {mx.name}, A {a.name}, AAAA {aaaa.name}"
         if mx not in CERTAIN:
-            assert isinstance(found, NoWay) and not found.permanent and found.status == "4.4.3", case
+            assert isinstance(found, NoNextHop) and not found.permanent and found.status == "4.4.3", case
             continue
         asked = name_of("mx0.lb.test" if mx is Says.ANSWER else "lb.test")
         assert {(asked, Type.A), (asked, Type.AAAA)} <= set(names.asked), case
         if Says.ANSWER in (a, aaaa):
-            assert isinstance(found, Way), case
+            assert isinstance(found, NextHops), case
             expected = [text for text, said in (("2600::1", aaaa), ("1.1.1.1", a)) if said is Says.ANSWER]
             assert [str(server.address) for server in found.servers] == expected, case
             assert found.whole == ({a, aaaa} <= CERTAIN), case
         elif {a, aaaa} <= CERTAIN:
-            assert isinstance(found, NoWay) and found.permanent, case
+            assert isinstance(found, NoNextHop) and found.permanent, case
             assert found.status == ("5.4.4" if mx is Says.ANSWER else "5.1.2"), case
         else:
-            assert isinstance(found, NoWay) and not found.permanent and found.status == "4.4.3", case
+            assert isinstance(found, NoNextHop) and not found.permanent and found.status == "4.4.3", case
 
 
 @pytest.mark.parametrize("said", sorted(set(Says) - CERTAIN, key=lambda one: one.value))
@@ -138,16 +138,16 @@ async def test_a_server_that_denies_aaaa_with_the_whole_name_gets_its_mail_when_
     monkeypatch: pytest.MonkeyPatch, said: Says
 ) -> None:
     found, _ = await outcome(monkeypatch, {Type.MX: Says.ANSWER, Type.A: said, Type.AAAA: Says.NXDOMAIN})
-    assert isinstance(found, NoWay) and not found.permanent
+    assert isinstance(found, NoNextHop) and not found.permanent
     found, _ = await outcome(monkeypatch, {Type.MX: Says.ANSWER, Type.A: Says.ANSWER, Type.AAAA: Says.NXDOMAIN})
-    assert isinstance(found, Way) and found.whole
+    assert isinstance(found, NextHops) and found.whole
 
 
 async def test_a_null_mx_is_permanent_whatever_its_addresses_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATA, Type.MX, b"\0\0\0")
     for a in Says:
         found, names = await outcome(monkeypatch, {Type.MX: Says.ANSWER, Type.A: a, Type.AAAA: a})
-        assert isinstance(found, NoWay) and (found.status, found.permanent) == ("5.1.10", True)
+        assert isinstance(found, NoNextHop) and (found.status, found.permanent) == ("5.1.10", True)
         assert len(names.asked) == 1, "nobody asks for addresses then"
 
 
@@ -156,9 +156,9 @@ async def test_a_private_address_is_no_verdict_while_the_other_kind_is_unknown(m
     for a in Says:
         found, _ = await outcome(monkeypatch, {Type.MX: Says.ANSWER, Type.A: a, Type.AAAA: Says.ANSWER})
         if a is Says.ANSWER:
-            assert isinstance(found, Way)
+            assert isinstance(found, NextHops)
         else:
-            assert isinstance(found, NoWay) and found.permanent == (a in CERTAIN), a
+            assert isinstance(found, NoNextHop) and found.permanent == (a in CERTAIN), a
 
 
 async def test_a_domain_whose_many_servers_are_all_silent_is_asked_for_with_a_bounded_number_of_questions(
@@ -180,7 +180,7 @@ async def test_a_domain_whose_many_servers_are_all_silent_is_asked_for_with_a_bo
     router = Router(
         routes=(), outbound=Outbound(), resolver=resolver, hostname="us.test", own_addresses=(), passwords={}
     )
-    with pytest.raises(NoWay) as caught:
+    with pytest.raises(NoNextHop) as caught:
         await router.way("lb.test")
     await resolver.close()
     assert not caught.value.permanent and len(names.asked) <= 60

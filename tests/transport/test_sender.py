@@ -16,10 +16,10 @@ from waypost.protocol.smtp.capabilities import Capabilities
 from waypost.protocol.smtp.client_events import RecipientOutcome, TransactionEnded
 from waypost.queue.carrier import AttemptResult, Fate
 from waypost.transport.broken_tls import BrokenTls
-from waypost.transport.connection import Connection
+from waypost.transport.connection import OutboundConnection
+from waypost.transport.next_hops import Server
 from waypost.transport.regulator import Signal
 from waypost.transport.sender import Sender, Sent
-from waypost.transport.ways import Server
 
 PLACE = Server("mx.test", ip_address("192.0.2.1"), 25)
 REPLIES = [
@@ -64,7 +64,7 @@ def send(server: Answering, count: int) -> AttemptResult:
     # Some addresses occur twice, as a careless submitter gives them.
     entry = world.entry(*(f"user{number // 2}@server.test" for number in range(count)))
     sender = Sender(spool=cast(Any, world.spool), now=lambda: 0, broken=BrokenTls())
-    sent = asyncio.run(sender.send(cast(Connection, server), entry))
+    sent = asyncio.run(sender.send(cast(OutboundConnection, server), entry))
     assert isinstance(sent, Sent)
     asked = Counter(str(one.address) for one in entry.recipients)
     assert Counter(str(one.recipient.address) for one in sent.result.results) == asked

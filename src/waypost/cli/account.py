@@ -141,9 +141,9 @@ def passwd(settings: Settings, address: str, from_stdin: bool) -> None:
 
 async def _end_sessions(settings: Settings, key: str) -> Answers:
     """Make the workers end the sessions that logged in before the account's change, which is committed already."""
-    from waypost.service.processes.session_requests import AccountChanged
+    from waypost.service.processes.session_requests import EndAccountSessions
 
-    return await ask(settings, AccountChanged(key))
+    return await ask(settings, EndAccountSessions(key))
 
 
 @account.command()

@@ -19,8 +19,8 @@ from waypost.disk.files import is_folder
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from waypost.client.maildrop import Maildrop
-    from waypost.client.places import Place
+    from waypost.client.maildrop import RemoteMaildrop
+    from waypost.client.places import ServerPlace
     from waypost.client.reading import Summary
 
 _ALL = "all"
@@ -58,7 +58,7 @@ def fetch(
     The password comes from --password-file, $WAYPOST_PASSWORD, or a prompt.
     """
     from waypost.client.errors import ClientError
-    from waypost.client.maildrop import Maildrop
+    from waypost.client.maildrop import RemoteMaildrop
     from waypost.client.places import POP3, parse_place
 
     try:
@@ -66,7 +66,7 @@ def fetch(
         if place.user is None:
             raise ClientError(f"{url}: whose mailbox? Write {place.scheme}://USER@{place.host}")
         allowed = insecure and _is_loopback(place)
-        with Maildrop(
+        with RemoteMaildrop(
             place, trust(ca, insecure), password_source(place, password_file), plain_text_allowed=allowed
         ) as box:
             whole = True
@@ -87,7 +87,7 @@ def fetch(
         fail(str(error))
 
 
-def _is_loopback(place: Place) -> bool:
+def _is_loopback(place: ServerPlace) -> bool:
     try:
         return ip_address(place.host).is_loopback
     except ValueError:
@@ -97,9 +97,9 @@ def _is_loopback(place: Place) -> bool:
 # -- list -----------------------------------------------------------------------------------------------------
 
 
-def _list(box: Maildrop, as_json: bool) -> bool:
+def _list(box: RemoteMaildrop, as_json: bool) -> bool:
     """Print the list; return False when the header of a message could not be read."""
-    from waypost.client.errors import Refused
+    from waypost.client.errors import RefusedByServer
     from waypost.client.reading import Summary, summarize
 
     numbers = sorted(box.sizes)
@@ -107,7 +107,7 @@ def _list(box: Maildrop, as_json: bool) -> bool:
     messages: list[tuple[int, Summary]] = []
     refusals: dict[int, str] = {}
     for number, header in box.headers(numbers):
-        if isinstance(header, Refused):
+        if isinstance(header, RefusedByServer):
             refusals[number] = str(header)
             messages.append((number, Summary(None, "", "")))
         else:
@@ -166,7 +166,7 @@ def _cut(text: str) -> str:
 # -- show -----------------------------------------------------------------------------------------------------
 
 
-def _show(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
+def _show(box: RemoteMaildrop, words: Sequence[str], as_json: bool) -> None:
     from waypost.client.reading import MOST_OCTETS, read_message
 
     if len(words) != 1 or not words[0].isascii() or not words[0].isdigit():
@@ -191,7 +191,7 @@ def _show(box: Maildrop, words: Sequence[str], as_json: bool) -> None:
 # -- save -----------------------------------------------------------------------------------------------------
 
 
-def _save(box: Maildrop, words: Sequence[str], as_json: bool) -> bool:
+def _save(box: RemoteMaildrop, words: Sequence[str], as_json: bool) -> bool:
     """Save messages; return False when one of them could not be read."""
     from waypost.cli.saved_files import save_as, save_into, save_to
 
@@ -233,7 +233,7 @@ def _tell_deleted(numbers: Sequence[int], as_json: bool) -> None:
         echo(f"Deleted {len(numbers)}.")
 
 
-def _delete(box: Maildrop, words: Sequence[str], yes: bool) -> list[int]:
+def _delete(box: RemoteMaildrop, words: Sequence[str], yes: bool) -> list[int]:
     """Mark messages; the end of the session removes them."""
     numbers = _numbers(words, box.sizes)
     if not numbers:

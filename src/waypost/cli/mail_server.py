@@ -13,7 +13,7 @@ from waypost.cli.frame import fail
 from waypost.cli.terminal import echo
 
 if TYPE_CHECKING:
-    from waypost.client.places import Place
+    from waypost.client.places import ServerPlace
     from waypost.client.trust import Trust
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +47,7 @@ def trust(ca: Path | None, insecure: bool) -> Trust:
     return Trust(ca=ca, insecure=insecure)
 
 
-def password_source(place: Place, file: Path | None) -> Callable[[], str]:
+def password_source(place: ServerPlace, file: Path | None) -> Callable[[], str]:
     """Return a function that gets the password: from the file, the environment, or a prompt."""
 
     def password() -> str:

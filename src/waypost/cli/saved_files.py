@@ -17,11 +17,11 @@ from urllib.parse import quote
 
 from waypost.cli.frame import fail
 from waypost.cli.terminal import echo
-from waypost.client.errors import Refused
+from waypost.client.errors import RefusedByServer
 from waypost.disk.files import exists
 
 if TYPE_CHECKING:
-    from waypost.client.maildrop import Maildrop
+    from waypost.client.maildrop import RemoteMaildrop
 
 _LONGEST_NAME = 200  # octets; a digest and `.eml` may follow
 _DIGEST = 16  # letters of a digest in a name
@@ -37,20 +37,20 @@ class Saved:
     refusal: str | None = None
 
 
-def save_to(box: Maildrop, numbers: Sequence[int], stream: BinaryIO) -> bool:
+def save_to(box: RemoteMaildrop, numbers: Sequence[int], stream: BinaryIO) -> bool:
     """Write messages one after the other; return False when the server refused one. Raises `ClientError`."""
     whole = True
     for number in numbers:
         try:
             box.save(number, stream)
-        except Refused as refusal:
+        except RefusedByServer as refusal:
             echo(f"waypost: {refusal}", err=True)
             whole = False
     stream.flush()
     return whole
 
 
-def save_as(box: Maildrop, number: int, path: Path) -> Iterator[Saved]:
+def save_as(box: RemoteMaildrop, number: int, path: Path) -> Iterator[Saved]:
     """Save one message as a new file, for its owner alone. Raises `ClientError`."""
     try:
         if os.path.lexists(path):
@@ -64,7 +64,7 @@ def save_as(box: Maildrop, number: int, path: Path) -> Iterator[Saved]:
     yield Saved(number, path)
 
 
-def save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> Iterator[Saved]:
+def save_into(box: RemoteMaildrop, numbers: Sequence[int], folder: Path) -> Iterator[Saved]:
     """Save each message as its own file, named by its unique id: a message that was saved before is not fetched again.
 
     An id is trusted if no other message has it and the file has the size of the message. Otherwise the message is
@@ -83,13 +83,13 @@ def save_into(box: Maildrop, numbers: Sequence[int], folder: Path) -> Iterator[S
         alone = unique_id is not None and unique_id != "" and uses[unique_id] == 1
         try:
             yield _save_one(box, number, folder, name, alone=alone, named=alone or unique_id is None)
-        except Refused as refusal:
+        except RefusedByServer as refusal:
             yield Saved(number, folder, fresh=False, refusal=str(refusal))
         except OSError as error:
             fail(f"{error.filename or folder}: {error.strerror}")
 
 
-def _save_one(box: Maildrop, number: int, folder: Path, name: str, *, alone: bool, named: bool) -> Saved:
+def _save_one(box: RemoteMaildrop, number: int, folder: Path, name: str, *, alone: bool, named: bool) -> Saved:
     """Save one message. `alone`: no other message has this name; `named`: the file may have it without a digest."""
     path = folder / f"{name}.eml"
     if alone and exists(path) and path.stat().st_size == box.sizes[number]:
@@ -110,7 +110,7 @@ def _save_one(box: Maildrop, number: int, folder: Path, name: str, *, alone: boo
 
 
 @contextlib.contextmanager
-def _fetched(box: Maildrop, number: int, folder: Path) -> Iterator[Path]:
+def _fetched(box: RemoteMaildrop, number: int, folder: Path) -> Iterator[Path]:
     """Fetch a message into a temporary file, which is removed at the end.
 
     A message gets its final name only when it is whole and durable, even if this process is killed: under that name it

@@ -20,7 +20,7 @@ from waypost.cli.terminal import echo, printable
 
 if TYPE_CHECKING:
     from waypost.client.compose import Draft
-    from waypost.client.places import Place
+    from waypost.client.places import ServerPlace
     from waypost.client.submit import Submitted
 
 _FILE = click.Path(path_type=Path)
@@ -104,7 +104,7 @@ def send(
     _report(submitted, as_json, written)
 
 
-def _send(words: _Words, place: Place, ca: Path | None, insecure: bool, password_file: Path | None) -> Submitted:
+def _send(words: _Words, place: ServerPlace, ca: Path | None, insecure: bool, password_file: Path | None) -> Submitted:
     from waypost.client.compose import compose
     from waypost.client.submit import submit
 

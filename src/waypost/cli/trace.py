@@ -22,13 +22,13 @@ _HANGING = 8  # columns before the further lines of an event
 
 
 @dataclass(slots=True)
-class Way:
+class MessageWay:
     """What is known of one message."""
 
     trace: TraceId
     events: list[Event]
     waiting: list[QueueEntry]
-    reports: list[Way] = field(default_factory=list)
+    reports: list[MessageWay] = field(default_factory=list)
 
 
 @click.command()
@@ -46,7 +46,7 @@ def trace(settings: Settings, message: str, as_json: bool) -> None:
     if not message.strip():
         raise click.UsageError("The message is empty: name a trace id or a Message-ID.")
 
-    async def work(storage: Storage, bus: Bus) -> list[Way]:
+    async def work(storage: Storage, bus: Bus) -> list[MessageWay]:
         return [await _follow(storage, found) for found in await _find(storage, message)]
 
     ways = [way for way in run_with_storage(settings, work) if way.events or way.waiting]
@@ -73,12 +73,12 @@ async def _find(storage: Storage, message: str) -> list[TraceId]:
         return await storage.journal.find_message_id(given if given.startswith("<") else f"<{given}>")
 
 
-async def _follow(storage: Storage, trace: TraceId, seen: frozenset[TraceId] = frozenset()) -> Way:
+async def _follow(storage: Storage, trace: TraceId, seen: frozenset[TraceId] = frozenset()) -> MessageWay:
     """Read a message's way, and those of the reports about it."""
     from waypost.journal import reports_of
     from waypost.storage import Filter
 
-    way = Way(
+    way = MessageWay(
         trace,
         await storage.journal.of(trace),
         [entry async for entry in storage.queue.entries(Filter(trace=trace), now=now())],
@@ -89,7 +89,7 @@ async def _follow(storage: Storage, trace: TraceId, seen: frozenset[TraceId] = f
     return way
 
 
-def _json_of(way: Way) -> dict[str, Any]:
+def _json_of(way: MessageWay) -> dict[str, Any]:
     from waypost.journal import fields
     from waypost.message.trace import format_trace_id
 
@@ -115,7 +115,7 @@ def _json_of(way: Way) -> dict[str, Any]:
     }
 
 
-def _print(way: Way, indent: str = "") -> None:
+def _print(way: MessageWay, indent: str = "") -> None:
     from waypost.cli.event_words import words
     from waypost.message.trace import format_trace_id
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from cryptography import x509
 
 from waypost.client.errors import ClientError
-from waypost.client.places import Place, Security, other_scheme
+from waypost.client.places import Security, ServerPlace, other_scheme
 from waypost.client.trust import Trust
 from waypost.protocol.sasl.end_point import server_end_point
 from waypost.protocol.session import TlsInfo
@@ -27,10 +27,10 @@ _PIECE = 65536
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 
 
-class Connection:
+class ClientConnection:
     """An open connection; TLS is on if the place asks for it from the first octet. Raises `ClientError`."""
 
-    def __init__(self, place: Place, trust: Trust) -> None:
+    def __init__(self, place: ServerPlace, trust: Trust) -> None:
         self._place = place
         self._trust = trust
         self.tls: TlsInfo | None = None
@@ -48,7 +48,7 @@ class Connection:
                 self.close()
                 raise
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> "ClientConnection":
         return self
 
     def __exit__(

@@ -5,5 +5,5 @@ class ClientError(Exception):
     """Something failed; the message says what, and quotes the server where the server said so."""
 
 
-class Refused(ClientError):
+class RefusedByServer(ClientError):
     """The server refused one command; the message quotes it. The session goes on."""

@@ -5,11 +5,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import BinaryIO
 
-from waypost.client.connection import Connection
-from waypost.client.errors import ClientError, Refused
-from waypost.client.places import Place, Security, other_scheme
+from waypost.client.connection import ClientConnection
+from waypost.client.errors import ClientError, RefusedByServer
+from waypost.client.places import Security, ServerPlace, other_scheme
 from waypost.client.trust import Trust
-from waypost.protocol.pop3.client import Answered, Content, ContentEnded, Disconnected, Pop3Client, Pop3ClientEvent
+from waypost.protocol.pop3.client import (
+    Answered,
+    ContentChunk,
+    ContentEnded,
+    Pop3Client,
+    Pop3ClientEvent,
+    Pop3Disconnected,
+)
 from waypost.protocol.sasl import choose
 
 _MAX_LISTING = 16 * 1024 * 1024  # octets of CAPA, LIST and UIDL
@@ -17,21 +24,21 @@ _MAX_HEADER = 1024 * 1024  # octets of one header that are read
 _AHEAD = 50  # commands that wait for their answers, where the server allows more than one
 
 
-class Maildrop:
+class RemoteMaildrop:
     """A mailbox that is open for this session alone. Messages have numbers, from 1, which are valid until `quit`.
 
-    Every method raises `ClientError` with the server's words, and `Refused` if the session can go on. Without `quit`,
-    the server removes nothing.
+    Every method raises `ClientError` with the server's words, and `RefusedByServer` if the session can go on.
+    Without `quit`, the server removes nothing.
     """
 
     def __init__(
-        self, place: Place, trust: Trust, password: Callable[[], str], *, plain_text_allowed: bool = False
+        self, place: ServerPlace, trust: Trust, password: Callable[[], str], *, plain_text_allowed: bool = False
     ) -> None:
         self._place = place
         self._engine = Pop3Client()
         self._greeted = False
         self._capabilities: dict[str, list[str]] = {}
-        self._connection = Connection(place, trust)
+        self._connection = ClientConnection(place, trust)
         try:
             self._open(plain_text_allowed)
             self._log_in(place.user or "", password())
@@ -41,7 +48,7 @@ class Maildrop:
             self._connection.close()
             raise
 
-    def __enter__(self) -> "Maildrop":
+    def __enter__(self) -> "RemoteMaildrop":
         return self
 
     def __exit__(
@@ -55,7 +62,7 @@ class Maildrop:
             return {}
         return dict(_numbered(self._listing(self._engine.unique_ids, "UIDL")))
 
-    def headers(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes | Refused]]:
+    def headers(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes | RefusedByServer]]:
         """Yield each message's header, in order, or the server's refusal to show it.
 
         A server without TOP sends whole messages for it.
@@ -148,13 +155,13 @@ class Maildrop:
         self._expect_ok(name)
         return self._rest(name)
 
-    def _header(self, number: int) -> bytes | Refused:
+    def _header(self, number: int) -> bytes | RefusedByServer:
         header = bytearray()
         try:
             for piece in self._content(f"message {number}"):
                 if len(header) < _MAX_HEADER:
                     header += piece
-        except Refused as refusal:
+        except RefusedByServer as refusal:
             return refusal
         return bytes(header)
 
@@ -172,7 +179,7 @@ class Maildrop:
 
     def _pieces(self) -> Iterator[bytes]:
         while not isinstance(event := self._next(), ContentEnded):
-            if not isinstance(event, Content):
+            if not isinstance(event, ContentChunk):
                 raise AssertionError(f"{event} inside of content")
             yield event.octets
 
@@ -180,7 +187,7 @@ class Maildrop:
         answer = self._answer()
         if not answer.ok:
             code = f"[{answer.code}] " if answer.code else ""
-            raise Refused(f"{self._place}: {about + ': ' if about else ''}-ERR {code}{answer.text}")
+            raise RefusedByServer(f"{self._place}: {about + ': ' if about else ''}-ERR {code}{answer.text}")
 
     def _answer(self) -> Answered:
         event = self._next()
@@ -198,7 +205,7 @@ class Maildrop:
                 self._engine.receive(data)
             else:
                 self._engine.receive_eof()
-        if isinstance(event, Disconnected):
+        if isinstance(event, Pop3Disconnected):
             hint = "" if self._greeted else f"; {other_scheme(self._place)}"
             raise ClientError(f"{self._place}: {event.reason}{hint}")
         self._greeted = True

@@ -18,7 +18,7 @@ class Security(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerPlace:
     """A server, and the user to log in. `host` is a name in A-labels or an IP address without brackets."""
 
     scheme: str
@@ -53,7 +53,7 @@ _OTHER_BEGINNING = {
 }
 
 
-def other_scheme(place: Place) -> str:
+def other_scheme(place: ServerPlace) -> str:
     """Return a hint in words: the scheme to write if TLS begins in the other way on this port."""
     scheme = _OTHER_BEGINNING[place.scheme]
     port, security = _SCHEMES[scheme]
@@ -63,7 +63,7 @@ def other_scheme(place: Place) -> str:
     return f"if this port begins with {begins} (usually {port}), write {scheme}://"
 
 
-def parse_place(url: str, schemes: Collection[str]) -> Place:
+def parse_place(url: str, schemes: Collection[str]) -> ServerPlace:
     """Read a URL of one of `schemes`. Raises `ClientError`."""
     example = f"write for example {next(iter(schemes))}://alice%40example.org@mail.example.org"
     try:
@@ -83,7 +83,7 @@ def parse_place(url: str, schemes: Collection[str]) -> Place:
     user = unquote(parts.username) if parts.username else None
     if user is not None and parts.scheme == "smtp":
         raise ClientError("smtp:// has no login: use submissions:// or submission://")
-    return Place(parts.scheme, host, port or usual_port, security, user)
+    return ServerPlace(parts.scheme, host, port or usual_port, security, user)
 
 
 def _without_password(url: str) -> str:

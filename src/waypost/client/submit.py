@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from waypost.client.compose import Composed
-from waypost.client.connection import COMMAND_TIMEOUT, CONTENT_TIMEOUT, Connection
+from waypost.client.connection import COMMAND_TIMEOUT, CONTENT_TIMEOUT, ClientConnection
 from waypost.client.errors import ClientError
-from waypost.client.places import Place, Security, other_scheme
+from waypost.client.places import Security, ServerPlace, other_scheme
 from waypost.client.trust import Trust
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
@@ -42,10 +42,10 @@ class Submitted:
 
 
 def submit(
-    place: Place, trust: Trust, composed: Composed, *, password: Callable[[], str], now: Callable[[], Micros]
+    place: ServerPlace, trust: Trust, composed: Composed, *, password: Callable[[], str], now: Callable[[], Micros]
 ) -> Submitted:
     """Send a message. `password` is called when one is needed. Raises `ClientError` with the server's words."""
-    with Connection(place, trust) as connection:
+    with ClientConnection(place, trust) as connection:
         session = _Session(place, connection, now)
         session.open()
         if place.user is not None:
@@ -56,7 +56,7 @@ def submit(
 class _Session:
     """One SMTP session of a mail program."""
 
-    def __init__(self, place: Place, connection: Connection, now: Callable[[], Micros]) -> None:
+    def __init__(self, place: ServerPlace, connection: ClientConnection, now: Callable[[], Micros]) -> None:
         self._place = place
         self._connection = connection
         address = connection.local_address

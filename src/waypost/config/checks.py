@@ -6,7 +6,7 @@ from typing import Any
 from waypost.config.durations import format_duration
 from waypost.config.errors import Complaints, KeyPath
 from waypost.config.network import format_ip_and_port
-from waypost.config.settings import IpAddress, Queue, Route, Settings, TlsPolicy
+from waypost.config.settings import IpAddress, QueueSettings, Route, Settings, TlsPolicy
 from waypost.config.toml_text import value_text
 from waypost.config.trusted import check_trusted
 
@@ -60,7 +60,7 @@ def _second_pair(settings: Settings, complaints: Complaints) -> None:
     complaints.about_key(("tls", here), f"it needs tls.{missing} too; add it, or remove this key")
 
 
-def _queue(queue: Queue, complaints: Complaints) -> None:
+def _queue(queue: QueueSettings, complaints: Complaints) -> None:
     if not queue.retry:
         complaints.about_value(("queue", "retry"), [], 'empty; write for example ["1m", "5m", "30m", "2h"]')
     if queue.delayed_notice >= queue.expire:

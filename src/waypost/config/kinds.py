@@ -52,7 +52,7 @@ from waypost.config.toml_text import value_text
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueKind:
     """How values of one type are read from the file and written to it.
 
     `name` is for the manual. `read` takes a value of `tomllib` and the folder of the configuration file, and raises
@@ -64,7 +64,7 @@ class Kind:
     write: Callable[[Any], str]
 
 
-def kind_of(annotation: Any) -> Kind:
+def kind_of(annotation: Any) -> ValueKind:
     """Return the kind for a field's type: one of `KINDS`, an enumeration, an array of these, or an optional one."""
     if annotation in KINDS:
         return KINDS[annotation]
@@ -76,7 +76,7 @@ def kind_of(annotation: Any) -> Kind:
     return _choice(annotation)
 
 
-def _as_array(value: Any, element: Kind, folder: Path) -> str:
+def _as_array(value: Any, element: ValueKind, folder: Path) -> str:
     """Return the array that somebody meant who wrote a value without brackets."""
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
     for meant in (parts, [value]):
@@ -89,7 +89,7 @@ def _as_array(value: Any, element: Kind, folder: Path) -> str:
     return "its values in brackets, with commas between them"
 
 
-def _array(element: Kind) -> Kind:
+def _array(element: ValueKind) -> ValueKind:
     def read(value: Any, folder: Path) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise WrongValue(f"not an array; write {_as_array(value, element, folder)}")
@@ -101,10 +101,10 @@ def _array(element: Kind) -> Kind:
                 raise WrongValue(str(error), inside=(index, *error.inside), value=item) from None
         return tuple(result)
 
-    return Kind(f"array: {element.name}", read, lambda value: "[" + ", ".join(map(element.write, value)) + "]")
+    return ValueKind(f"array: {element.name}", read, lambda value: "[" + ", ".join(map(element.write, value)) + "]")
 
 
-def _choice(names: type[StrEnum]) -> Kind:
+def _choice(names: type[StrEnum]) -> ValueKind:
     known = ", ".join(f'"{name}"' for name in names)
 
     def read(value: Any, folder: Path) -> StrEnum:
@@ -112,10 +112,10 @@ def _choice(names: type[StrEnum]) -> Kind:
             raise WrongValue(f"not one of the known ones; write {' or '.join(known.rsplit(', ', 1))}")
         return names(value)
 
-    return Kind(f"one of {known}", read, value_text)
+    return ValueKind(f"one of {known}", read, value_text)
 
 
-def _text(name: str, parse: Callable[[str], Any], example: str, write: Callable[[Any], str] = str) -> Kind:
+def _text(name: str, parse: Callable[[str], Any], example: str, write: Callable[[Any], str] = str) -> ValueKind:
     """A kind that is written as a string."""
 
     def read(value: Any, folder: Path) -> Any:
@@ -123,16 +123,16 @@ def _text(name: str, parse: Callable[[str], Any], example: str, write: Callable[
             raise WrongValue(f"not a text; write for example {value_text(example)}")
         return _checked(parse, value)
 
-    return Kind(name, read, lambda value: value_text(write(value)))
+    return ValueKind(name, read, lambda value: value_text(write(value)))
 
 
-def _whole_number(name: str, check: Callable[[int], int]) -> Kind:
+def _whole_number(name: str, check: Callable[[int], int]) -> ValueKind:
     def read(value: Any, folder: Path) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise WrongValue("not a whole number; write for example 25")
         return int(_checked(check, value))
 
-    return Kind(name, read, value_text)
+    return ValueKind(name, read, value_text)
 
 
 def _checked(parse: Callable[[Any], Any], value: Any) -> Any:
@@ -219,17 +219,17 @@ def _read_senders(value: Any, folder: Path) -> tuple[tuple[str, tuple[str, ...]]
     return tuple(result.items())
 
 
-KINDS: dict[Any, Kind] = {
+KINDS: dict[Any, ValueKind] = {
     str: _text("text", _printable, "text"),
-    bool: Kind("true or false", _read_boolean, value_text),
+    bool: ValueKind("true or false", _read_boolean, value_text),
     int: _whole_number("number, 0 or more", _at_least(0)),
     Count: _whole_number("number, 1 or more", _at_least(1)),
     Port: _whole_number("port", check_port),
-    Share: Kind("number from 0 to 1", _read_share, value_text),
+    Share: ValueKind("number from 0 to 1", _read_share, value_text),
     Duration: _text("duration", parse_duration, "5m", format_duration),
     Timeout: _text("duration", _longer_than_nothing, "5m", format_duration),
-    Size: Kind("size", _read_size, _write_size),
-    Path: Kind("path", _read_path, lambda path: value_text(str(path))),
+    Size: ValueKind("size", _read_size, _write_size),
+    Path: ValueKind("path", _read_path, lambda path: value_text(str(path))),
     Domain: _text("domain name", parse_domain, "example.org"),
     HostName: _text("host name", parse_host_name, "mx.example.org"),
     DomainPattern: _text("domain name, .domain or *", parse_domain_pattern, "example.org"),
@@ -251,6 +251,6 @@ KINDS: dict[Any, Kind] = {
         "0.0.0.0:25",
         lambda value: format_ip_and_port(*value),
     ),
-    Senders: Kind("table of arrays", _read_senders, lambda value: value_text(dict(value))),
+    Senders: ValueKind("table of arrays", _read_senders, lambda value: value_text(dict(value))),
 }
 """Every type that a setting may have, besides enumerations and arrays of these."""

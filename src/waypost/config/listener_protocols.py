@@ -1,7 +1,7 @@
 """The table of the protocols that a listener may speak: one row a protocol, with all that depends on it alone.
 
-A row can't be left incomplete: every column is required, and a worker does not start if `service/ways_in.py` can't make
-the sessions of a row. Nothing else lists protocols (docs/decisions/0035).
+A row can't be left incomplete: every column is required, and a worker does not start if
+`service/session_makers.py` can't make the sessions of a row. Nothing else lists protocols (docs/decisions/0035).
 """
 
 from enum import Enum, StrEnum, auto
@@ -33,7 +33,7 @@ class ListenerProtocol(StrEnum):
     """The protocol of a listener. `speaks` is its common name, and `port` the usual port.
 
     `refusal` is the form of a reply instead of a greeting: it holds `{reply}` (an SMTP reply) or only its `{text}`;
-    `sessions` is the function of `service/ways_in.py` that makes its sessions.
+    `sessions` is the function of `service/session_makers.py` that makes its sessions.
     """
 
     _value_: str

@@ -201,7 +201,7 @@ class Outbound:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class QueueSettings:
     """`[queue]`: how long and how often delivery is tried."""
 
     retry: tuple[Timeout, ...] = (1 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, 1 * HOUR, 2 * HOUR)
@@ -275,7 +275,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class LoginSettings:
     """`[login]`: how users prove who they are."""
 
     channel_binding: bool = True
@@ -297,7 +297,7 @@ class Reception:
 
 
 @dataclass(frozen=True, slots=True)
-class Mailbox:
+class MailboxSettings:
     """`[mailbox]`: defaults of accounts."""
 
     quota: Size = 5 * 1024 * MIB
@@ -336,12 +336,12 @@ class Settings:
     tls: Tls | None = None
     dns: Dns = field(default_factory=Dns)
     outbound: Outbound = field(default_factory=Outbound)
-    queue: Queue = field(default_factory=Queue)
+    queue: QueueSettings = field(default_factory=QueueSettings)
     limits: Limits = field(default_factory=Limits)
-    login: Login = field(default_factory=Login)
+    login: LoginSettings = field(default_factory=LoginSettings)
     submission: Submission = field(default_factory=Submission)
     reception: Reception = field(default_factory=Reception)
-    mailbox: Mailbox = field(default_factory=Mailbox)
+    mailbox: MailboxSettings = field(default_factory=MailboxSettings)
     service: Service = field(default_factory=Service)
     routes: tuple[Route, ...] = field(default=(), metadata={"key": "route"})
     source: bytes = field(default=b"", metadata={"key": None}, repr=False, compare=False)

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from waypost.delivery.plan import Planner
-from waypost.delivery.resolve import AddressBook, Reached
+from waypost.delivery.resolve import AddressBook, Resolution
 from waypost.message.envelope import Recipient
 from waypost.message.trace import Micros, format_trace_id
-from waypost.queue.carrier import AttemptResult, EntrySource, Fate, Parting, RecipientResult
+from waypost.queue.carrier import AttemptResult, CarryResult, EntrySource, Fate, RecipientResult
 from waypost.storage import Damaged, QueueEntry, StorageError
 
 log = logging.getLogger(__name__)
@@ -32,10 +32,10 @@ class LocalDelivery:
         self._hostname = hostname
         self._now = now
 
-    async def carry(self, destination: str, source: EntrySource) -> Parting:
+    async def carry(self, destination: str, source: EntrySource) -> CarryResult:
         """Deliver all due entries; rest for a while when storage is in trouble."""
         fine = await asyncio.gather(*(self._deliver_all(source) for _ in range(_AT_ONCE)))
-        return Parting() if all(fine) else Parting(self._now() + _REST)
+        return CarryResult() if all(fine) else CarryResult(self._now() + _REST)
 
     async def _deliver_all(self, source: EntrySource) -> bool:
         while (entry := await source.take(0)) is not None:
@@ -64,7 +64,7 @@ class LocalDelivery:
         """Return the result of delivering an entry; its mailbox rows are written with it. Raises `StorageError`."""
         started = self._now()
         results: list[RecipientResult] = []
-        reached: list[tuple[Recipient, Reached | None]] = []
+        reached: list[tuple[Recipient, Resolution | None]] = []
         for recipient in entry.recipients:
             try:
                 found = await self._book.resolve(recipient.address, entry.size)
@@ -90,7 +90,7 @@ class LocalDelivery:
         )
 
 
-def _result(recipient: Recipient, found: Reached) -> RecipientResult:
+def _result(recipient: Recipient, found: Resolution) -> RecipientResult:
     mailboxes = tuple(account.address for account in found.accounts)
     if found.somebody and found.group and (found.forwards or found.full):
         return RecipientResult(recipient, Fate.EXPANDED, "2.1.5", mailboxes=mailboxes)

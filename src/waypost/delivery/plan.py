@@ -6,13 +6,13 @@ from types import MappingProxyType
 import msgspec
 from msgspec.structs import replace
 
-from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook, Reached
+from waypost.delivery.resolve import LOCAL_DESTINATION, AddressBook, Resolution
 from waypost.message.address import Address
 from waypost.message.envelope import Envelope, Notify, OriginalRecipient, Recipient
 from waypost.message.trace import Micros
 from waypost.storage import Account, MailboxDelivery, NewEntry
 
-__all__ = ["LOCAL_DESTINATION", "Filing", "Plan", "Planner"]
+__all__ = ["LOCAL_DESTINATION", "DeliveryPlan", "Filing", "Planner"]
 
 
 class Filing(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ _INBOX = Filing()
 _NO_FILINGS: Mapping[int, Filing] = MappingProxyType({})
 
 
-class Plan(msgspec.Struct, frozen=True):
+class DeliveryPlan(msgspec.Struct, frozen=True):
     """What one commit writes for the recipients of a message.
 
     `delivered` says which recipient went into which accounts (for the journal). A success report is requested and due
@@ -54,11 +54,11 @@ class Planner:
 
     def arrange(
         self,
-        reached: Sequence[tuple[Recipient, Reached | None]],
+        reached: Sequence[tuple[Recipient, Resolution | None]],
         envelope: Envelope,
         now: Micros,
         filings: Mapping[int, Filing] = _NO_FILINGS,
-    ) -> Plan:
+    ) -> DeliveryPlan:
         """Return where a message goes. In `reached`, None stands for an address elsewhere. `filings`, by account id,
         are for the deliveries that happen at once.
 
@@ -99,10 +99,10 @@ class Planner:
             )
             for destination, waiting_for in waiting.items()
         )
-        return Plan(tuple(boxes.values()), entries, tuple(delivered), tuple(succeeded), tuple(expanded))
+        return DeliveryPlan(tuple(boxes.values()), entries, tuple(delivered), tuple(succeeded), tuple(expanded))
 
 
-def _pass_on(waiting: dict[str, dict[Address, Recipient]], recipient: Recipient, found: Reached) -> None:
+def _pass_on(waiting: dict[str, dict[Address, Recipient]], recipient: Recipient, found: Resolution) -> None:
     for target in found.forwards:
         _wait(waiting, target.domain_key, _forwarded(recipient, target, found))
     if found.somebody:
@@ -110,7 +110,7 @@ def _pass_on(waiting: dict[str, dict[Address, Recipient]], recipient: Recipient,
             _wait(waiting, LOCAL_DESTINATION, _forwarded(recipient, Address.of_key(full), found))
 
 
-def _forwarded(recipient: Recipient, target: Address, found: Reached) -> Recipient:
+def _forwarded(recipient: Recipient, target: Address, found: Resolution) -> Recipient:
     """Return the recipient under the address that an alias stands for.
 
     Every report names the address that the sender wrote (RFC 3461 5.2.7.2). An alias of one address keeps the sender's

@@ -24,7 +24,7 @@ _ROUTING = frozenset("%!@" + "\u066a\u2030\u2031\u2052\u01c3\u2762\ua71d")
 """Characters that make some servers read a local part as a route, and look-alikes that NFKC leaves unchanged."""
 
 
-class Reached(msgspec.Struct, frozen=True):
+class Resolution(msgspec.Struct, frozen=True):
     """What an address leads to. If everything is empty, the address does not exist.
 
     `forwards` are addresses elsewhere; `disabled` and `full` name accounts that can't take the message; `expanded` is
@@ -82,9 +82,9 @@ class _Walk:
         """True when a mailbox or an address elsewhere was found."""
         return bool(self.accounts or self.forwards)
 
-    def reached(self) -> Reached:
+    def reached(self) -> Resolution:
         """Return what was found."""
-        return Reached(
+        return Resolution(
             tuple(self.accounts.values()),
             tuple(self.forwards.values()),
             tuple(self.disabled),
@@ -142,7 +142,7 @@ class AddressBook:
         """
         return LOCAL_DESTINATION if self.hosts(address) else address.domain_key
 
-    async def resolve(self, address: Address, size: int = 0) -> Reached:  # hot: bench/accept
+    async def resolve(self, address: Address, size: int = 0) -> Resolution:  # hot: bench/accept
         """Return what an address of ours leads to; `size` octets must fit into a mailbox's quota.
 
         A local part that reads like a route (`user%other`, `other!user`, `"user@other"`) leads to a mailbox or alias

@@ -1,6 +1,6 @@
 """Reads an answer of a name server: follows its CNAMEs to the records, or to their absence (RFC 1034, RFC 2308).
 
-Pure: a message in, one `Step` out. An answer that can't be used, or that reports a failure, raises `BadAnswer`.
+Pure: a message in, one `AnswerStep` out. An answer that can't be used, or that reports a failure, raises `BadAnswer`.
 """
 
 import struct
@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from waypost.dns.names import Name, is_below, text_of
 from waypost.dns.resolver import IpAddress, Mx
-from waypost.dns.wire import AA, AD, NOERROR, NXDOMAIN, RA, Malformed, Message, Record, Type, rcode_text
+from waypost.dns.wire import AA, AD, NOERROR, NXDOMAIN, RA, MalformedAnswer, Message, Record, Type, rcode_text
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class BadAnswer(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class RecordType(Generic[T]):
     """A record type, how to read one record of it into our value, and the octets of memory that the value takes."""
 
     type: Type
@@ -43,7 +43,7 @@ class Kind(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Step(Generic[T]):
+class AnswerStep(Generic[T]):
     """What one answer says.
 
     `name` is where its CNAMEs end, `aliases` their number. `exists` is False for NXDOMAIN; `whole` is False
@@ -63,7 +63,7 @@ class Step(Generic[T]):
 
 def _mx(message: Message, record: Record) -> Mx:
     if record.end - record.start < 3:
-        raise Malformed("an MX record is too short")
+        raise MalformedAnswer("an MX record is too short")
     (preference,) = _NUMBER.unpack_from(message.octets, record.start)
     return Mx(preference, text_of(_whole_name(message, record.start + 2, record)))
 
@@ -71,19 +71,19 @@ def _mx(message: Message, record: Record) -> Mx:
 def _whole_name(message: Message, at: int, record: Record) -> Name:
     name, end = message.name(at)
     if end != record.end:
-        raise Malformed(f"the name in a {Type(record.type).name} record does not end with it")
+        raise MalformedAnswer(f"the name in a {Type(record.type).name} record does not end with it")
     return name
 
 
 def _address4(message: Message, record: Record) -> IpAddress:
     if record.end - record.start != 4:
-        raise Malformed("an A record has not four octets")
+        raise MalformedAnswer("an A record has not four octets")
     return IPv4Address(message.octets[record.start : record.end])
 
 
 def _address6(message: Message, record: Record) -> IpAddress:
     if record.end - record.start != 16:
-        raise Malformed("an AAAA record has not sixteen octets")
+        raise MalformedAnswer("an AAAA record has not sixteen octets")
     return IPv6Address(message.octets[record.start : record.end])
 
 
@@ -96,22 +96,22 @@ def _txt(message: Message, record: Record) -> bytes:
     while at < record.end:
         end = at + 1 + message.octets[at]
         if end > record.end:
-            raise Malformed("a string runs past its TXT record")
+            raise MalformedAnswer("a string runs past its TXT record")
         strings.append(message.octets[at + 1 : end])
         at = end
     if not strings:
-        raise Malformed("a TXT record is empty")
+        raise MalformedAnswer("a TXT record is empty")
     return b"".join(strings)
 
 
-MX = Kind(Type.MX, _mx, lambda mx: 150 + len(mx.host))
-A = Kind(Type.A, _address4, lambda _: 80)
-AAAA = Kind(Type.AAAA, _address6, lambda _: 100)
-PTR = Kind(Type.PTR, _ptr, lambda name: 80 + len(name))
-TXT = Kind(Type.TXT, _txt, lambda text: 50 + len(text))
+MX = RecordType(Type.MX, _mx, lambda mx: 150 + len(mx.host))
+A = RecordType(Type.A, _address4, lambda _: 80)
+AAAA = RecordType(Type.AAAA, _address6, lambda _: 100)
+PTR = RecordType(Type.PTR, _ptr, lambda name: 80 + len(name))
+TXT = RecordType(Type.TXT, _txt, lambda text: 50 + len(text))
 
 
-def read_answer(message: Message, name: Name, kind: Kind[T]) -> Step[T]:
+def read_answer(message: Message, name: Name, kind: RecordType[T]) -> AnswerStep[T]:
     """Return what `message` says about `name`. Raises `BadAnswer`."""
     if message.rcode not in (NOERROR, NXDOMAIN):
         raise BadAnswer(f"it says {rcode_text(message.rcode)}")
@@ -119,11 +119,11 @@ def read_answer(message: Message, name: Name, kind: Kind[T]) -> Step[T]:
         raise BadAnswer("it refers to other servers: it is not a recursive name server")
     try:
         return _follow(message, name, kind)
-    except Malformed as error:
+    except MalformedAnswer as error:
         raise BadAnswer(f"its answer can't be read: {error}") from None
 
 
-def _follow(message: Message, name: Name, kind: Kind[T]) -> Step[T]:
+def _follow(message: Message, name: Name, kind: RecordType[T]) -> AnswerStep[T]:
     sets: dict[tuple[Name, int], list[Record]] = {}
     for record in message.answers:
         sets.setdefault((record.name, record.type), []).append(record)
@@ -141,27 +141,27 @@ def _follow(message: Message, name: Name, kind: Kind[T]) -> Step[T]:
     # One record twice is one record, and a set has one TTL, the shortest (RFC 2181 section 5).
     records = tuple(dict.fromkeys(kind.read(message, record) for record in found))
     ttl = min(ttl, *(record.ttl for record in found))
-    return Step(name, records, bool(message.flags & AD), ttl, aliases, complete=message.complete)
+    return AnswerStep(name, records, bool(message.flags & AD), ttl, aliases, complete=message.complete)
 
 
-def _without_records(message: Message, name: Name, ttl: int, aliases: int) -> Step[Any]:
+def _without_records(message: Message, name: Name, ttl: int, aliases: int) -> AnswerStep[Any]:
     if not message.complete:
         raise BadAnswer("it has more records than are read, and none of the first answers the question")
     authenticated = bool(message.flags & AD)
     soa = next((record for record in message.authorities if record.type == Type.SOA), None)
     exists = message.rcode == NOERROR  # the code is about the last name (RFC 6604 section 3)
     if exists and aliases and (soa is None or not is_below(name, soa.name)):
-        return Step(name, (), authenticated, ttl, aliases, whole=False)
+        return AnswerStep(name, (), authenticated, ttl, aliases, whole=False)
     # RFC 2308 section 5: by the SOA; without one, not kept at all.
     negative = min(soa.ttl, _minimum(message, soa), MAX_NEGATIVE_TTL) if soa is not None else 0
-    return Step(name, (), authenticated, min(ttl, negative), aliases, exists=exists)
+    return AnswerStep(name, (), authenticated, min(ttl, negative), aliases, exists=exists)
 
 
 def _minimum(message: Message, soa: Record) -> int:
     _, at = message.name(soa.start)
     _, at = message.name(at)
     if at + _SOA_TAIL.size != soa.end:
-        raise Malformed("an SOA record has not the length of one")
+        raise MalformedAnswer("an SOA record has not the length of one")
     return int(_SOA_TAIL.unpack_from(message.octets, at)[-1])
 
 

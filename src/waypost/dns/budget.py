@@ -1,7 +1,7 @@
 """Limits the DNS questions of one piece of work: finding the route to one domain, the checks of one message.
 
 A stranger chooses the names that are asked for, and each answer may lead to more names. So the code that begins such
-work makes one `Budget` for it, and passes it to the resolver with each question.
+work makes one `QueryBudget` for it, and passes it to the resolver with each question.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from types import TracebackType
 from waypost.dns.resolver import OverBudget
 
 
-class Budget:
+class QueryBudget:
     """Each question that the resolver can't answer from its cache spends some of it.
 
     `questions` is how many may be asked in all, each step along CNAMEs counted; at most `at_once` are on the wire at
@@ -31,7 +31,7 @@ class Budget:
         """Seconds that a question asked now may take."""
         return max(0.0, self._until - self._clock())
 
-    async def __aenter__(self) -> "Budget":
+    async def __aenter__(self) -> "QueryBudget":
         """Spend one question, and wait for a place. Raises `OverBudget`."""
         if self.left <= 0:
             raise OverBudget("one piece of work has asked too many questions")

@@ -25,7 +25,7 @@ from waypost.dns.wire import (
     RD,
     REFUSED,
     SERVFAIL,
-    Malformed,
+    MalformedAnswer,
     Message,
     Type,
 )
@@ -134,7 +134,7 @@ def read_reply(query: Query, wire: bytes) -> Message | None:
         return None
     try:
         return Message(wire, asked_with_edns=query.edns)
-    except Malformed as error:
+    except MalformedAnswer as error:
         raise Unreadable(f"its answer can't be read: {error}") from None
 
 

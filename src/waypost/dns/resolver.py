@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from waypost.dns.budget import Budget
+    from waypost.dns.budget import QueryBudget
 
 IpAddress = IPv4Address | IPv6Address
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class DnsTemporary(DnsError):
 
 
 class OverBudget(DnsTemporary):
-    """The work that asks has used up its `Budget`; the question was not answered."""
+    """The work that asks has used up its `QueryBudget`; the question was not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class Resolver(Protocol):
     `budget` is that of the work that asks; when it is spent, `OverBudget` is raised.
     """
 
-    async def mx(self, domain: str, budget: "Budget | None" = None) -> Answer[Mx]:
+    async def mx(self, domain: str, budget: "QueryBudget | None" = None) -> Answer[Mx]:
         """Return the MX records in any order; empty when the name has no MX records."""
         ...
 
-    async def addresses(self, host: str, budget: "Budget | None" = None) -> Answer[IpAddress]:
+    async def addresses(self, host: str, budget: "QueryBudget | None" = None) -> Answer[IpAddress]:
         """Return AAAA and A records.
 
         If one kind fails temporarily and the other has records, there is no error. `NoSuchDomain` is raised only when
@@ -69,11 +69,11 @@ class Resolver(Protocol):
         """
         ...
 
-    async def names(self, address: IpAddress, budget: "Budget | None" = None) -> Answer[str]:
+    async def names(self, address: IpAddress, budget: "QueryBudget | None" = None) -> Answer[str]:
         """Return the names of an address (PTR: RFC 1035 section 3.5, RFC 3596 section 2.5). The owner of the address
         chooses them: a name proves nothing unless it leads back to the address."""
         ...
 
-    async def txt(self, name: str, budget: "Budget | None" = None) -> Answer[bytes]:
+    async def txt(self, name: str, budget: "QueryBudget | None" = None) -> Answer[bytes]:
         """Return TXT records, the strings of each joined."""
         ...

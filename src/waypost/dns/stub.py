@@ -12,8 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from waypost.dns.answers import AAAA, MAX_ALIASES, MAX_TTL, MX, PTR, TXT, A, BadAnswer, Kind, Step, read_answer
-from waypost.dns.budget import Budget
+from waypost.dns.answers import (
+    AAAA,
+    MAX_ALIASES,
+    MAX_TTL,
+    MX,
+    PTR,
+    TXT,
+    A,
+    AnswerStep,
+    BadAnswer,
+    RecordType,
+    read_answer,
+)
+from waypost.dns.budget import QueryBudget
 from waypost.dns.cache import Cache
 from waypost.dns.edns import EdnsMemory
 from waypost.dns.exchange import NameServer, NoReply, exchange
@@ -44,7 +56,7 @@ class _Failure:
 
 
 _Key = tuple[Name, Type]
-_Outcome = Step[Any] | _Failure
+_Outcome = AnswerStep[Any] | _Failure
 
 
 class StubResolver(Resolver):
@@ -73,21 +85,21 @@ class StubResolver(Resolver):
         self._slots = asyncio.Semaphore(MOST_IN_FLIGHT)
         self._closed = False
 
-    async def mx(self, domain: str, budget: Budget | None = None) -> Answer[Mx]:
+    async def mx(self, domain: str, budget: QueryBudget | None = None) -> Answer[Mx]:
         """See `Resolver.mx`."""
         return await self._resolve(domain, MX, budget)
 
-    async def txt(self, name: str, budget: Budget | None = None) -> Answer[bytes]:
+    async def txt(self, name: str, budget: QueryBudget | None = None) -> Answer[bytes]:
         """See `Resolver.txt`."""
         return await self._resolve(name, TXT, budget)
 
-    async def names(self, address: IpAddress, budget: Budget | None = None) -> Answer[str]:
+    async def names(self, address: IpAddress, budget: QueryBudget | None = None) -> Answer[str]:
         """See `Resolver.names`."""
         return await self._resolve(address.reverse_pointer, PTR, budget)
 
-    async def addresses(self, host: str, budget: Budget | None = None) -> Answer[IpAddress]:
+    async def addresses(self, host: str, budget: QueryBudget | None = None) -> Answer[IpAddress]:
         """See `Resolver.addresses`: AAAA and A are asked at the same time."""
-        kinds: tuple[Kind[IpAddress], ...] = (AAAA, A)
+        kinds: tuple[RecordType[IpAddress], ...] = (AAAA, A)
         asked = (self._resolve(host, kind, budget) for kind in kinds)
         return _both(await asyncio.gather(*asked, return_exceptions=True))
 
@@ -102,7 +114,7 @@ class StubResolver(Resolver):
 
     # -- one question, through all its CNAMEs -------------------------------------------------------------
 
-    async def _resolve(self, asked: str, kind: Kind[T], budget: Budget | None) -> Answer[T]:
+    async def _resolve(self, asked: str, kind: RecordType[T], budget: QueryBudget | None) -> Answer[T]:
         name = _parse(asked)
         seen, aliases, authenticated, ttl = {name}, 0, True, MAX_TTL
         while True:
@@ -124,7 +136,7 @@ class StubResolver(Resolver):
                 raise DnsTemporary(f"{kind} of {asked}: its CNAMEs form a loop, or are too many")
             seen.add(name)
 
-    async def _step(self, name: Name, kind: Kind[T], budget: Budget | None) -> Step[T] | _Failure:
+    async def _step(self, name: Name, kind: RecordType[T], budget: QueryBudget | None) -> AnswerStep[T] | _Failure:
         known = self._known((name, kind.type))
         if known is not None:
             return known
@@ -149,7 +161,7 @@ class StubResolver(Resolver):
         outcome, left = known
         return outcome if isinstance(outcome, _Failure) else replace(outcome, ttl=int(left))
 
-    async def _ask(self, name: Name, kind: Kind[T]) -> Step[T] | _Failure:
+    async def _ask(self, name: Name, kind: RecordType[T]) -> AnswerStep[T] | _Failure:
         key = name, kind.type
         flight = self._flights.get(key)
         if flight is None:
@@ -161,14 +173,14 @@ class StubResolver(Resolver):
 
     # -- the servers --------------------------------------------------------------------------------------
 
-    async def _fly(self, key: _Key, kind: Kind[Any]) -> _Outcome:
+    async def _fly(self, key: _Key, kind: RecordType[Any]) -> _Outcome:
         try:
             async with self._slots:
                 return await self._fetch(key, kind)
         except asyncio.CancelledError:  # only `close` and the end of the loop do that
             return _Failure("the resolver is closed")
 
-    async def _fetch(self, key: _Key, kind: Kind[Any]) -> _Outcome:
+    async def _fetch(self, key: _Key, kind: RecordType[Any]) -> _Outcome:
         limit = self._timeout * _PATIENCE
         try:
             async with asyncio.timeout(limit):
@@ -182,7 +194,7 @@ class StubResolver(Resolver):
             self._cache.put(key, outcome, outcome.ttl, ENTRY_OVERHEAD + sum(map(kind.weight, outcome.records)))
         return outcome
 
-    async def _ask_servers(self, name: Name, kind: Kind[Any]) -> _Outcome:
+    async def _ask_servers(self, name: Name, kind: RecordType[Any]) -> _Outcome:
         """Return the first usable answer, or the failure.
 
         First each server is asked with EDNS. Those that were silent are asked once more without it, because some
@@ -207,8 +219,8 @@ class StubResolver(Resolver):
         return _Failure(words)
 
     async def _ask_server(
-        self, server: NameServer, name: Name, kind: Kind[T], *, edns: bool, patience: float
-    ) -> Step[T]:
+        self, server: NameServer, name: Name, kind: RecordType[T], *, edns: bool, patience: float
+    ) -> AnswerStep[T]:
         """Return the answer of one server, asked without EDNS if it is known to need that. Raises as `exchange`."""
         edns = edns and self._edns.useful(server)
         message = await exchange(name, kind.type, server, patience=patience, new_id=self._new_id, edns=edns)

@@ -27,11 +27,11 @@ _RECORD = struct.Struct("!HHIH")  # type, class, TTL and the length of the data
 _IN = 1
 
 
-class Malformed(Exception):
+class MalformedAnswer(Exception):
     """The octets are not a message, or need more work than an answer may cost."""
 
 
-class _PastTheEnd(Malformed):
+class _PastTheEnd(MalformedAnswer):
     """The octets end in the middle of a name or a record."""
 
 
@@ -73,7 +73,7 @@ class Message:
     """An answer. `rcode` has the upper bits of EDNS; `edns` is True when the server sent an OPT record.
 
     `asked_with_edns` is True when the question had one. `complete` is False when the answer section has more records
-    than were read. Of a truncated answer only the header is read. Raises `Malformed`.
+    than were read. Of a truncated answer only the header is read. Raises `MalformedAnswer`.
     """
 
     def __init__(self, octets: bytes, *, asked_with_edns: bool = True) -> None:
@@ -83,7 +83,7 @@ class Message:
         self.steps = 0
         """Labels and pointers that were read."""
         if len(self.octets) < HEADER.size:
-            raise Malformed("it is shorter than a header")
+            raise MalformedAnswer("it is shorter than a header")
         _, self.flags, questions, *counts = HEADER.unpack_from(self.octets)
         self.rcode = self.flags & 0xF
         self.edns = False
@@ -102,7 +102,7 @@ class Message:
 
     def _read(self, questions: int, answers: int, authorities: int, additions: int) -> None:
         if questions > 1:
-            raise Malformed("it has several questions")
+            raise MalformedAnswer("it has several questions")
         at = HEADER.size
         for _ in range(questions):
             at = self._after_name(at) + _QUESTION_TAIL
@@ -158,7 +158,7 @@ class Message:
     # -- names --------------------------------------------------------------------------------------------
 
     def name(self, at: int) -> tuple[Name, int]:
-        """Return the unpacked name that begins at `at`, and the offset after it. Raises `Malformed`.
+        """Return the unpacked name that begins at `at`, and the offset after it. Raises `MalformedAnswer`.
 
         Each pointer must lead to an offset before all parts of the name read so far (RFC 1035 section 4.1.4), so there
         can't be a loop.
@@ -177,7 +177,7 @@ class Message:
             if length <= MOST_LABEL:
                 size += length + 1
                 if size > MOST_OCTETS:
-                    raise Malformed("a name is too long")
+                    raise MalformedAnswer("a name is too long")
                 if at + 1 + length > most:
                     raise _PastTheEnd("a name runs past the end")
                 parts.append(octets[at : at + 1 + length])
@@ -186,14 +186,14 @@ class Message:
             target = self._pointer(at)
             pointers += 1
             if target >= limit or pointers > MOST_POINTERS:
-                raise Malformed("a name points ahead, or too often")
+                raise MalformedAnswer("a name points ahead, or too often")
             if behind < 0:
                 behind = at + 2
             at = limit = target
 
     def _pointer(self, at: int) -> int:
         if self.octets[at] < 0xC0:
-            raise Malformed("a label has an unknown kind")
+            raise MalformedAnswer("a label has an unknown kind")
         if at + 2 > len(self.octets):
             raise _PastTheEnd("a name runs past the end")
         return (self.octets[at] & 0x3F) << 8 | self.octets[at + 1]
@@ -215,4 +215,4 @@ class Message:
     def _step(self) -> None:
         self.steps += 1
         if self.steps > MOST_STEPS:
-            raise Malformed("its names need too much work")
+            raise MalformedAnswer("its names need too much work")

@@ -5,8 +5,8 @@ from waypost.intake.client import Client
 from waypost.intake.options import server_options
 from waypost.intake.policy import Arrived, Examined, Judge, Policy, admit
 from waypost.intake.session import SmtpSession
-from waypost.intake.tasks import Patience, TransactionTasks
-from waypost.intake.transaction import Admitted, Outcome, Transaction
+from waypost.intake.tasks import ReplyDelay, TransactionTasks
+from waypost.intake.transaction import Admitted, Transaction, TransactionEnd
 from waypost.message.verdict import Verdict
 
 __all__ = [
@@ -16,11 +16,11 @@ __all__ = [
     "Client",
     "Examined",
     "Judge",
-    "Outcome",
-    "Patience",
     "Policy",
+    "ReplyDelay",
     "SmtpSession",
     "Transaction",
+    "TransactionEnd",
     "TransactionTasks",
     "Verdict",
     "admit",

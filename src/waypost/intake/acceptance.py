@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from waypost.config.settings import Limits
-from waypost.delivery.plan import Plan, Planner
+from waypost.delivery.plan import DeliveryPlan, Planner
 from waypost.intake.arrival_events import arrival_events
 from waypost.intake.client import Client
 from waypost.intake.policy import Arrived, Examined
@@ -186,7 +186,7 @@ class Acceptance:
         else:
             await self._spool.accept(message)
 
-    async def _store_with_reports(self, message: NewMessage, plan: Plan) -> None:
+    async def _store_with_reports(self, message: NewMessage, plan: DeliveryPlan) -> None:
         """Write the message and the success reports that its delivery causes (RFC 3461 5.2.3)."""
         reports: list[NewMessage] = []
         try:
@@ -233,7 +233,7 @@ async def _fields(header: bytes) -> HeaderBlock:
     return HeaderBlock(header) if len(header) < _LARGE else await asyncio.to_thread(HeaderBlock, header)
 
 
-def _delivered_to(admitted: tuple[Admitted, ...], plan: Plan) -> set[str]:
+def _delivered_to(admitted: tuple[Admitted, ...], plan: DeliveryPlan) -> set[str]:
     """Return the addresses, in lower case, for which a message is delivered here."""
     return {str(one.recipient.address).lower() for one in admitted} | {account.address for _, account in plan.delivered}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from waypost.delivery.plan import Plan
+from waypost.delivery.plan import DeliveryPlan
 from waypost.intake.transaction import Admitted, Transaction
 from waypost.journal import Checked, Delivered, Event, Queued, Received, Submitted
 from waypost.message.trace import Micros, TraceId
@@ -13,7 +13,7 @@ def arrival_events(
     transaction: Transaction,
     admitted: Sequence[Admitted],
     message_id: str | None,
-    plan: Plan,
+    plan: DeliveryPlan,
     trace: TraceId,
     now: Micros,
 ) -> list[Event]:  # hot: bench/accept

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from waypost.intake.tasks import Patience
+from waypost.intake.tasks import ReplyDelay
 from waypost.message.verdict import Verdict
 from waypost.protocol.session import Peer
 from waypost.storage import Account
@@ -23,7 +23,7 @@ class Client:
     account: Account | None = None
     trusted: bool = False
     verdicts: dict[str, Verdict] = field(default_factory=dict)
-    patience: Patience | None = None
+    patience: ReplyDelay | None = None
 
     @property
     def authenticated(self) -> bool:

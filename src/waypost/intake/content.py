@@ -17,7 +17,7 @@ _SPARED = 16 * 1024  # octets that a message may hold even where memory is scarc
 _GATHERED = 16 * 1024  # octets; small pieces are joined, so that a client can't make us keep an object for each
 
 
-class Content:
+class ArrivingContent:
     """Takes the octets of one message.
 
     `header` is complete after `finish`, and `size` counts all octets. `failure` is the refusal of the message if

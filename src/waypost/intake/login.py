@@ -9,7 +9,7 @@ from waypost.protocol.session import TlsInfo
 from waypost.protocol.smtp import replies
 
 
-class Login:
+class SessionLogin:
     """Logs one client in. `desk` is None where AUTH is not offered."""
 
     def __init__(self, desk: LoginDesk | None) -> None:

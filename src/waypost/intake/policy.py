@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from waypost.delivery.resolve import Reached
+from waypost.delivery.resolve import Resolution
 from waypost.intake.client import Client
 from waypost.intake.transaction import Admitted, Transaction
 from waypost.message.envelope import Envelope, Recipient
@@ -64,7 +64,7 @@ class Policy(Protocol):
         ...
 
 
-def admit(recipient: Recipient, found: Reached) -> Reply | Admitted:
+def admit(recipient: Recipient, found: Resolution) -> Reply | Admitted:
     """Return the answer to RCPT for one of our addresses: an unknown one is refused now, not bounced later."""
     if found.somebody:
         return Admitted(recipient, found)

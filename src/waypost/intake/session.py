@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from waypost.config.settings import SECOND, Limits
 from waypost.intake.acceptance import Acceptance
 from waypost.intake.client import Client
-from waypost.intake.content import Content
+from waypost.intake.content import ArrivingContent
 from waypost.intake.greeting import GreetingDelay
-from waypost.intake.login import Login
+from waypost.intake.login import SessionLogin
 from waypost.intake.memory import ArrivingMemory
 from waypost.intake.policy import Policy
 from waypost.intake.tasks import stopped
-from waypost.intake.transaction import Outcome, Transaction
+from waypost.intake.transaction import Transaction, TransactionEnd
 from waypost.login.desk import LoginDesk
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
@@ -109,7 +109,7 @@ class SmtpSession:
         self._lmtp = options.lmtp
         self._policy = policy
         self._acceptance = acceptance
-        self._login = Login(desk)
+        self._login = SessionLogin(desk)
         self._spool = spool
         self._limits = limits
         self._greeting_delay = GreetingDelay(greeting_delay)
@@ -253,7 +253,7 @@ class SmtpSession:
     def closed(self) -> None:
         """The connection is gone: discard the message that was arriving."""
         self._spool.expect_no_more(self)
-        self._end(Outcome.LOST)
+        self._end(TransactionEnd.LOST)
         self._login.end()
 
     # Events.
@@ -296,7 +296,7 @@ class SmtpSession:
 
     async def _data(self, event: DataStarted) -> None:
         assert self._transaction is not None
-        self._transaction.open_content(Content(self._spool.new_body, self._limits.header_size, self._memory))
+        self._transaction.open_content(ArrivingContent(self._spool.new_body, self._limits.header_size, self._memory))
         self._answer(replies.GO_AHEAD)
 
     async def _chunk(self, event: MessageChunk) -> None:  # hot: bench/accept
@@ -325,7 +325,7 @@ class SmtpSession:
         """End the transaction and answer the end of its message; in LMTP with one reply a recipient, or one for all."""
         transaction = self._transaction
         recipients = len(transaction.admitted) if transaction is not None else 0
-        self._end(Outcome.STORED if any(one.positive for one in answers) else Outcome.REFUSED)
+        self._end(TransactionEnd.STORED if any(one.positive for one in answers) else TransactionEnd.REFUSED)
         self._storing = False
         if not self._engine.asks:
             return  # shut down before it was stored
@@ -339,12 +339,12 @@ class SmtpSession:
 
     async def _refused(self, event: MessageRefused) -> None:
         log.info("content refused", extra={"fields": {**self._client.facts, "reason": event.reason}})
-        self._end(Outcome.REFUSED)
+        self._end(TransactionEnd.REFUSED)
 
     async def _reset(self, event: TransactionReset) -> None:
-        self._end(Outcome.RESET)
+        self._end(TransactionEnd.RESET)
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, outcome: TransactionEnd) -> None:
         if self._transaction is not None:
             self._stopping |= self._transaction.end(outcome)
             self._transaction = None
@@ -364,7 +364,7 @@ class SmtpSession:
             await self.pause(JUNK_PAUSE)
 
     async def _closed(self, event: Closed) -> None:
-        self._end(Outcome.LOST)
+        self._end(TransactionEnd.LOST)
         self._spool.expect_no_more(self)
 
     # Logging in.

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from waypost.protocol.network import network_of, site_of
-from waypost.queue.places import Claim, Places
+from waypost.queue.places import PlaceClaim, Places
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ MOST_TASKS = 1000
 _AFTER_CANCEL = 5.0  # seconds that a task may take to end once it is cancelled
 
 
-class Patience:
+class ReplyDelay:
     """The seconds in all for which replies may be delayed by all works that share this object."""
 
     __slots__ = ("left",)
@@ -36,7 +36,7 @@ class Work:
     __slots__ = ("_cancelled", "_claim", "_coroutine", "_patience", "_tasks", "_waiting", "done", "task")
 
     def __init__(
-        self, tasks: "TransactionTasks", claim: Claim, work: Coroutine[Any, Any, None], patience: Patience | None
+        self, tasks: "TransactionTasks", claim: PlaceClaim, work: Coroutine[Any, Any, None], patience: ReplyDelay | None
     ) -> None:
         self._tasks = tasks
         self._claim = claim
@@ -122,9 +122,9 @@ class TransactionTasks:
         """Tasks that have begun and are not over, including those of ended transactions."""
         self._closed = False
 
-    def run(self, work: Coroutine[Any, Any, None], client: str, patience: Patience | None = None) -> Work:
+    def run(self, work: Coroutine[Any, Any, None], client: str, patience: ReplyDelay | None = None) -> Work:
         """Run a coroutine for a client (an IP address). `patience` limits the wait for it: see `Work.wait`."""
-        piece = Work(self, Claim((site_of(network_of(client)),), proven=True), work, patience)
+        piece = Work(self, PlaceClaim((site_of(network_of(client)),), proven=True), work, patience)
         if self._closed:
             piece.cancel()
         else:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from waypost.delivery.plan import Filing
-from waypost.delivery.resolve import Reached
+from waypost.delivery.resolve import Resolution
 from waypost.intake.client import Client
-from waypost.intake.content import Content
-from waypost.intake.tasks import Patience, TransactionTasks, Work
+from waypost.intake.content import ArrivingContent
+from waypost.intake.tasks import ReplyDelay, TransactionTasks, Work
 from waypost.message.envelope import Envelope, Recipient
 from waypost.message.folding import folded
 from waypost.message.verdict import Verdict
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Outcome(Enum):
+class TransactionEnd(Enum):
     """How a transaction ended."""
 
     STORED = auto()  # for one recipient at least
@@ -47,7 +47,7 @@ class Admitted(msgspec.Struct):
     """
 
     recipient: Recipient
-    reached: Reached | None = None
+    reached: Resolution | None = None
     refusal: Reply | None = None
 
     def has_room(self, size: int) -> bool:
@@ -89,7 +89,7 @@ class Transaction:
         self.admitted: list[Admitted] = []
         self.reached_in_all = 0
         """How many mailboxes and addresses the recipients lead to, summed over the recipients."""
-        self.content: Content | None = None
+        self.content: ArrivingContent | None = None
         self.verdicts: list[Verdict] = []
         """The results of checks, for the journal."""
         self.fields = b""
@@ -98,12 +98,12 @@ class Transaction:
         """The mailbox and flags of the message by account id. In other accounts it goes into INBOX without flags."""
         self.expense: Expense | None = None
         """What the message counts against the sending limits of its account."""
-        self.outcome: Outcome | None = None
+        self.outcome: TransactionEnd | None = None
         """How the transaction ended; None before its end."""
         self._tasks = tasks
         self._works: list[Work] = []
         self._taps: list[Callable[[bytes], object]] = []
-        self._ends: list[Callable[[Outcome], object]] = []
+        self._ends: list[Callable[[TransactionEnd], object]] = []
 
     # What a policy does with it.
 
@@ -124,7 +124,7 @@ class Transaction:
             raise RuntimeError("a tap comes before the content")
         self._taps.append(take)
 
-    def run(self, work: Coroutine[Any, Any, None], patience: Patience | None = None) -> Work:
+    def run(self, work: Coroutine[Any, Any, None], patience: ReplyDelay | None = None) -> Work:
         """Run a coroutine while the message arrives, as soon as the worker has a place for it.
 
         Before the message is examined, it waits for the coroutine as long as `patience` lasts; with None it does not
@@ -155,7 +155,7 @@ class Transaction:
         """Count this against an account's limits in the message's commit; if it is too much, the message is refused."""
         self.expense = expense
 
-    def when_ended(self, told: Callable[[Outcome], object]) -> None:
+    def when_ended(self, told: Callable[[TransactionEnd], object]) -> None:
         """Call `told` once, at the end."""
         self._ends.append(told)
 
@@ -166,7 +166,7 @@ class Transaction:
         """All recipients that were accepted, in order."""
         return tuple(one.recipient for one in self.admitted)
 
-    def open_content(self, content: Content) -> None:
+    def open_content(self, content: ArrivingContent) -> None:
         """The content begins."""
         content.taps = tuple(self._taps)
         self.content = content
@@ -180,7 +180,7 @@ class Transaction:
                 self._works.remove(work)
                 raise failure
 
-    def end(self, outcome: Outcome) -> set[asyncio.Task[None]]:
+    def end(self, outcome: TransactionEnd) -> set[asyncio.Task[None]]:
         """End the transaction; a second call does nothing. The content is discarded and the tasks are cancelled.
 
         Returns the tasks that have not stopped yet; they stop at their next turn of the event loop, and `stopped` waits

@@ -27,7 +27,7 @@ def _zone(origin: str, text: str) -> dns.zone.Zone:
     return dns.zone.from_text(header + text, origin=dns.name.from_text(origin), relativize=False)
 
 
-class NameServer:
+class LabNameServer:
     """Serves zones on one address, over UDP and TCP.
 
     `zones` maps a domain to its records in zone file form, names relative to the domain.
@@ -127,7 +127,7 @@ class NameServer:
 
 
 class _UdpResponder(asyncio.DatagramProtocol):
-    def __init__(self, server: NameServer) -> None:
+    def __init__(self, server: LabNameServer) -> None:
         self._server = server
         self._transport: asyncio.DatagramTransport | None = None
 

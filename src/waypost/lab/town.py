@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from waypost.lab.host import HIGH_PORTS, Host, LabError, Ports
-from waypost.lab.names import NameServer
+from waypost.lab.names import LabNameServer
 
 ALICE = "alice@wonderland.test"
 BOB = "bob@builder.test"
@@ -35,7 +35,7 @@ class Town:
     def __init__(self, directory: Path, ports: Ports) -> None:
         self.directory = directory
         self.ports = ports
-        self.names = NameServer(ZONES)
+        self.names = LabNameServer(ZONES)
         self.dns = ""
         self.wonderland = Host(
             directory / "wonderland.test",

@@ -3,11 +3,11 @@
 import hmac
 from typing import NoReturn, Protocol
 
-from waypost.login.checker import Checker, explain, refuse
-from waypost.login.claim import Claim, account_key
+from waypost.login.checker import LoginChecker, explain, refuse
+from waypost.login.claim import LoginClaim, account_key
 from waypost.login.outcomes import Challenge, LoginFault, Welcome
 from waypost.login.passwords import SALT_LENGTH, SCRAM_ITERATIONS
-from waypost.login.patience import Patience
+from waypost.login.patience import LoginPatience
 from waypost.login.throttle import Origin
 from waypost.protocol.sasl.scram import SaslError, ScramKeys
 from waypost.protocol.sasl.server import Distrusted, LoginServer, PlainServer, ScramServer, UnsupportedBinding
@@ -30,12 +30,18 @@ class PasswordAttempt:
     """PLAIN or LOGIN: ends with a password to check."""
 
     def __init__(
-        self, server: PlainServer | LoginServer, checker: Checker, patience: Patience, *, peer: str, mechanism: str
+        self,
+        server: PlainServer | LoginServer,
+        checker: LoginChecker,
+        patience: LoginPatience,
+        *,
+        peer: str,
+        mechanism: str,
     ) -> None:
         self._server = server
         self._checker = checker
         self._patience = patience
-        self._nobody = Claim.of("", peer, mechanism)
+        self._nobody = LoginClaim.of("", peer, mechanism)
 
     async def step(self, data: bytes | None) -> Challenge | Welcome:
         """Take the client's next message. Raises `LoginRefused`."""
@@ -45,7 +51,7 @@ class PasswordAttempt:
             refuse(self._nobody, LoginFault.MALFORMED, str(error))
         if isinstance(said, bytes):
             return Challenge(said)
-        claim = Claim.of(said.user, self._nobody.peer, self._nobody.mechanism)
+        claim = LoginClaim.of(said.user, self._nobody.peer, self._nobody.mechanism)
         check_identity(claim, said.authzid)
         return Welcome(await self._checker.check(claim, said.password, self._patience))
 
@@ -64,8 +70,8 @@ class ScramAttempt:
     def __init__(
         self,
         server: ScramServer,
-        checker: Checker,
-        patience: Patience,
+        checker: LoginChecker,
+        patience: LoginPatience,
         *,
         peer: str,
         mechanism: str,
@@ -75,7 +81,7 @@ class ScramAttempt:
         self._checker = checker
         self._patience = patience
         self._secret = secret
-        self._claim = Claim.of("", peer, mechanism)
+        self._claim = LoginClaim.of("", peer, mechanism)
         self._origin = Origin("", "")
         self._account: Account | None = None
         self._next = self._first
@@ -99,7 +105,7 @@ class ScramAttempt:
 
     async def _first(self, data: bytes) -> Challenge | Welcome:
         wanted = self._server.first(data)
-        self._claim = Claim.of(wanted.user, self._claim.peer, self._claim.mechanism)
+        self._claim = LoginClaim.of(wanted.user, self._claim.peer, self._claim.mechanism)
         check_identity(self._claim, wanted.authzid)
         self._account = await self._checker.account(self._claim)
         self._next = self._final
@@ -139,7 +145,7 @@ class ScramAttempt:
         return ScramKeys(salt[:SALT_LENGTH], SCRAM_ITERATIONS, stored, server)
 
 
-def check_identity(claim: Claim, authzid: str) -> None:
+def check_identity(claim: LoginClaim, authzid: str) -> None:
     """Refuse a login that asks to act as another user (RFC 4422 3.4.1). Raises `LoginRefused`."""
     if authzid and account_key(authzid) != claim.key:
         refuse(claim, LoginFault.WRONG, "the authorization identity is that of another user")

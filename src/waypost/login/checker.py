@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable
 from typing import NoReturn
 
-from waypost.login.claim import Claim
+from waypost.login.claim import LoginClaim
 from waypost.login.hashing import HashingBusy, HashPool
 from waypost.login.memory import LoginMemory
 from waypost.login.outcomes import LoginFault, LoginRefused
 from waypost.login.passwords import NO_PASSWORD
-from waypost.login.patience import Patience, SessionOver
+from waypost.login.patience import LoginPatience, SessionOver
 from waypost.login.throttle import Origin, Pass, Throttle
 from waypost.login.verdicts import Verdicts
 from waypost.message.trace import Micros
@@ -19,7 +19,7 @@ from waypost.storage import Account, Directory, KnownNetworks, StorageError
 log = logging.getLogger(__name__)
 
 
-class Checker:
+class LoginChecker:
     """Looks accounts up, counts failures, checks passwords. It logs each refusal once."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Checker:
         self._throttle = Throttle(memory, now)
         self._verdicts = Verdicts(memory, now)
 
-    async def check(self, claim: Claim, password: str, patience: Patience) -> Account:
+    async def check(self, claim: LoginClaim, password: str, patience: LoginPatience) -> Account:
         """Wait for the login's turn, check the password, and return its account. Raises `LoginRefused`."""
         origin = await self.origin(claim)
         admitted = await self.admit(claim, origin, patience)
@@ -70,7 +70,7 @@ class Checker:
         await self.succeed(claim)
         return account
 
-    def _recall(self, claim: Claim, account: Account | None, prepared: str) -> bool | None:
+    def _recall(self, claim: LoginClaim, account: Account | None, prepared: str) -> bool | None:
         return self._verdicts.recall(claim.network, claim.key, self._question(account, prepared))
 
     def _question(self, account: Account | None, prepared: str) -> bytes:
@@ -78,7 +78,7 @@ class Checker:
             return self._verdicts.question(NO_PASSWORD, False, prepared)
         return self._verdicts.question(account.credentials.argon2, account.disabled, prepared)
 
-    async def _verify(self, claim: Claim, account: Account | None, prepared: str) -> bool:
+    async def _verify(self, claim: LoginClaim, account: Account | None, prepared: str) -> bool:
         argon2 = NO_PASSWORD if account is None else account.credentials.argon2
         try:
             right = await self._pool.verify(argon2, prepared)
@@ -88,7 +88,7 @@ class Checker:
         self._verdicts.remember(claim.network, claim.key, self._question(account, prepared), right)
         return right
 
-    async def origin(self, claim: Claim) -> Origin:
+    async def origin(self, claim: LoginClaim) -> Origin:
         """Return the network of a claim, and whether the account knows it. Raises `LoginRefused` in storage trouble."""
         if self._networks is None:
             return Origin(claim.network, claim.key)
@@ -97,7 +97,7 @@ class Checker:
         except StorageError as error:
             refuse(claim, LoginFault.UNAVAILABLE, str(error))
 
-    async def admit(self, claim: Claim, origin: Origin, patience: Patience, *, waited: bool = False) -> Pass:
+    async def admit(self, claim: LoginClaim, origin: Origin, patience: LoginPatience, *, waited: bool = False) -> Pass:
         """Wait until a claim may go on; `waited` is True when it has waited once already. Raises `LoginRefused`."""
         while True:
             entry = self._throttle.enter(origin, waited=waited)
@@ -113,14 +113,14 @@ class Checker:
                 return Pass(turn=entry.turn, waited=waited)
             waited = True
 
-    async def account(self, claim: Claim) -> Account | None:
+    async def account(self, claim: LoginClaim) -> Account | None:
         """Return the account of a claim, even a disabled one. Raises `LoginRefused` when storage is in trouble."""
         try:
             return await self._directory.account(claim.key)
         except StorageError as error:
             refuse(claim, LoginFault.UNAVAILABLE, str(error))
 
-    async def succeed(self, claim: Claim) -> None:
+    async def succeed(self, claim: LoginClaim) -> None:
         """The claim is proved: remember its network as known to the account."""
         if self._networks is None:
             return
@@ -130,7 +130,7 @@ class Checker:
             fields = {"user": claim.key, "peer": claim.peer, "error": str(error)}
             log.warning("network of a login not remembered", extra={"fields": fields})
 
-    def fail(self, claim: Claim, origin: Origin, reason: str) -> NoReturn:
+    def fail(self, claim: LoginClaim, origin: Origin, reason: str) -> NoReturn:
         """Count a wrong guess and refuse it. Raises `LoginRefused`."""
         seconds = self._throttle.failed(origin)
         refuse(claim, LoginFault.THROTTLED if seconds else LoginFault.WRONG, reason, seconds=seconds)
@@ -140,7 +140,7 @@ class Checker:
         self._verdicts.forget(address)
 
 
-def explain(claim: Claim, account: Account | None) -> str:
+def explain(claim: LoginClaim, account: Account | None) -> str:
     """Return the reason of a wrong login, for our log only."""
     if not claim.key:
         return "the user name is not a full address"
@@ -149,7 +149,7 @@ def explain(claim: Claim, account: Account | None) -> str:
     return "the account is disabled" if account.disabled else "wrong password"
 
 
-def refuse(claim: Claim, fault: LoginFault, reason: str, *, seconds: int = 0) -> NoReturn:
+def refuse(claim: LoginClaim, fault: LoginFault, reason: str, *, seconds: int = 0) -> NoReturn:
     """Log a refusal and raise it as `LoginRefused`."""
     level = logging.WARNING if fault is LoginFault.UNAVAILABLE else logging.INFO
     fields = {"user": claim.user, "peer": claim.peer, "mechanism": claim.mechanism, "reason": reason}

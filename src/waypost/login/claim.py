@@ -8,7 +8,7 @@ from waypost.protocol.sasl import PreparationError, saslprep
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class LoginClaim:
     """A login before it is proved. `key` is the address key of the user name, "" when that is not a full address.
 
     `user` is the name as it was sent, for the log.
@@ -21,9 +21,9 @@ class Claim:
     mechanism: str
 
     @staticmethod
-    def of(user: str, peer: str, mechanism: str) -> "Claim":
+    def of(user: str, peer: str, mechanism: str) -> "LoginClaim":
         """Make a claim. A user name is a full address, in any case, its domain in A-labels or U-labels."""
-        return Claim(user[:320], account_key(user), peer, network_of(peer), mechanism)
+        return LoginClaim(user[:320], account_key(user), peer, network_of(peer), mechanism)
 
 
 def account_key(user: str) -> str:

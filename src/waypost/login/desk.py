@@ -5,11 +5,11 @@ import os
 from collections.abc import Awaitable, Callable
 
 from waypost.login.attempt import LoginAttempt, PasswordAttempt, ScramAttempt
-from waypost.login.checker import Checker
-from waypost.login.claim import Claim
+from waypost.login.checker import LoginChecker
+from waypost.login.claim import LoginClaim
 from waypost.login.hashing import HashPool
 from waypost.login.memory import LoginMemory
-from waypost.login.patience import Patience
+from waypost.login.patience import LoginPatience
 from waypost.message.trace import Micros
 from waypost.protocol.sasl.scram import SCRAM, SCRAM_PLUS, bindings, make_nonce
 from waypost.protocol.sasl.server import LoginServer, PlainServer, ScramServer
@@ -48,16 +48,16 @@ class LoginDesk:
     ) -> None:
         self._pool = HashPool()
         memory = memory or LoginMemory.create(random)
-        self._checker = Checker(directory, networks, now=now, memory=memory, pool=self._pool)
+        self._checker = LoginChecker(directory, networks, now=now, memory=memory, pool=self._pool)
         self._directory = directory
         self._secret = secret or random(32)
         self._channel_binding = channel_binding
         self._nonce = nonce
         self._sleep = sleep
 
-    def patience(self) -> Patience:
+    def patience(self) -> LoginPatience:
         """Return the object by which a login waits; the session calls its `end` to end the wait."""
-        return Patience(self._sleep)
+        return LoginPatience(self._sleep)
 
     def mechanisms(self, tls: TlsInfo | None) -> tuple[str, ...]:
         """Return the SASL mechanisms to offer: () without TLS; -PLUS only where TLS gives a channel binding."""
@@ -68,9 +68,11 @@ class LoginDesk:
     def _bindings(self, tls: TlsInfo | None) -> dict[str, bytes]:
         return bindings(tls) if self._channel_binding else {}
 
-    async def check_password(self, user: str, password: str, peer: str, patience: Patience | None = None) -> Account:
+    async def check_password(
+        self, user: str, password: str, peer: str, patience: LoginPatience | None = None
+    ) -> Account:
         """Log in by user name and password (POP3's USER and PASS). Raises `LoginRefused`."""
-        return await self._checker.check(Claim.of(user, peer, "USER"), password, patience or self.patience())
+        return await self._checker.check(LoginClaim.of(user, peer, "USER"), password, patience or self.patience())
 
     def begin(self, mechanism: str, *, tls: TlsInfo | None, peer: str) -> LoginAttempt:
         """Begin a SASL login. Raises `KeyError` for a mechanism that `mechanisms(tls)` does not offer."""

@@ -13,7 +13,7 @@ class SessionOver(Exception):
     """The session ended before the wait did."""
 
 
-class Patience:
+class LoginPatience:
     """Waits for one session. `sleep` takes seconds."""
 
     __slots__ = ("_over", "_sleep_for", "_sleeping")

@@ -35,7 +35,7 @@ __all__ = [
     "AddressListError",
     "Form",
     "Group",
-    "Mailbox",
+    "NamedAddress",
     "addresses_in",
     "encoded_word",
     "holds_an_at",
@@ -58,7 +58,7 @@ class Form(IntEnum):
     WRONG = 2  # against the grammar, but there is no doubt about the address
 
 
-class Mailbox(NamedTuple):
+class NamedAddress(NamedTuple):
     """One mailbox. `address` is its addr-spec without comments, white space and route.
 
     `name` holds the tokens before the address, `after` the comments after it.
@@ -75,11 +75,11 @@ class Group(NamedTuple):
     """A group of RFC 5322 3.4: its name and its members; it may be empty."""
 
     name: tuple[Token, ...]
-    members: tuple[Mailbox, ...]
+    members: tuple[NamedAddress, ...]
     form: Form
 
 
-AddressList = tuple[Mailbox | Group, ...]
+AddressList = tuple[NamedAddress | Group, ...]
 
 
 def mailboxes_of(value: bytes) -> list[str]:
@@ -151,7 +151,7 @@ def _has_groups(tokens: Sequence[Token]) -> bool:
 
 def _with_groups(tokens: Sequence[Token]) -> AddressList:
     """Read a list in which every colon begins a group, and the next semicolon ends it."""
-    parts: list[Mailbox | Group] = []
+    parts: list[NamedAddress | Group] = []
     blocks = split(tokens, b";")
     for number, block in enumerate(blocks):
         pieces = split(block, b":")
@@ -184,9 +184,9 @@ def _group(name: list[Token], tokens: Sequence[Token]) -> Group:
     return Group(tuple(trimmed(name)[1]), members, max((one.form for one in members), default=Form.PLAIN))
 
 
-def _mailboxes(elements: Sequence[list[Token]]) -> list[Mailbox]:
+def _mailboxes(elements: Sequence[list[Token]]) -> list[NamedAddress]:
     """Read the elements of a list. An element without address begins the name of the next: `Smith, Alice <a@x>`."""
-    found: list[Mailbox] = []
+    found: list[NamedAddress] = []
     waiting: list[Token] = []
     wrong = False
     for element in elements:
@@ -208,7 +208,7 @@ def _mailboxes(elements: Sequence[list[Token]]) -> list[Mailbox]:
     return [one._replace(form=Form.WRONG) for one in found] if wrong else found
 
 
-def _mailbox(tokens: list[Token]) -> Mailbox:
+def _mailbox(tokens: list[Token]) -> NamedAddress:
     start = next((index for index, token in enumerate(tokens) if token == ("special", b"<")), None)
     if start is None:
         return _bare(tokens)
@@ -227,16 +227,16 @@ def _mailbox(tokens: list[Token]) -> Mailbox:
         form = Form.WRONG
     _check_name(name, address)
     _check_encoded(name, after)
-    return Mailbox(tuple(name), address, comments_in(after), True, form)
+    return NamedAddress(tuple(name), address, comments_in(after), True, form)
 
 
-def _bare(tokens: list[Token]) -> Mailbox:
+def _bare(tokens: list[Token]) -> NamedAddress:
     """Read an address without angle brackets; if a name precedes it, they are missing by mistake: `"Alice" a@x`."""
     before, core, after = trimmed(tokens)
     _check_encoded(before, core, after)
     spec = _addr_spec(core)
     if spec is not None:
-        return Mailbox(comments_in(before), spec[0], comments_in(after), False, spec[1])
+        return NamedAddress(comments_in(before), spec[0], comments_in(after), False, spec[1])
     ats = [index for index, token in enumerate(core) if token == ("special", b"@")]
     if len(ats) == 1 and ats[0] > 1 and core[ats[0] - 2].kind in ("space", "comment"):
         border = ats[0] - 1
@@ -246,7 +246,7 @@ def _bare(tokens: list[Token]) -> Mailbox:
         clear = words and not words[-1].text.endswith(b".") and all(token.kind != "special" for token in words)
         if clear and spec is not None and spec[1] is Form.PLAIN:
             _check_brackets(name)
-            return Mailbox(tuple(name), spec[0], comments_in(after), True, Form.WRONG)
+            return NamedAddress(tuple(name), spec[0], comments_in(after), True, Form.WRONG)
     raise AddressListError(f"{shown(text_of(tokens))} is not an address")
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from waypost.message.address_list import AddressList, AddressListError, Group, Mailbox, encoded_word
+from waypost.message.address_list import AddressList, AddressListError, Group, NamedAddress, encoded_word
 from waypost.message.address_tokens import Token, unquoted
 from waypost.message.encoded_words import Lines
 
@@ -56,7 +56,7 @@ def _write_group(lines: Lines, group: Group, end: bytes, *, utf8: bool) -> None:
     _write_mailbox(lines, group.members[-1], b";" + end, utf8=utf8)
 
 
-def _write_mailbox(lines: Lines, mailbox: Mailbox, end: bytes, *, utf8: bool) -> None:
+def _write_mailbox(lines: Lines, mailbox: NamedAddress, end: bytes, *, utf8: bool) -> None:
     _write_pieces(lines, _pieces(mailbox.name), utf8=utf8)
     address = b"<" + mailbox.address + b">" if mailbox.angle else mailbox.address
     if not mailbox.after:

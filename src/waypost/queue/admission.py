@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from waypost.message.trace import Micros
-from waypost.queue.places import Claim, Holder, Places, Turns
+from waypost.queue.places import Holder, PlaceClaim, Places, Turns
 from waypost.queue.source import DestinationSource
 
 _RETRIES = 4  # one place in this many is kept for destinations with fresh mail
@@ -18,10 +18,10 @@ _PROVEN = 8  # one place in this many is kept for destinations that answered lat
 _MOST_TURNED_AWAY = 10_000
 _SCAN = 20  # destinations that are looked at each time even if enough wait
 _SCAN_EVERY = 0.5  # seconds
-_NO_PLACE = Claim(())
+_NO_PLACE = PlaceClaim(())
 
 
-class Admission:
+class DestinationAdmission:
     """Gives places to destinations. Those in `apart` need no place; `answered` says which ones answered lately."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Admission:
         self._monotonic = monotonic
         self._next_scan = 0.0
         self._turns = Turns()
-        self._waiting: dict[str, tuple[Claim, asyncio.Future[bool]]] = {}
+        self._waiting: dict[str, tuple[PlaceClaim, asyncio.Future[bool]]] = {}
         self._turned_away: OrderedDict[str, None] = OrderedDict()
         self._closed = False
 
@@ -83,7 +83,7 @@ class Admission:
 
     # -- a destination ------------------------------------------------------------------------------------
 
-    async def enter(self, name: str, source: DestinationSource, *, fresh: bool) -> Claim | None:
+    async def enter(self, name: str, source: DestinationSource, *, fresh: bool) -> PlaceClaim | None:
         """Wait for a place for a destination and return its claim, for `leave`; None when it is turned away."""
         if name in self._apart:
             return _NO_PLACE
@@ -98,7 +98,7 @@ class Admission:
             if await self._wait(name, claim):
                 return claim
 
-    async def _wait(self, name: str, claim: Claim) -> bool:
+    async def _wait(self, name: str, claim: PlaceClaim) -> bool:
         """Wait; return True when a place was given, False when there is new mail for the destination."""
         future = self._places.wait(claim)
         self._waiting[name] = claim, future
@@ -110,17 +110,17 @@ class Admission:
         finally:
             del self._waiting[name]
 
-    def leave(self, claim: Claim) -> None:
+    def leave(self, claim: PlaceClaim) -> None:
         """Give a place back."""
         if claim is not _NO_PLACE:
             self._places.give(claim)
 
-    def _claim(self, name: str, submitters: Sequence[Holder], fresh: bool) -> Claim:
+    def _claim(self, name: str, submitters: Sequence[Holder], fresh: bool) -> PlaceClaim:
         """Return the claim of the submitter with the fewest places: mail of other submitters must not delay it."""
         holders = (min(submitters, key=self._places.held),) if submitters else ()
         proven = self._answered(name)
         reserve = 0 if proven else self._most // (_PROVEN if fresh else _RETRIES)
-        return Claim(holders, proven, reserve)
+        return PlaceClaim(holders, proven, reserve)
 
     # -- news ---------------------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class Admission:
         if waiting is not None:
             self._send_back(*waiting)
 
-    def _send_back(self, claim: Claim, future: "asyncio.Future[bool]") -> None:
+    def _send_back(self, claim: PlaceClaim, future: "asyncio.Future[bool]") -> None:
         if not future.done():
             self._places.leave(claim, future)
             future.set_result(False)

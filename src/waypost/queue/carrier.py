@@ -126,7 +126,7 @@ class EntrySource(Protocol):
         ...
 
 
-class Parting(msgspec.Struct, frozen=True):
+class CarryResult(msgspec.Struct, frozen=True):
     """How a carrier leaves a destination: it is not tried again before `not_before` (0: at once).
 
     `failure` is set when the destination as a whole failed last: the queue counts it for all due entries, without
@@ -142,7 +142,7 @@ class Parting(msgspec.Struct, frozen=True):
 class Carrier(Protocol):
     """Moves the entries of a destination to where they belong."""
 
-    async def carry(self, destination: str, source: EntrySource) -> Parting:
+    async def carry(self, destination: str, source: EntrySource) -> CarryResult:
         """Work until the source is empty, or the destination must be left alone for a while.
 
         Never raises for errors of peers or DNS; every entry taken was reported, given back, or is in the failure.

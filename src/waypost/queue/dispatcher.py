@@ -13,15 +13,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from msgspec.structs import replace
 
 from waypost.message.trace import Micros
-from waypost.queue.admission import Admission
-from waypost.queue.carrier import Carrier, Parting
+from waypost.queue.admission import DestinationAdmission
+from waypost.queue.carrier import Carrier, CarryResult
 from waypost.queue.clock_repair import pull_back
 from waypost.queue.clocks import ClockWatch
 from waypost.queue.reporter import Reporter
 from waypost.queue.schedule import Schedule
 from waypost.queue.settler import Settler
 from waypost.queue.source import DestinationSource
-from waypost.queue.waiting import Patience, Sleep, all_or_time, event_or_time, insist
+from waypost.queue.waiting import Backoff, Sleep, all_or_time, event_or_time, retry_while_unavailable
 from waypost.storage import Bus, Lease, Notice, Pacing, Queue, StorageError
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,9 @@ class Dispatcher:
         self._noted: dict[str, list[tuple[str | None, int, str]]] = {}
         self._bus = bus
         self._now = now
-        self._admission = Admission(most_destinations, apart=apart, answered=answered, now=now, monotonic=monotonic)
+        self._admission = DestinationAdmission(
+            most_destinations, apart=apart, answered=answered, now=now, monotonic=monotonic
+        )
         self._monotonic = monotonic
         self._sleep = sleep
         self._settler = Settler(
@@ -155,11 +157,11 @@ class Dispatcher:
         self._woken.set()
 
     async def _claim_for_ever(self) -> None:
-        await insist("leases", lambda: self._queue.release_all(self._owner), self._sleep)
+        await retry_while_unavailable("leases", lambda: self._queue.release_all(self._owner), self._sleep)
         if self._owner == 0:
             # The clock may have been set back while the service did not run; one worker checks this for all.
             self._pull_back()
-        patience = Patience("claims", self._sleep)
+        patience = Backoff("claims", self._sleep)
         while True:
             self._woken.clear()
             try:
@@ -167,7 +169,7 @@ class Dispatcher:
             except StorageError as error:
                 await patience.after(error)
                 continue
-            patience = Patience("claims", self._sleep)
+            patience = Backoff("claims", self._sleep)
             await event_or_time(self._woken, nap, self._sleep)
 
     async def _claim(self) -> float:
@@ -249,7 +251,7 @@ class Dispatcher:
             parting = await self._let_carry(name, source, fresh=fresh)
             source.close()
             if not source.lost:
-                await insist(
+                await retry_while_unavailable(
                     "a release",
                     lambda: self._queue.release([source.lease], not_before=parting.not_before, pacing=parting.pacing),
                     self._sleep,
@@ -259,14 +261,14 @@ class Dispatcher:
             self._noted.pop(name, None)
             self._woken.set()
 
-    async def _let_carry(self, name: str, source: DestinationSource, *, fresh: bool) -> Parting:
+    async def _let_carry(self, name: str, source: DestinationSource, *, fresh: bool) -> CarryResult:
         """Run the carrier in a place; return how the destination is left."""
         rest = 0.0
-        parting = Parting()
+        parting = CarryResult()
         try:
             place = await self._admission.enter(name, source, fresh=fresh)
             if place is None:
-                return Parting(self._admission.turned_away(name, source))
+                return CarryResult(self._admission.turned_away(name, source))
             try:
                 if not source.unreadable:
                     parting = await self._carrier_for(name).carry(name, source)
@@ -348,7 +350,7 @@ class Dispatcher:
     def _pull_back(self) -> None:
         """Pull back attempts that a wrong clock planned, in the background: claims must not wait for a huge queue."""
         pulling = asyncio.create_task(
-            insist(
+            retry_while_unavailable(
                 "planned attempts",
                 lambda: pull_back(
                     self._queue,
@@ -379,7 +381,9 @@ class Dispatcher:
 
     async def _give_leases_back(self) -> None:
         # This process may live on for its connections, and other workers don't take the leases of a live process.
-        giving = asyncio.create_task(insist("leases", lambda: self._queue.release_all(self._owner), self._sleep))
+        giving = asyncio.create_task(
+            retry_while_unavailable("leases", lambda: self._queue.release_all(self._owner), self._sleep)
+        )
         await all_or_time([giving], _LAST_WORDS, self._sleep)
         if not giving.cancelled():
             giving.result()  # raises a bug of ours

@@ -17,7 +17,7 @@ from waypost.message.reply import Reply, kept_reply
 from waypost.message.report import Action, Concerned
 from waypost.message.trace import Micros
 from waypost.queue.carrier import AttemptResult, DestinationFailure, Fate, RecipientResult
-from waypost.queue.reporter import About, Attempted, Reporter, asked_for
+from waypost.queue.reporter import Attempted, ReportedMessage, Reporter, asked_for
 from waypost.queue.schedule import Again, Schedule, after_failure, age
 from waypost.storage import Deferral, FailedRound, Lease, NewMessage, Outcome, QueueEntry
 
@@ -203,7 +203,9 @@ async def return_entry(entry: QueueEntry, *, reporter: Reporter, words: str, now
     """
     problem = neutral(words)
     failed = [RecipientResult(one, Fate.FAILED, _RETURNED, problem=problem) for one in entry.recipients]
-    report = await reporter.report(Action.FAILED, About.entry(entry), [_concerned(one) for one in failed], Attempted())
+    report = await reporter.report(
+        Action.FAILED, ReportedMessage.entry(entry), [_concerned(one) for one in failed], Attempted()
+    )
     events = _returned(entry, failed, report, now)
     return Outcome(entry.id, entry.trace, None, events=tuple(events), reports=(report,) if report else ())
 
@@ -237,7 +239,7 @@ class _Reports:
             deadline_passed_on=result.deadline_passed_on,
         )
         concerned = [_concerned(one) for one in results]
-        report = await self._reporter.report(action, About.entry(result.entry), concerned, attempted)
+        report = await self._reporter.report(action, ReportedMessage.entry(result.entry), concerned, attempted)
         if report is not None:
             self.made.append(report)
         return report

@@ -25,7 +25,7 @@ _MOST_HOLDERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class PlaceClaim:
     """A request for a place. `proven`: the destination answered lately. `reserve` places are left to better claims.
 
     A holder may have another place while it has fewer places than the free ones divided by `part`.
@@ -81,7 +81,7 @@ class Places:
         self._taken = 0
         self._unproven = 0
         self._held: Counter[Holder] = Counter()
-        self._waiting: OrderedDict[Claim, deque[asyncio.Future[bool]]] = OrderedDict()
+        self._waiting: OrderedDict[PlaceClaim, deque[asyncio.Future[bool]]] = OrderedDict()
         self.waiting = 0
         """How many claims wait."""
 
@@ -94,23 +94,23 @@ class Places:
         """Return how many places count for a holder."""
         return self._held[holder]
 
-    def free(self, claim: Claim) -> int:
+    def free(self, claim: PlaceClaim) -> int:
         """Return how many places are free for claims of this kind."""
         free = self.count - self._taken
         return free if claim.proven else min(free, self.count - claim.reserve - self._unproven)
 
-    def allows(self, claim: Claim) -> bool:
+    def allows(self, claim: PlaceClaim) -> bool:
         """True when the claim may take a place now."""
         free = self.free(claim)
         return self._room() and free > 0 and all(may_take(self._held[one], free, claim.part) for one in claim.holders)
 
-    def take(self, claim: Claim) -> None:
+    def take(self, claim: PlaceClaim) -> None:
         """Take a place, allowed or not."""
         self._taken += 1
         self._unproven += not claim.proven
         self._held.update(claim.holders)
 
-    def give(self, claim: Claim) -> None:
+    def give(self, claim: PlaceClaim) -> None:
         """Give a place back, and let in claims that wait for one."""
         self._taken -= 1
         self._unproven -= not claim.proven
@@ -120,14 +120,14 @@ class Places:
                 del self._held[holder]
         self.wake()
 
-    def wait(self, claim: Claim) -> "asyncio.Future[bool]":
+    def wait(self, claim: PlaceClaim) -> "asyncio.Future[bool]":
         """Wait in the row of the claim; the future is True once it has its place. If the wait is cancelled, `leave`."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(claim, deque()).append(future)
         self.waiting += 1
         return future
 
-    def leave(self, claim: Claim, future: "asyncio.Future[bool]") -> None:
+    def leave(self, claim: PlaceClaim, future: "asyncio.Future[bool]") -> None:
         """End a wait; a place that was given meanwhile is given back."""
         row = self._waiting.get(claim)
         if row is not None and future in row:
@@ -146,7 +146,7 @@ class Places:
             if self.allows(claim) and self._let_in(claim):
                 self.take(claim)
 
-    def _let_in(self, claim: Claim) -> bool:
+    def _let_in(self, claim: PlaceClaim) -> bool:
         row = self._waiting.pop(claim)
         let_in = False
         while row and not let_in:

@@ -30,7 +30,7 @@ _UNSAID = Notify.FAILURE | Notify.DELAY  # the default without NOTIFY (RFC 3461 
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class ReportedMessage:
     """The message that a report is about."""
 
     trace: TraceId
@@ -38,9 +38,9 @@ class About:
     arrived: Micros
 
     @staticmethod
-    def entry(entry: QueueEntry) -> "About":
+    def entry(entry: QueueEntry) -> "ReportedMessage":
         """Return it for a queue entry."""
-        return About(entry.trace, entry.envelope, entry.queued_at)
+        return ReportedMessage(entry.trace, entry.envelope, entry.queued_at)
 
 
 class Attempted(msgspec.Struct, frozen=True):
@@ -109,12 +109,12 @@ class Reporter:
         header block. Raises `StorageError`.
         """
         concerned = [Concerned(recipient, "2.1.5") for recipient in recipients]
-        about = About(trace, envelope, received_at)
+        about = ReportedMessage(trace, envelope, received_at)
         wanted = self._wanted(action, about, concerned, Attempted())
         return await self._write(action, about, wanted, Attempted(), header, None) if wanted else None
 
     async def report(
-        self, action: Action, about: About, concerned: Sequence[Concerned], attempted: Attempted
+        self, action: Action, about: ReportedMessage, concerned: Sequence[Concerned], attempted: Attempted
     ) -> NewMessage | None:
         """Return the report on a stored message to those who asked for it; None when nobody did, or when there is
         nobody to send it to. Raises `StorageError`.
@@ -126,10 +126,12 @@ class Reporter:
         return await self._write(action, about, wanted, attempted, header, content)
 
     @staticmethod
-    def _wanted(action: Action, about: About, concerned: Sequence[Concerned], attempted: Attempted) -> list[Concerned]:
+    def _wanted(
+        action: Action, about: ReportedMessage, concerned: Sequence[Concerned], attempted: Attempted
+    ) -> list[Concerned]:
         return [one for one in concerned if asked_for(action, one.recipient, about.envelope, attempted)]
 
-    async def _original(self, action: Action, about: About) -> tuple[bytes, bytes | None]:
+    async def _original(self, action: Action, about: ReportedMessage) -> tuple[bytes, bytes | None]:
         """Return the header of the message, and the whole of it where that is returned (RFC 3461 4.3 and 6.2)."""
         try:
             stored = await self._spool.open(about.trace)
@@ -148,7 +150,7 @@ class Reporter:
     async def _write(
         self,
         action: Action,
-        about: About,
+        about: ReportedMessage,
         concerned: Sequence[Concerned],
         attempted: Attempted,
         header: bytes,
@@ -232,7 +234,7 @@ class Reporter:
             ),
         )
 
-    def _destination(self, to: Address | None, about: About) -> str | None:
+    def _destination(self, to: Address | None, about: ReportedMessage) -> str | None:
         """Return where a report goes; None, with a line in the log, when its address leads nowhere."""
         if to is None:
             return None

@@ -7,7 +7,7 @@ so that neither a jump of the clock nor an outage of the service expires mail.
 from dataclasses import dataclass
 from math import ceil
 
-from waypost.config.settings import Queue as QueueSettings
+from waypost.config.settings import QueueSettings as QueueSettings
 from waypost.message.trace import Micros
 from waypost.storage import QueueEntry
 

@@ -27,7 +27,7 @@ from waypost.queue.outcomes import (
 )
 from waypost.queue.reporter import Reporter
 from waypost.queue.schedule import Schedule
-from waypost.queue.waiting import Sleep, all_or_time, insist
+from waypost.queue.waiting import Sleep, all_or_time, retry_while_unavailable
 from waypost.storage import Damaged, Lease, NotFound, Outcome, Queue, StorageError
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,9 @@ class Settler:
     async def _write_together(self, group: list[_Plain]) -> None:
         outcomes = [plain.outcome for plain in group]
         try:
-            await insist("attempts' outcomes", lambda: self._queue.settle(outcomes), self._sleep, but=_REFUSALS)
+            await retry_while_unavailable(
+                "attempts' outcomes", lambda: self._queue.settle(outcomes), self._sleep, but=_REFUSALS
+            )
         except Damaged as error:
             await self._write_halves(group, error)
             return
@@ -146,7 +148,7 @@ class Settler:
 
     async def _set_aside(self, outcome: Outcome, error: StorageError) -> None:
         """Take an entry out of the queue whose outcome storage refuses: mail that was sent must not be sent again."""
-        await insist(
+        await retry_while_unavailable(
             "an entry set aside",
             lambda: self._queue.set_aside(outcome, problem=str(error), now=self._now()),
             self._sleep,
@@ -190,7 +192,7 @@ class Settler:
             done(written)
 
     async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
-        await insist("an attempt's outcome", write, self._sleep, but=_REFUSALS)
+        await retry_while_unavailable("an attempt's outcome", write, self._sleep, but=_REFUSALS)
 
     async def _put_off(self, result: AttemptResult, luck: float, error: StorageError) -> None:
         """Write as much of a refused result as storage accepts; the other recipients are tried again by the schedule.

@@ -49,7 +49,7 @@ async def all_or_time(tasks: Iterable["asyncio.Future[None]"], seconds: float, s
     await asyncio.gather(together, return_exceptions=True)
 
 
-class Patience:
+class Backoff:
     """Pauses that grow while storage is in trouble; each operation that is retried has its own."""
 
     def __init__(self, what: str, sleep: Sleep) -> None:
@@ -65,11 +65,11 @@ class Patience:
         await self._sleep(pause)
 
 
-async def insist(
+async def retry_while_unavailable(
     what: str, work: Callable[[], Awaitable[T]], sleep: Sleep, *, but: tuple[type[StorageError], ...] = (NotFound,)
 ) -> T:
     """Repeat `work` until storage does it; return its result. Errors in `but`, which waiting can't mend, are raised."""
-    patience = Patience(what, sleep)
+    patience = Backoff(what, sleep)
     while True:
         try:
             return await work()

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 
-from waypost.dns import Budget, DnsError, DnsTemporary, NoSuchDomain, Resolver
+from waypost.dns import DnsError, DnsTemporary, NoSuchDomain, QueryBudget, Resolver
 from waypost.dns.resolver import IpAddress
-from waypost.intake import Client, Patience, Transaction, Verdict
+from waypost.intake import Client, ReplyDelay, Transaction, Verdict
 from waypost.protocol.network import client_address
 
 PATIENCE = 0.2
@@ -55,7 +55,7 @@ class ReverseNames:
         known = client.verdicts.get(METHOD)
         if known is None or known.result == "temperror":
             if client.patience is None:
-                client.patience = Patience(PATIENCE)
+                client.patience = ReplyDelay(PATIENCE)
             client.verdicts[METHOD] = _LATE
             transaction.run(self._look_up(client, address), client.patience)
 
@@ -71,7 +71,7 @@ class ReverseNames:
 
     async def verdict(self, address: IpAddress) -> Verdict:
         """Return what DNS says of an address, in the results of RFC 8601 section 2.7.3."""
-        budget = Budget(questions=1 + 2 * MOST_NAMES, at_once=_AT_ONCE, seconds=_SECONDS, clock=self._clock)
+        budget = QueryBudget(questions=1 + 2 * MOST_NAMES, at_once=_AT_ONCE, seconds=_SECONDS, clock=self._clock)
         try:
             names = (await self._resolver.names(address, budget)).records
         except NoSuchDomain:

@@ -32,12 +32,12 @@ from waypost.service.processes.bus import UnixBus
 from waypost.service.processes.control_socket import ControlSocket
 from waypost.service.processes.session_control import SessionControl
 from waypost.service.reports import make_reporter
-from waypost.service.sockets.acceptor import House
-from waypost.service.sockets.admission import Admission
+from waypost.service.session_makers import Make, SessionParts
+from waypost.service.sockets.acceptor import ListeningContext
+from waypost.service.sockets.admission import ConnectionAdmission
 from waypost.service.sockets.connections import Connections
 from waypost.service.sockets.outbox import Outbox
 from waypost.service.sockets.timing import Timing
-from waypost.service.ways_in import Make, WaysIn
 from waypost.storage import Storage, StorageError, Watchers
 from waypost.storage.engine.opening import OpenStorage, open_storage
 from waypost.transport.public import is_public
@@ -54,7 +54,7 @@ class Assembly:
     storage: OpenStorage
     dispatcher: Dispatcher
     sessions: Mapping[ListenerProtocol, Make]
-    house: House
+    listening: ListeningContext
     closing: AsyncExitStack
 
 
@@ -103,11 +103,13 @@ async def assemble(
         planner = Planner(book)
         shared = _Shared(settings, number, now, ids, bus, storage, book, planner, reporter, memory, resolver, closing)
         timing = Timing(session=settings.limits.session_time / SECOND)
-        house = House(Admission(settings.limits), Connections(), timing, Outbox(), secrets.tls())
+        listening = ListeningContext(
+            ConnectionAdmission(settings.limits), Connections(), timing, Outbox(), secrets.tls()
+        )
         dispatcher = _way_out(shared, secrets)
         sessions = _ways_in(shared, secrets).makers()
-        await _look_after_sessions(shared, house.connections)
-        return Assembly(opened, dispatcher, sessions, house, closing.pop_all())
+        await _look_after_sessions(shared, listening.connections)
+        return Assembly(opened, dispatcher, sessions, listening, closing.pop_all())
 
 
 async def _newest(storage: Storage) -> TraceId:
@@ -152,7 +154,7 @@ def _way_out(shared: _Shared, secrets: Secrets) -> Dispatcher:
     )
 
 
-def _ways_in(shared: _Shared, secrets: Secrets) -> WaysIn:
+def _ways_in(shared: _Shared, secrets: Secrets) -> SessionParts:
     """What the sessions on the listeners share."""
     settings, storage = shared.settings, shared.storage
     desk = LoginDesk(
@@ -176,7 +178,7 @@ def _ways_in(shared: _Shared, secrets: Secrets) -> WaysIn:
     )
     tasks = TransactionTasks()
     shared.closing.push_async_callback(tasks.close)
-    return WaysIn(
+    return SessionParts(
         settings,
         shared.now,
         storage,

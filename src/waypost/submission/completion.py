@@ -15,10 +15,10 @@ from waypost.message.headers import HeaderBlock, message_id_of
 from waypost.message.received import date_text
 from waypost.message.trace import Micros, TraceId, format_trace_id
 from waypost.submission.fields import signature_of
-from waypost.submission.mending import Malformed, mend, without_mailbox_line
+from waypost.submission.mending import MalformedHeader, mend, without_mailbox_line
 from waypost.submission.trust import forged_results
 
-__all__ = ["Malformed", "complete", "prepare", "read_originators"]
+__all__ = ["MalformedHeader", "complete", "prepare", "read_originators"]
 
 _ONCE = {
     b"date": "Date",
@@ -42,7 +42,7 @@ def prepare(headers: HeaderBlock, *, sender: Address | None, smtputf8: bool, nam
     """Return the header mended, with a From field, and without the fields that a submitter must not write.
 
     `sender` is that of the envelope; a message without From gets it as From. `names`, in lower case, are the host and
-    domains in whose name only we may write results of checks (RFC 8601). Raises `Malformed`.
+    domains in whose name only we may write results of checks (RFC 8601). Raises `MalformedHeader`.
     """
     headers = without_mailbox_line(headers)
     _check_counts(headers)
@@ -61,15 +61,15 @@ def _check_counts(headers: HeaderBlock) -> None:
     counts = Counter(field.name for field in headers.fields)
     for name, shown in _ONCE.items():
         if counts[name] > 1:
-            raise Malformed(f"There is more than one {shown}: field")
+            raise MalformedHeader(f"There is more than one {shown}: field")
 
 
 def _from_field(headers: HeaderBlock, sender: Address | None) -> bytes:
     """Return a From field with the envelope's sender, for a script that wrote no From."""
     if sender is None:
-        raise Malformed("There is no From: field, and MAIL FROM:<> names nobody for it")
+        raise MalformedHeader("There is no From: field, and MAIL FROM:<> names nobody for it")
     if signature_of(headers) is not None:
-        raise Malformed("There is no From: field, and nothing is added to a signed message")
+        raise MalformedHeader("There is no From: field, and nothing is added to a signed message")
     address = sender if sender.domain.isascii() else sender.at(sender.domain_key)
     return f"From: {address}\r\n".encode()
 
@@ -77,7 +77,7 @@ def _from_field(headers: HeaderBlock, sender: Address | None) -> bytes:
 def read_originators(headers: HeaderBlock) -> list[Address]:
     """Return the addresses in From, Sender, Resent-From and Resent-Sender of a prepared header.
 
-    Raises `Malformed`.
+    Raises `MalformedHeader`.
     """
     _check_counts(headers)
     resent = [
@@ -90,13 +90,15 @@ def read_originators(headers: HeaderBlock) -> list[Address]:
     sender = headers.get(b"sender")
     if sender is None:
         if not authors:
-            raise Malformed("From: names nobody (an empty group), so Sender: must say who sends (RFC 6854)")
+            raise MalformedHeader("From: names nobody (an empty group), so Sender: must say who sends (RFC 6854)")
         if len(authors) > 1:
-            raise Malformed("From: has several addresses, so Sender: must say which of them sends (RFC 5322 3.6.2)")
+            raise MalformedHeader(
+                "From: has several addresses, so Sender: must say which of them sends (RFC 5322 3.6.2)"
+            )
         return authors + resent
     senders = _addresses(sender, "Sender")
     if len(senders) != 1:
-        raise Malformed("Sender: has more than one address" if senders else "Sender: has no address")
+        raise MalformedHeader("Sender: has more than one address" if senders else "Sender: has no address")
     return authors + senders + resent
 
 
@@ -106,12 +108,12 @@ def _addresses(value: bytes, shown: str) -> list[Address]:
         if not texts:
             _check_empty_groups(value)
     except AddressListError as error:
-        raise Malformed(f"{shown}: can't be read: {error}") from None
+        raise MalformedHeader(f"{shown}: can't be read: {error}") from None
     try:
         return [Address.parse(text) for text in texts]
     except AddressError:
         wrong = next(text for text in texts if not _is_address(text))
-        raise Malformed(f"{shown}: {wrong[:60]!r} is not an address") from None
+        raise MalformedHeader(f"{shown}: {wrong[:60]!r} is not an address") from None
 
 
 def _check_empty_groups(value: bytes) -> None:

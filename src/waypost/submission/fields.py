@@ -33,7 +33,7 @@ _SIGNATURES = frozenset({b"dkim-signature", b"domainkey-signature", b"arc-messag
 _PKCS7 = re.compile(r"application/(?:x-)?pkcs7-mime\Z")
 
 
-class Kind(Enum):
+class FieldKind(Enum):
     """The kind of a field's value: which parts of it are text."""
 
     PEOPLE = auto()  # an address list: names and comments are text
@@ -44,17 +44,17 @@ class Kind(Enum):
     TEXT = auto()
 
 
-def kind_of(name: bytes) -> Kind:
+def kind_of(name: bytes) -> FieldKind:
     """Return the kind of a field, by its lower-case name. An unknown field is text (RFC 2047 section 5 (1))."""
     if name in _PEOPLE:
-        return Kind.PEOPLE
+        return FieldKind.PEOPLE
     if name in _PARAMETERS:
-        return Kind.PARAMETERS
+        return FieldKind.PARAMETERS
     if name in _PHRASES:
-        return Kind.PHRASES
+        return FieldKind.PHRASES
     if name in _STRUCTURED:
-        return Kind.STRUCTURED
-    return Kind.CLOSED if name == b"received" or name.startswith(b"arc-") else Kind.TEXT
+        return FieldKind.STRUCTURED
+    return FieldKind.CLOSED if name == b"received" or name.startswith(b"arc-") else FieldKind.TEXT
 
 
 def signature_of(headers: HeaderBlock) -> str | None:

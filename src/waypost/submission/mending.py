@@ -19,7 +19,7 @@ from waypost.message.address_list import (
 from waypost.message.address_writing import write_address_list
 from waypost.message.encoded_words import encode_text
 from waypost.message.headers import Field, HeaderBlock
-from waypost.submission.fields import ORIGINATORS, Kind, kind_of, signature_of
+from waypost.submission.fields import ORIGINATORS, FieldKind, kind_of, signature_of
 from waypost.submission.structured import encode_comments, encode_parameters, encode_phrases
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -29,7 +29,7 @@ _LONGEST_AUTHORS = 16 * 1024  # octets of all originator fields
 _LONGEST_MENDED = 64 * 1024  # octets of a header in which text is encoded
 
 
-class Malformed(Exception):
+class MalformedHeader(Exception):
     """The header breaks RFC 5322; the message says in plain words what is wrong."""
 
 
@@ -37,7 +37,7 @@ def without_mailbox_line(headers: HeaderBlock) -> HeaderBlock:
     """Return the header without a line `From a@x Tue Nov 24 ...`, which begins a message in a mailbox file (RFC 4155),
     and without the byte order mark that some editors put first.
 
-    Raises `Malformed` for any other line that is not a field.
+    Raises `MalformedHeader` for any other line that is not a field.
     """
     if not headers.problems:
         return headers
@@ -48,14 +48,14 @@ def without_mailbox_line(headers: HeaderBlock) -> HeaderBlock:
         headers = HeaderBlock(headers.data[line.end() :])
     if headers.problems:
         first = headers.problems[0]
-        raise Malformed(first[0].upper() + first[1:])
+        raise MalformedHeader(first[0].upper() + first[1:])
     return headers
 
 
 def mend(headers: HeaderBlock, *, smtputf8: bool) -> HeaderBlock:
     """Return the header with its mistakes mended; the same object when it has no mistakes.
 
-    Raises `Malformed`.
+    Raises `MalformedHeader`.
     """
     plain = headers.data.isascii()
     _check_length(headers, plain=plain or smtputf8)
@@ -73,19 +73,19 @@ def mend(headers: HeaderBlock, *, smtputf8: bool) -> HeaderBlock:
 
 
 def _check_length(headers: HeaderBlock, *, plain: bool) -> None:
-    """Bound the work of reading, checking and encoding. Raises `Malformed` for a header that is too long."""
+    """Bound the work of reading, checking and encoding. Raises `MalformedHeader` for a header that is too long."""
     if not plain and len(headers.data) > _LONGEST_MENDED:
-        raise Malformed("The header is long and has characters outside ASCII: encode them (RFC 2047)")
+        raise MalformedHeader("The header is long and has characters outside ASCII: encode them (RFC 2047)")
     octets = sum(field.end - field.start for field in headers.fields if field.name in ORIGINATORS)
     if octets > _LONGEST_AUTHORS:
-        raise Malformed(f"The fields that say who sends are longer than {_LONGEST_AUTHORS} octets")
+        raise MalformedHeader(f"The fields that say who sends are longer than {_LONGEST_AUTHORS} octets")
 
 
 def _changed(headers: HeaderBlock, changes: list[tuple[Field, bytes]]) -> HeaderBlock:
     signature = signature_of(headers)
     if signature is not None:
         field = changes[0][0]
-        raise Malformed(
+        raise MalformedHeader(
             f"{_shown_name(headers, field)}: {_what_is_wrong(headers, field)}, and nothing is mended in a signed "
             f"message ({signature}): write the field right before signing"
         )
@@ -128,7 +128,7 @@ def _originator(headers: HeaderBlock, field: Field, *, smtputf8: bool) -> bytes 
             return None  # it is valid, and no mail program reads another address in it
         return _written(headers, field, parts, smtputf8=smtputf8)
     except AddressListError as error:
-        raise Malformed(f"{shown}: can't be read: {error}") from None
+        raise MalformedHeader(f"{shown}: can't be read: {error}") from None
 
 
 def _ats(parts: AddressList) -> int:
@@ -136,12 +136,12 @@ def _ats(parts: AddressList) -> int:
 
 
 def _written(headers: HeaderBlock, field: Field, parts: AddressList, *, smtputf8: bool) -> bytes:
-    """Return an address list written anew with the same meaning. Raises `AddressListError`, `Malformed`."""
+    """Return an address list written anew with the same meaning. Raises `AddressListError`, `MalformedHeader`."""
     shown = _shown_name(headers, field)
     if not smtputf8:
         for address in addresses_in(parts):
             if not address.isascii():
-                raise Malformed(
+                raise MalformedHeader(
                     f"{shown}: the address {address[:60]} has characters outside ASCII: the mail program has to say "
                     "SMTPUTF8 in MAIL FROM"
                 )
@@ -161,24 +161,24 @@ def _in_ascii(headers: HeaderBlock, field: Field, *, smtputf8: bool) -> bytes | 
         return None
     name = headers.data[field.start : field.value_start]
     kind = kind_of(field.name)
-    if kind is Kind.PEOPLE:
+    if kind is FieldKind.PEOPLE:
         try:
             return _written(headers, field, parse_address_list(value), smtputf8=False)
         except AddressListError as error:
             words = f"has characters outside ASCII, and can't be mended: {error}; encode them (RFC 2047)"
-            raise Malformed(f"{shown}: {words}") from None
+            raise MalformedHeader(f"{shown}: {words}") from None
     encode = _ENCODERS.get(kind)
     written = encode(name, value) if encode is not None else None
     if written is None:
-        raise Malformed(f"{shown}: has characters outside ASCII where none may stand: write this field in ASCII")
+        raise MalformedHeader(f"{shown}: has characters outside ASCII where none may stand: write this field in ASCII")
     return written
 
 
 _ENCODERS = {
-    Kind.TEXT: encode_text,
-    Kind.PHRASES: encode_phrases,
-    Kind.PARAMETERS: encode_parameters,
-    Kind.STRUCTURED: encode_comments,
+    FieldKind.TEXT: encode_text,
+    FieldKind.PHRASES: encode_phrases,
+    FieldKind.PARAMETERS: encode_parameters,
+    FieldKind.STRUCTURED: encode_comments,
 }
 
 
@@ -186,7 +186,7 @@ def _check_utf8(shown: str, value: bytes) -> None:
     try:
         value.decode()
     except UnicodeDecodeError:
-        raise Malformed(
+        raise MalformedHeader(
             f"{shown}: is not UTF-8: write the message in UTF-8 (iconv -t UTF-8 changes the charset of a file), or "
             "encode the field (RFC 2047)"
         ) from None

@@ -14,9 +14,9 @@ from waypost.message.headers import HeaderBlock
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
 from waypost.storage import Directory
-from waypost.submission.completion import Malformed, complete, prepare, read_originators
+from waypost.submission.completion import MalformedHeader, complete, prepare, read_originators
 from waypost.submission.senders import SenderRule, Senders
-from waypost.submission.spending import Budget
+from waypost.submission.spending import SpendingLimits
 
 _PRIORITIES = (-4, 4)
 """The least and the greatest priority that a user may ask for: from "non-urgent" to "urgent" of the MIXER policy
@@ -48,7 +48,7 @@ class SubmissionPolicy:
         self._book = book
         self._directory = directory
         self._senders = senders or Senders(book, settings.send_as)
-        self._budget = Budget(directory, settings)
+        self._budget = SpendingLimits(directory, settings)
         self._hostname = hostname
         self._result_names = (hostname.lower(), *domains)
 
@@ -91,7 +91,7 @@ class SubmissionPolicy:
         try:
             headers = await self._prepared(arrived.headers, envelope)
             originators = read_originators(headers)
-        except Malformed as problem:
+        except MalformedHeader as problem:
             return replies.malformed_message(str(problem))
         for address in dict.fromkeys(originators):
             if not await self._senders.may_send_as(account, address):
@@ -107,7 +107,7 @@ class SubmissionPolicy:
         return Examined(header, envelope, message_id)
 
     async def _prepared(self, headers: HeaderBlock, envelope: Envelope) -> HeaderBlock:
-        """Return the header mended, in a thread when it is large. Raises `Malformed`."""
+        """Return the header mended, in a thread when it is large. Raises `MalformedHeader`."""
         work = partial(
             prepare, headers, sender=envelope.reverse_path, smtputf8=envelope.smtputf8, names=self._result_names
         )

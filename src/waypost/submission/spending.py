@@ -8,7 +8,7 @@ commit, so that a flood of refused messages writes nothing.
 import logging
 
 from waypost.config.settings import Submission
-from waypost.intake import Outcome, Transaction
+from waypost.intake import Transaction, TransactionEnd
 from waypost.message.trace import Micros
 from waypost.protocol.reply import Reply
 from waypost.protocol.smtp import replies
@@ -17,7 +17,7 @@ from waypost.storage import Directory, Expense
 log = logging.getLogger(__name__)
 
 
-class Budget:
+class SpendingLimits:
     """Counts messages against the limits of the settings, and remembers the accounts that were refused."""
 
     def __init__(self, directory: Directory, settings: Submission) -> None:
@@ -48,8 +48,8 @@ class Budget:
         transaction.when_ended(lambda outcome: self._remember(account, outcome))
         return None
 
-    def _remember(self, account: str, outcome: Outcome) -> None:
-        if outcome is Outcome.STORED:
+    def _remember(self, account: str, outcome: TransactionEnd) -> None:
+        if outcome is TransactionEnd.STORED:
             self._refused.discard(account)
         else:
             self._refused.add(account)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from waypost.config.settings import IpAddress
-from waypost.transport.ways import Server
+from waypost.transport.next_hops import Server
 
 _REPEATED = 3  # failures in a row
 _BROKEN_FOR = 3600.0  # seconds

@@ -27,8 +27,8 @@ from waypost.protocol.smtp.client_events import (
 )
 from waypost.protocol.smtp.outgoing import ContentFacts
 from waypost.transport.broken_tls import lasts
+from waypost.transport.next_hops import Server
 from waypost.transport.tls_client import Secured, secured, tls_words
-from waypost.transport.ways import Server
 from waypost.transport.wire import Wire
 
 
@@ -65,7 +65,7 @@ class TlsFailed(ServerFailed):
         self.lasting = lasting
 
 
-class Connection:
+class OutboundConnection:
     """A session with one server. Calls never overlap. At most `most` transactions go over it.
 
     `source` is our IP address; where the system chooses it, the socket's.
@@ -87,7 +87,7 @@ class Connection:
         self.tls: Secured | None = None
         """What the handshake reached; None while there was none."""
 
-    def when_gone(self, ended: Callable[["Connection"], None]) -> None:
+    def when_gone(self, ended: Callable[["OutboundConnection"], None]) -> None:
         """Call `ended` once, when the socket is gone."""
         self._wire.when_gone(lambda: ended(self))
 

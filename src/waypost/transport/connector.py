@@ -21,11 +21,11 @@ from waypost.protocol.reply import Reply
 from waypost.protocol.sasl import choose
 from waypost.protocol.smtp.client import ClientOptions, SmtpClient
 from waypost.transport.broken_tls import lasts
-from waypost.transport.connection import Connection, ServerFailed, TlsFailed
+from waypost.transport.connection import OutboundConnection, ServerFailed, TlsFailed
 from waypost.transport.egress import Egress, EgressSources
+from waypost.transport.next_hops import NextHops, Server
 from waypost.transport.pool import Pool, Wish
 from waypost.transport.tls_client import TlsClient, tls_words
-from waypost.transport.ways import Server, Way
 from waypost.transport.wire import Timeouts, Wire
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,9 @@ class Connector:
         self._most_messages = most_messages
         self._now = now
 
-    async def connect(self, way: Way, egress: Egress, *, wish: Wish, family: int | None = None) -> Connection | None:
+    async def connect(
+        self, way: NextHops, egress: Egress, *, wish: Wish, family: int | None = None
+    ) -> OutboundConnection | None:
         """Return a connection from a source that is ready for messages. Raises `NobodyAnswers`.
 
         `family` (4, 6): among equal servers those of this family come first. None when there is no slot for it, and it
@@ -111,7 +113,7 @@ class Connector:
             failures[-1].server = server
         raise NobodyAnswers(failures, all_asked=way.whole and len(way.servers) <= _MOST_SERVERS)
 
-    async def _reach(self, server: Server, way: Way, egress: Egress, *, wish: Wish) -> Connection | None:
+    async def _reach(self, server: Server, way: NextHops, egress: Egress, *, wish: Wish) -> OutboundConnection | None:
         if way.tls is TlsPolicy.OPPORTUNISTIC and way.username is None:
             return await self._reach_opportunistically(server, way, egress, wish=wish)
         modes = self._modes(way)
@@ -123,8 +125,8 @@ class Connector:
                     raise
 
     async def _reach_opportunistically(
-        self, server: Server, way: Way, egress: Egress, *, wish: Wish
-    ) -> Connection | None:
+        self, server: Server, way: NextHops, egress: Egress, *, wish: Wish
+    ) -> OutboundConnection | None:
         """Try TLS up to twice, and plain text where the server's TLS is known to be broken (RFC 7435)."""
         broken = self._tls.broken
         for tries_left in range(_TLS_TRIES - 1, -1, -1):
@@ -147,7 +149,7 @@ class Connector:
         return await self._open(server, way, egress, _Security.PLAIN, wish=wish)
 
     @staticmethod
-    def _modes(way: Way) -> list[_Security]:
+    def _modes(way: NextHops) -> list[_Security]:
         match way.tls:
             case TlsPolicy.NONE:
                 return [_Security.PLAIN]
@@ -159,8 +161,8 @@ class Connector:
         return [_Security.VERIFIED, _Security.ANY]
 
     async def _open(
-        self, server: Server, way: Way, egress: Egress, security: _Security, *, wish: Wish
-    ) -> Connection | None:
+        self, server: Server, way: NextHops, egress: Egress, security: _Security, *, wish: Wish
+    ) -> OutboundConnection | None:
         source = egress.to(server.address)
         if source is None and egress.source is not None:
             raise ServerFailed(f"no source (outbound.source) has an IPv{server.address.version} address", "4.3.5")
@@ -184,7 +186,9 @@ class Connector:
             raise
         return connection
 
-    async def _socket(self, server: Server, way: Way, source: EgressSource | None, *, implicit: bool) -> Connection:
+    async def _socket(
+        self, server: Server, way: NextHops, source: EgressSource | None, *, implicit: bool
+    ) -> OutboundConnection:
         """Connect, within the time for it. Raises `ServerFailed`."""
         name = self._hostname if source is None or source.ehlo is None else source.ehlo
         engine = SmtpClient(ClientOptions(name, lmtp=way.lmtp), now=self._now)
@@ -215,9 +219,11 @@ class Connector:
                 words = f"{address} (outbound.source) is no address of this machine"
                 raise ServerFailed(words, "4.4.1", ours=True) from error
             raise ServerFailed(_words(error), "4.4.1") from error
-        return Connection(engine, wire, server, most=self._most_messages, source=address)
+        return OutboundConnection(engine, wire, server, most=self._most_messages, source=address)
 
-    async def _introduce(self, connection: Connection, server: Server, way: Way, security: _Security) -> None:
+    async def _introduce(
+        self, connection: OutboundConnection, server: Server, way: NextHops, security: _Security
+    ) -> None:
         """Greeting, EHLO, TLS, login. Raises `ServerFailed`."""
         if security is _Security.IMPLICIT:
             connection.secured(verified=True)
@@ -229,7 +235,9 @@ class Connector:
         if way.username is not None:
             await self._log_in(connection, way.username, way.password or "")
 
-    async def _start_tls(self, connection: Connection, server: Server, *, demanded: bool, verified: bool) -> None:
+    async def _start_tls(
+        self, connection: OutboundConnection, server: Server, *, demanded: bool, verified: bool
+    ) -> None:
         refusal: Reply | None = None
         offered = connection.capabilities.starttls
         if offered:
@@ -248,7 +256,7 @@ class Connector:
         await connection.hello(after_handshake=True)
 
     @staticmethod
-    async def _log_in(connection: Connection, username: str, password: str) -> None:
+    async def _log_in(connection: OutboundConnection, username: str, password: str) -> None:
         """Log in; the operator's credentials are at stake, so a refusal is loud, and mail waits."""
         tls = connection.tls
         if tls is None:

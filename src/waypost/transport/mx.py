@@ -1,7 +1,7 @@
 """From MX records to the servers of a domain, in the order in which they are tried (RFC 5321 section 5.1).
 
 Pure functions over answers that somebody else asked DNS for: `usable` reads the MX records, `servers` the
-addresses of their hosts. What can't be reached is said as `NoWay`, with the RFC 3463 status of the reason.
+addresses of their hosts. What can't be reached is said as `NoNextHop`, with the RFC 3463 status of the reason.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -11,8 +11,8 @@ from itertools import zip_longest
 from typing import Any
 
 from waypost.dns import Answer, DnsError, DnsTemporary, IpAddress, Mx
+from waypost.transport.next_hops import NoNextHop, Server
 from waypost.transport.public import is_host, is_public, plain
-from waypost.transport.ways import NoWay, Server
 
 MOST_HOSTS = 20
 """MX hosts whose addresses are asked for; a domain with more has backups enough."""
@@ -47,7 +47,7 @@ class Exchanger:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class MxPolicy:
     """What this host asks of every server. `hostname` and `own_addresses` (of its listeners) are its own."""
 
     hostname: str
@@ -59,17 +59,17 @@ class Terms:
 def usable(domain: str, records: Sequence[Mx], shuffle: Shuffle) -> list[Mx]:
     """Return the MX records that name a host, best first, those of one preference in random order.
 
-    No records at all mean the implicit MX: the domain itself (RFC 5321 5.1). Raises `NoWay` for the null MX
+    No records at all mean the implicit MX: the domain itself (RFC 5321 5.1). Raises `NoNextHop` for the null MX
     (RFC 7505 section 3), and when no record names a host.
     """
     if not records:
         return [Mx(0, domain)]
     named = [record for record in records if record.host]
     if not named:
-        raise NoWay(f"{domain} takes no mail (its MX is the null MX of RFC 7505)", status="5.1.10", permanent=True)
+        raise NoNextHop(f"{domain} takes no mail (its MX is the null MX of RFC 7505)", status="5.1.10", permanent=True)
     hosts = [record for record in named if literal_host(record.host) or "" not in record.host.split(".")]
     if not hosts:
-        raise NoWay(
+        raise NoNextHop(
             f"the MX of {domain} names no host: {', '.join(record.host for record in named[:3])}",
             status="5.4.4",
             permanent=True,
@@ -109,9 +109,9 @@ def literal_exchanger(record: Mx, address: IpAddress) -> Exchanger:
 
 
 def servers(
-    domain: str, exchangers: Sequence[Exchanger], terms: Terms, shuffle: Shuffle, *, complete: bool = True
+    domain: str, exchangers: Sequence[Exchanger], terms: MxPolicy, shuffle: Shuffle, *, complete: bool = True
 ) -> tuple[Server, ...]:
-    """Return the servers of a domain in the order in which they are tried. Raises `NoWay` when none is left.
+    """Return the servers of a domain in the order in which they are tried. Raises `NoNextHop` when none is left.
 
     `exchangers` come best first; `complete` is False when the domain has more of them. This host, and all that is not
     better, is left out: handing a message to an equal would only bring it back (RFC 5321 5.1). That there is no way is
@@ -140,21 +140,21 @@ def servers(
     return tuple(chosen.values())[:MOST_SERVERS]
 
 
-def _server(exchanger: Exchanger, address: IpAddress, terms: Terms, rank: int) -> Server:
+def _server(exchanger: Exchanger, address: IpAddress, terms: MxPolicy, rank: int) -> Server:
     name = exchanger.host if exchanger.note is None else None
     return Server(name, address, terms.port, exchanger.note, rank)
 
 
-def literal_server(address: IpAddress, terms: Terms) -> Server:
+def literal_server(address: IpAddress, terms: MxPolicy) -> Server:
     """Return the server of an address literal (RFC 5321 4.1.3), under the same terms as those of a domain."""
     if plain(address) in terms.own_addresses:
-        raise NoWay(f"mail loop: [{address}] is an address of this host", status="5.4.6", permanent=True)
+        raise NoNextHop(f"mail loop: [{address}] is an address of this host", status="5.4.6", permanent=True)
     if not _allowed(address, terms):
         raise _only_refused(f"[{address}]", [address])
     return Server(None, plain(address), terms.port)
 
 
-def _better_than_us(domain: str, exchangers: Sequence[Exchanger], terms: Terms, complete: bool) -> list[Exchanger]:
+def _better_than_us(domain: str, exchangers: Sequence[Exchanger], terms: MxPolicy, complete: bool) -> list[Exchanger]:
     ours = [exchanger.preference for exchanger in exchangers if _is_us(exchanger, terms)]
     if not ours:
         return list(exchangers)
@@ -164,7 +164,7 @@ def _better_than_us(domain: str, exchangers: Sequence[Exchanger], terms: Terms, 
     return better
 
 
-def _is_us(exchanger: Exchanger, terms: Terms) -> bool:
+def _is_us(exchanger: Exchanger, terms: MxPolicy) -> bool:
     if exchanger.host.rstrip(".").lower() == terms.hostname.rstrip(".").lower():
         return True
     if isinstance(exchanger.addresses, DnsError):
@@ -172,7 +172,7 @@ def _is_us(exchanger: Exchanger, terms: Terms) -> bool:
     return any(plain(address) in terms.own_addresses for address in exchanger.addresses)
 
 
-def _allowed(address: IpAddress, terms: Terms) -> bool:
+def _allowed(address: IpAddress, terms: MxPolicy) -> bool:
     return is_host(address) if terms.allow_private else is_public(address)
 
 
@@ -186,7 +186,7 @@ def interleaved(addresses: Iterable[IpAddress], shuffle: Shuffle) -> list[IpAddr
     return [address for pair in zip_longest(*families) for address in pair if address is not None]
 
 
-def _why_none(domain: str, exchangers: Sequence[Exchanger], refused: Sequence[IpAddress], complete: bool) -> NoWay:
+def _why_none(domain: str, exchangers: Sequence[Exchanger], refused: Sequence[IpAddress], complete: bool) -> NoNextHop:
     for exchanger in exchangers:
         if isinstance(exchanger.addresses, DnsTemporary):
             return dns_trouble(exchanger.addresses)
@@ -200,24 +200,26 @@ def _why_none(domain: str, exchangers: Sequence[Exchanger], refused: Sequence[Ip
     return _verdict(f"no mail server of {domain} has an address ({hosts})", "5.4.4", permanent=complete)
 
 
-def _verdict(words: str, status: str, *, permanent: bool) -> NoWay:
+def _verdict(words: str, status: str, *, permanent: bool) -> NoNextHop:
     """A failure that is permanent when nothing is left to ask; else other servers may be seen another time."""
     if permanent:
-        return NoWay(words, status=status, permanent=True)
-    return NoWay(f"{words}; but it has more mail servers than are looked at", status="4" + status[1:], permanent=False)
+        return NoNextHop(words, status=status, permanent=True)
+    return NoNextHop(
+        f"{words}; but it has more mail servers than are looked at", status="4" + status[1:], permanent=False
+    )
 
 
-def _only_refused(whose: str, refused: Sequence[IpAddress], *, permanent: bool = True) -> NoWay:
+def _only_refused(whose: str, refused: Sequence[IpAddress], *, permanent: bool = True) -> NoNextHop:
     shown = ", ".join(str(address) for address in refused[:3])
     words = f"{whose}: only addresses of private or reserved networks ({shown}), and this host does not deliver there"
     return _verdict(words, "5.4.4", permanent=permanent)
 
 
-def no_such_domain(domain: str) -> NoWay:
+def no_such_domain(domain: str) -> NoNextHop:
     """Return the failure for a domain that DNS does not know."""
-    return NoWay(f"the domain {domain} does not exist", status="5.1.2", permanent=True)
+    return NoNextHop(f"the domain {domain} does not exist", status="5.1.2", permanent=True)
 
 
-def dns_trouble(error: DnsTemporary) -> NoWay:
+def dns_trouble(error: DnsTemporary) -> NoNextHop:
     """Return the failure for a question that DNS did not answer this time."""
-    return NoWay(f"the name server gave no answer: {error}", status="4.4.3", permanent=False)
+    return NoNextHop(f"the name server gave no answer: {error}", status="4.4.3", permanent=False)

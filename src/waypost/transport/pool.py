@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from waypost.queue.places import Claim, Holder, Places, may_take
-from waypost.transport.connection import Connection
-from waypost.transport.ways import Server
+from waypost.queue.places import Holder, PlaceClaim, Places, may_take
+from waypost.transport.connection import OutboundConnection
+from waypost.transport.next_hops import Server
 
 Key = Hashable
 """What a connection is good for: a destination, or the servers of many, how they are spoken to, and our source."""
@@ -40,9 +40,9 @@ class Pool:
         self._places = Places(slots, room=lambda: self.free > 0)
         self._uncounted = 0  # sockets that count for nobody: idle ones, and those that say goodbye after that
         self._idle_seconds = idle
-        self._idle: dict[Connection, tuple[Key, asyncio.TimerHandle]] = {}  # the one that waits longest first
-        self._by_key: dict[Key, list[Connection]] = {}
-        self._open: dict[Connection, Claim | None] = {}  # what it counts for; None: it is idle
+        self._idle: dict[OutboundConnection, tuple[Key, asyncio.TimerHandle]] = {}  # the one that waits longest first
+        self._by_key: dict[Key, list[OutboundConnection]] = {}
+        self._open: dict[OutboundConnection, PlaceClaim | None] = {}  # what it counts for; None: it is idle
         self._closed = False
 
     @property
@@ -55,7 +55,7 @@ class Pool:
         """How many slots no socket has."""
         return self._slots - self._places.taken - self._uncounted
 
-    async def slot(self, wish: Wish, server: Server) -> Claim | None:
+    async def slot(self, wish: Wish, server: Server) -> PlaceClaim | None:
         """Take a slot; `opened` or `give_back` follows.
 
         None when there is none for a connection that is not the first, or when the server has its share of them: who
@@ -77,16 +77,16 @@ class Pool:
             self._places.take(claim)
         return claim
 
-    def give_back(self, claim: Claim) -> None:
+    def give_back(self, claim: PlaceClaim) -> None:
         """Return a slot that came to no connection."""
         self._places.give(claim)
 
-    def opened(self, connection: Connection, claim: Claim) -> None:
+    def opened(self, connection: OutboundConnection, claim: PlaceClaim) -> None:
         """A connection has the slot now, until its socket is gone."""
         self._open[connection] = claim
         connection.when_gone(self._gone)
 
-    def park(self, key: Key, connection: Connection) -> None:
+    def park(self, key: Key, connection: OutboundConnection) -> None:
         """Keep a connection for the next message, or let it go: not fit for one, or somebody needs its slot."""
         needed = self._places.waiting and self.free <= 0
         if not connection.fit or self._closed or needed or self._idle_seconds <= 0:
@@ -97,7 +97,7 @@ class Pool:
         self._by_key.setdefault(key, []).append(connection)
         self._count_for_nobody(connection)
 
-    def take(self, key: Key, wish: Wish) -> Connection | None:
+    def take(self, key: Key, wish: Wish) -> OutboundConnection | None:
         """Return an idle connection, the one that was used last; None when there is none."""
         waiting = self._by_key.get(key)
         while waiting:
@@ -126,23 +126,23 @@ class Pool:
         self._closed = True
         await asyncio.gather(*(connection.quit() for connection in list(self._open)))
 
-    def _claim(self, wish: Wish, server: Server) -> Claim:
+    def _claim(self, wish: Wish, server: Server) -> PlaceClaim:
         reserve = 0 if wish.proven else self._slots // _KEPT
-        return Claim((wish.submitter, _place(server)), wish.proven, reserve, 1 if wish.first else 2)
+        return PlaceClaim((wish.submitter, _place(server)), wish.proven, reserve, 1 if wish.first else 2)
 
-    def _has_its_share(self, server: Server, claim: Claim) -> bool:
+    def _has_its_share(self, server: Server, claim: PlaceClaim) -> bool:
         """True when slots are free, and none of them for this server."""
         free = self._places.free(claim)
         return free > 0 and not may_take(self._places.held(_place(server)), free)
 
-    def _gone(self, connection: Connection) -> None:
+    def _gone(self, connection: OutboundConnection) -> None:
         self._forget(connection)
         self._count_for_nobody(connection)
         del self._open[connection]
         self._uncounted -= 1
         self._places.wake()
 
-    def _count_for_nobody(self, connection: Connection) -> None:
+    def _count_for_nobody(self, connection: OutboundConnection) -> None:
         claim, self._open[connection] = self._open[connection], None
         if claim is not None:
             self._uncounted += 1
@@ -152,11 +152,11 @@ class Pool:
         if self._idle:
             self._let_go(next(iter(self._idle)))
 
-    def _let_go(self, connection: Connection) -> None:
+    def _let_go(self, connection: OutboundConnection) -> None:
         self._forget(connection)
         connection.leave()
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: OutboundConnection) -> None:
         known = self._idle.pop(connection, None)
         if known is None:
             return

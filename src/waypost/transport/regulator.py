@@ -59,7 +59,7 @@ class Pace:
     memory: Micros = 60 * _MINUTE
 
 
-class Record(msgspec.Struct, frozen=True):
+class DestinationRecord(msgspec.Struct, frozen=True):
     """What is known of a destination, as one source sees it; the default is nothing.
 
     `limit` 0 means that it has not been used; `taken` counts the messages of the present round; `wall` connections
@@ -86,7 +86,7 @@ class Decision(msgspec.Struct, frozen=True):
     `connections` of a decision to begin with is never 0: `not_before` then says until when only the first one tries.
     """
 
-    record: Record
+    record: DestinationRecord
     connections: int
     not_before: Micros = 0
 
@@ -97,7 +97,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(
-    record: Record, signal: Signal | None, now: Micros, pace: Pace, *, standing: int = 0
+    record: DestinationRecord, signal: Signal | None, now: Micros, pace: Pace, *, standing: int = 0
 ) -> Decision:  # hot: bench/relay
     """Return what is allowed after a signal; with None, what is allowed to begin with.
 
@@ -135,18 +135,18 @@ STOPPED = frozenset({Reason.LEFT_ALONE, Reason.UNREACHABLE})
 """Reasons for which nobody tries before a time."""
 
 
-def answered_lately(record: Record, now: Micros, pace: Pace) -> bool:
+def answered_lately(record: DestinationRecord, now: Micros, pace: Pace) -> bool:
     """True when the destination has answered a transaction, not long ago, and has been in no trouble since."""
     return record.answered and record.trouble_since is None and now - record.at <= pace.memory
 
 
-def _remembered(record: Record, now: Micros, pace: Pace) -> Record:
+def _remembered(record: DestinationRecord, now: Micros, pace: Pace) -> DestinationRecord:
     if not record.limit or now - record.at > pace.memory:
-        return Record(limit=min(pace.start, pace.ceiling), at=now)
+        return DestinationRecord(limit=min(pace.start, pace.ceiling), at=now)
     return record if record.limit <= pace.ceiling else replace(record, limit=pace.ceiling)
 
 
-def _after_taken(record: Record, now: Micros, pace: Pace) -> Record:
+def _after_taken(record: DestinationRecord, now: Micros, pace: Pace) -> DestinationRecord:
     ceiling = pace.ceiling
     reason = Reason.CEILING
     if record.wall and now - record.wall_at < pace.respect and record.wall <= ceiling:
@@ -156,10 +156,14 @@ def _after_taken(record: Record, now: Micros, pace: Pace) -> Record:
         limit, taken = limit + 1, 0
     if limit < ceiling:
         reason = Reason.BEGINNING if limit <= pace.start else Reason.GROWING
-    return Record(limit, min(taken, limit), record.wall, record.wall_at, at=now, answered=True, reason=reason)
+    return DestinationRecord(
+        limit, min(taken, limit), record.wall, record.wall_at, at=now, answered=True, reason=reason
+    )
 
 
-def _in_trouble(record: Record, now: Micros, reason: Reason, *, limit: int, push_backs: int) -> Record:
+def _in_trouble(
+    record: DestinationRecord, now: Micros, reason: Reason, *, limit: int, push_backs: int
+) -> DestinationRecord:
     since = now if record.trouble_since is None else record.trouble_since
     return replace(
         record,
@@ -173,6 +177,6 @@ def _in_trouble(record: Record, now: Micros, reason: Reason, *, limit: int, push
     )
 
 
-def _pause(record: Record, now: Micros, pace: Pace) -> Micros:
+def _pause(record: DestinationRecord, now: Micros, pace: Pace) -> Micros:
     in_trouble = now - (now if record.trouble_since is None else record.trouble_since)
     return max(0, min(in_trouble // pace.share, pace.longest_pause))

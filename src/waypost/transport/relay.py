@@ -11,21 +11,21 @@ from msgspec.structs import replace
 
 from waypost.config.settings import SECOND, Outbound
 from waypost.message.trace import Micros
-from waypost.queue.carrier import Carrier, EntrySource, Parting
+from waypost.queue.carrier import Carrier, CarryResult, EntrySource
 from waypost.queue.places import Turns
 from waypost.storage import Pacing, Spool
 from waypost.transport.connector import Connector
 from waypost.transport.egress import EgressSources
 from waypost.transport.lanes import Regulate
+from waypost.transport.next_hops import NoNextHop, Server
 from waypost.transport.pool import Pool
 from waypost.transport.receiver import Receiver
-from waypost.transport.regulator import STOPPED, Decision, Pace, Record, Signal, answered_lately, decide
+from waypost.transport.regulator import STOPPED, Decision, DestinationRecord, Pace, Signal, answered_lately, decide
 from waypost.transport.results import no_way
-from waypost.transport.round import Round, Tools
+from waypost.transport.round import RelayContext, Round
 from waypost.transport.router import Router
 from waypost.transport.sender import STREAM_ABOVE, Sender
 from waypost.transport.tls_client import TlsClient
-from waypost.transport.ways import NoWay, Server
 from waypost.transport.wire import Timeouts
 
 _MOST_RECORDS = 10_000
@@ -57,7 +57,7 @@ class Relay(Carrier):
         self._now = now
         self._pace = Pace(ceiling=outbound.max_connections_per_destination)
         self._sources = EgressSources(outbound.egress, now=now)
-        self._records: OrderedDict[tuple[str, str | None], Record] = OrderedDict()
+        self._records: OrderedDict[tuple[str, str | None], DestinationRecord] = OrderedDict()
         self._receivers: dict[str, Receiver | None] = {}  # of the destinations that are carried now
         tls = tls or TlsClient()
         self._pool = Pool(outbound.max_connections, idle=idle)
@@ -72,16 +72,16 @@ class Relay(Carrier):
         )
         sender = Sender(spool=spool, now=now, broken=tls.broken, stream_above=stream_above)
         self._turns = Turns()
-        self._tools = Tools(
+        self._tools = RelayContext(
             self._pool, connector, sender, self._sources, now, linger, self._comes_back, self._pace.ceiling
         )
 
-    async def carry(self, destination: str, source: EntrySource) -> Parting:
+    async def carry(self, destination: str, source: EntrySource) -> CarryResult:
         """Work until the source is empty, or the destination must be left alone for a while."""
         started = self._now()
         try:
             way = await self._router.way(destination)
-        except NoWay as failure:
+        except NoNextHop as failure:
             return await self._without_way(destination, source, failure, started)
         self._receivers[destination] = way.receiver
         try:
@@ -115,7 +115,7 @@ class Relay(Carrier):
             if (record := self._records.get((destination, name))) is not None
         )
 
-    def _pacing(self, source: str | None, receiver: str | None, record: Record) -> Pacing:
+    def _pacing(self, source: str | None, receiver: str | None, record: DestinationRecord) -> Pacing:
         now = self._now()
         connections = 0 if record.reason in STOPPED else record.limit
         return Pacing(source, receiver, connections, str(record.reason), now, record.not_before)
@@ -132,16 +132,18 @@ class Relay(Carrier):
     def _comes_back(self, servers: tuple[Server, ...]) -> Micros:
         return self._turns.comes_back(servers[0].endpoint, self._now())
 
-    async def _without_way(self, destination: str, source: EntrySource, failure: NoWay, started: Micros) -> Parting:
+    async def _without_way(
+        self, destination: str, source: EntrySource, failure: NoNextHop, started: Micros
+    ) -> CarryResult:
         """The queue counts it for all entries that are due."""
         entry = await source.take(0.0)
         if entry is None:
-            return Parting()
+            return CarryResult()
         failed = no_way(entry, failure, started=started, ended=self._now())
         if failure.permanent:
-            return Parting(failure=failed)
+            return CarryResult(failure=failed)
         decision = self._regulator(destination)(None, Signal.UNREACHABLE, 0)
-        return Parting(decision.not_before, failed, (self._pacing(None, None, decision.record),))
+        return CarryResult(decision.not_before, failed, (self._pacing(None, None, decision.record),))
 
     def _regulator(self, destination: str) -> Regulate:
         """Return the regulator with what it knows of a destination: it keeps the pace of each source apart."""
@@ -159,7 +161,7 @@ class Relay(Carrier):
         return regulate
 
 
-_NOTHING = Record()
+_NOTHING = DestinationRecord()
 
 
 def _timeouts(outbound: Outbound) -> Timeouts:

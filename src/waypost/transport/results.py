@@ -15,9 +15,9 @@ from waypost.protocol.reply import Reply
 from waypost.protocol.smtp.client_events import RecipientOutcome
 from waypost.queue.carrier import AttemptResult, DestinationFailure, Fate, RecipientResult
 from waypost.storage import QueueEntry
-from waypost.transport.connection import Connection
+from waypost.transport.connection import OutboundConnection
 from waypost.transport.connector import NobodyAnswers
-from waypost.transport.ways import NoWay
+from waypost.transport.next_hops import NoNextHop
 
 _TLS_WANTED = frozenset({"7.10", "7.11"})  # of the registry (RFC 5248): encryption needed, or for this login
 _NAMES_TLS = re.compile(
@@ -73,7 +73,7 @@ def said(reply: Reply) -> Reply:  # hot: bench/relay
 
 def attempt_result(
     entry: QueueEntry,
-    connection: Connection,
+    connection: OutboundConnection,
     results: Sequence[RecipientResult],
     *,
     started: Micros,
@@ -130,7 +130,7 @@ def nobody_answered(entry: QueueEntry, failure: NobodyAnswers, *, started: Micro
     )
 
 
-def no_way(entry: QueueEntry, failure: NoWay, *, started: Micros, ended: Micros) -> DestinationFailure:
+def no_way(entry: QueueEntry, failure: NoNextHop, *, started: Micros, ended: Micros) -> DestinationFailure:
     """Return the failure of a destination that has no way; `entry` was to go there."""
     attempt = AttemptResult(entry=entry, started=started, ended=ended, results=())
     return _destination_failure(attempt, failure.status, problem=str(failure), permanent=failure.permanent)

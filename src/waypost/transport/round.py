@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from waypost.message.trace import Micros, format_trace_id
-from waypost.queue.carrier import AttemptResult, DestinationFailure, EntrySource, Parting
+from waypost.queue.carrier import AttemptResult, CarryResult, DestinationFailure, EntrySource
 from waypost.queue.places import submitter
 from waypost.storage import QueueEntry
-from waypost.transport.connection import Connection
+from waypost.transport.connection import OutboundConnection
 from waypost.transport.connector import Connector, NobodyAnswers
 from waypost.transport.egress import EgressSources
 from waypost.transport.lanes import Group, Groups, Regulate
+from waypost.transport.next_hops import NextHops, Server
 from waypost.transport.pool import Pool, Wish
 from waypost.transport.regulator import Signal
 from waypost.transport.results import attempt_result, deferred, nobody_answered, of_one_source, pushed_back, stopped
 from waypost.transport.sender import Sender, Sent
-from waypost.transport.ways import Server, Way
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _MOST_COUNTED = 50  # failures that are on their way to the disk
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class RelayContext:
     """What all rounds of a relay share. `linger` is how many seconds a lane waits for one more entry.
 
     `comes_back` says when a destination is tried again that had no slot for its only connection, of these servers.
@@ -61,9 +61,9 @@ class Round:
     def __init__(
         self,
         destination: str,
-        way: Way,
+        way: NextHops,
         source: EntrySource,
-        tools: Tools,
+        tools: RelayContext,
         regulate: Regulate,
         proven: Callable[[], bool],
     ) -> None:
@@ -82,7 +82,7 @@ class Round:
         self._counted: list[Awaitable[object]] = []  # failures that were counted for entries, on their way to the disk
         self._tasks: asyncio.TaskGroup
 
-    async def run(self) -> Parting:
+    async def run(self) -> CarryResult:
         """Work until nothing is due, or the destination is to be left alone."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
@@ -94,14 +94,14 @@ class Round:
                 self._give_back_waiting(group)
             raise
         failure = await self._conclude()
-        return Parting(max(self._comes_back, self._groups.not_before), failure)
+        return CarryResult(max(self._comes_back, self._groups.not_before), failure)
 
     def _open_lane(self) -> None:
         self._lanes += 1
         self._tasks.create_task(self._lane())
 
     async def _lane(self) -> None:  # hot: bench/relay
-        connection: Connection | None = None
+        connection: OutboundConnection | None = None
         group: Group | None = None
         entry: QueueEntry | None = None
         reporting: Awaitable[object] | None = None
@@ -153,7 +153,7 @@ class Round:
             if reporting is not None:
                 await reporting
 
-    async def _leave(self, group: Group, connection: Connection) -> None:
+    async def _leave(self, group: Group, connection: OutboundConnection) -> None:
         """Part with a connection that has done its part."""
         group.standing -= 1
         if connection.over:
@@ -187,7 +187,7 @@ class Round:
         if failure is not None:
             await self._source.report(of_one_source(failure).attempt)
 
-    def _leave_group(self, group: Group, connection: Connection | None) -> None:
+    def _leave_group(self, group: Group, connection: OutboundConnection | None) -> None:
         if connection is not None:
             group.standing -= 1
             self._tools.pool.park(group.key, connection)
@@ -235,7 +235,7 @@ class Round:
 
     # -- connections ---------------------------------------------------------------------------------------
 
-    async def _ready(self, group: Group, entry: QueueEntry) -> Connection | None:
+    async def _ready(self, group: Group, entry: QueueEntry) -> OutboundConnection | None:
         """Return a connection that is fit for a message: an idle one, or a new one. None when there is none."""
         started = self._tools.now()
         while True:
@@ -285,7 +285,7 @@ class Round:
             failed = nobody_answered(entry, failure, started=started, ended=self._tools.now())
             group.failure = replace(failed, attempt=self._with_source(failed.attempt))
 
-    async def _send(self, connection: Connection, entry: QueueEntry) -> Sent | None:
+    async def _send(self, connection: OutboundConnection, entry: QueueEntry) -> Sent | None:
         """Send an entry. A fault of ours holds up this entry only."""
         started = self._tools.now()
         try:

@@ -13,12 +13,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from waypost.config.settings import Outbound, Route
-from waypost.dns import Budget, DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, Resolver
+from waypost.dns import DnsError, DnsTemporary, IpAddress, Mx, NoSuchDomain, QueryBudget, Resolver
 from waypost.message.address import AddressError, domain_key, literal_address
 from waypost.transport import mx
+from waypost.transport.next_hops import NextHops, NoNextHop, Server
 from waypost.transport.public import plain
 from waypost.transport.receiver import receiver_of, receiver_of_route
-from waypost.transport.ways import NoWay, Server, Way
 
 _ANY = "*"
 _FAMILIES = frozenset({4, 6})
@@ -52,36 +52,36 @@ class Router:
             for pattern in route.domains:
                 self._routes.setdefault(_pattern_key(pattern), route)
         own = frozenset(plain(address) for address in own_addresses)
-        self._terms = mx.Terms(hostname, own, outbound.port, outbound.allow_private_addresses)
+        self._terms = mx.MxPolicy(hostname, own, outbound.port, outbound.allow_private_addresses)
         self._families = frozenset(source.address.version for source in outbound.egress) or _FAMILIES
         self._resolver = resolver
         self._passwords = passwords
         self._shuffle = shuffle
         self._clock = clock
 
-    async def way(self, destination: str) -> Way:
-        """Return the way to a destination key of the queue (a domain or an address literal). Raises `NoWay`."""
+    async def way(self, destination: str) -> NextHops:
+        """Return the way to a destination key of the queue (a domain or an address literal). Raises `NoNextHop`."""
         try:
             domain = domain_key(destination)
             literal = literal_address(domain) if domain.startswith("[") else None
         except AddressError as error:
-            raise NoWay(str(error), status="5.1.2", permanent=True) from None
+            raise NoNextHop(str(error), status="5.1.2", permanent=True) from None
         route = self._route(domain)
         if route is not None:
             return await self._along(route)
         if literal is not None:
-            return self._reached(Way((mx.literal_server(literal, self._terms),), receiver=receiver_of(domain, ())))
+            return self._reached(NextHops((mx.literal_server(literal, self._terms),), receiver=receiver_of(domain, ())))
         return await self._by_mx(domain)
 
-    def _reached(self, way: Way) -> Way:
-        """Return the way over those of its servers that one of our sources can reach. Raises `NoWay` where none can."""
+    def _reached(self, way: NextHops) -> NextHops:
+        """Return those of the servers that one of our sources can reach. Raises `NoNextHop` where none can."""
         if self._families >= way.families:
             return way
         reached = tuple(server for server in way.servers if server.address.version in self._families)
         if not reached:
             [missing] = way.families
             words = f"no source (outbound.source) has an IPv{missing} address, and no server has another"
-            raise NoWay(words, status="4.3.5", permanent=False)
+            raise NoNextHop(words, status="4.3.5", permanent=False)
         return replace(way, servers=reached, whole=False)
 
     def _route(self, domain: str) -> Route | None:
@@ -98,7 +98,7 @@ class Router:
 
     # -- the operator's routes ----------------------------------------------------------------------------
 
-    async def _along(self, route: Route) -> Way:
+    async def _along(self, route: Route) -> NextHops:
         servers, whole = await self._route_servers(route)
         password = None
         if route.username is not None:
@@ -106,7 +106,7 @@ class Router:
             if password is None:
                 raise _misrouted(route, "it has a username but no password")
         receiver = receiver_of_route(route.host)
-        return self._reached(Way(servers, route.lmtp, route.tls, route.username, password, whole, True, receiver))
+        return self._reached(NextHops(servers, route.lmtp, route.tls, route.username, password, whole, True, receiver))
 
     async def _route_servers(self, route: Route) -> tuple[tuple[Server, ...], bool]:
         """Return the servers of a route, and whether DNS has named them all."""
@@ -125,8 +125,8 @@ class Router:
 
     # -- the rest of the world ----------------------------------------------------------------------------
 
-    async def _by_mx(self, domain: str) -> Way:
-        budget = Budget(questions=_QUESTIONS, at_once=_AT_ONCE, seconds=_SECONDS, clock=self._clock)
+    async def _by_mx(self, domain: str) -> NextHops:
+        budget = QueryBudget(questions=_QUESTIONS, at_once=_AT_ONCE, seconds=_SECONDS, clock=self._clock)
         try:
             found = await self._resolver.mx(domain, budget)
         except DnsTemporary as error:
@@ -140,7 +140,7 @@ class Router:
         complete = found.complete and len({record.host for record in found.records}) <= mx.MOST_HOSTS
         return self._over(domain, await asyncio.gather(*asked), complete=complete)
 
-    async def _by_address(self, domain: str, budget: Budget, *, exists: bool = False) -> Way:
+    async def _by_address(self, domain: str, budget: QueryBudget, *, exists: bool = False) -> NextHops:
         """The way to a domain without MX: the domain itself (RFC 5321 section 5.1).
 
         Servers that deny a name when they only lack the type asked for (RFC 4074 section 4.2) do so for MX, too: that
@@ -152,17 +152,17 @@ class Router:
             raise mx.no_such_domain(domain)
         return self._over(domain, [found], complete=True)
 
-    def _over(self, domain: str, exchangers: Sequence[mx.Exchanger], *, complete: bool) -> Way:
+    def _over(self, domain: str, exchangers: Sequence[mx.Exchanger], *, complete: bool) -> NextHops:
         servers = mx.servers(domain, exchangers, self._terms, self._shuffle, complete=complete)
         receiver = receiver_of(domain, [(exchanger.preference, exchanger.host) for exchanger in exchangers])
         whole = complete and all(exchanger.whole for exchanger in exchangers)
-        return self._reached(Way(servers, whole=whole, receiver=receiver))
+        return self._reached(NextHops(servers, whole=whole, receiver=receiver))
 
-    async def _exchanger(self, record: Mx, budget: Budget) -> mx.Exchanger:
+    async def _exchanger(self, record: Mx, budget: QueryBudget) -> mx.Exchanger:
         address = mx.literal_host(record.host)
         return await self._addresses(record, budget) if address is None else mx.literal_exchanger(record, address)
 
-    async def _addresses(self, record: Mx, budget: Budget) -> mx.Exchanger:
+    async def _addresses(self, record: Mx, budget: QueryBudget) -> mx.Exchanger:
         try:
             return mx.exchanger(record, await self._resolver.addresses(record.host, budget))
         except DnsError as error:
@@ -184,6 +184,6 @@ def _bracketed(route: Route) -> IpAddress:
         raise _misrouted(route, "the address can't be read") from None
 
 
-def _misrouted(route: Route, why: str) -> NoWay:
+def _misrouted(route: Route, why: str) -> NoNextHop:
     """The operator's mistake is temporary: mail waits until the setting is right, and is not returned."""
-    return NoWay(f"the route to {route.host}: {why}", status="4.3.5", permanent=False)
+    return NoNextHop(f"the route to {route.host}: {why}", status="4.3.5", permanent=False)

@@ -13,7 +13,7 @@ from waypost.protocol.smtp.outgoing import ContentFacts, ContentScanner
 from waypost.queue.carrier import AttemptResult, Fate, RecipientResult
 from waypost.storage import QueueEntry, Spool, StorageError
 from waypost.transport.broken_tls import BrokenTls
-from waypost.transport.connection import Connection
+from waypost.transport.connection import OutboundConnection
 from waypost.transport.regulator import Signal
 from waypost.transport.results import attempt_result, insists_on_tls, result_of, too_many
 
@@ -28,7 +28,7 @@ _NEXT_TIME = "the server takes no more recipients over one connection; the other
 UNREADABLE = "the message can't be read from our disk"
 
 
-class Content(msgspec.Struct, frozen=True):
+class OutgoingContent(msgspec.Struct, frozen=True):
     """A message as it goes out: whole, or by its facts with a way to read it."""
 
     data: bytes | ContentFacts
@@ -53,7 +53,7 @@ class Sender:
         self._now = now
         self._stream_above = stream_above
 
-    async def send(self, connection: Connection, entry: QueueEntry) -> Sent | None:  # hot: bench/relay
+    async def send(self, connection: OutboundConnection, entry: QueueEntry) -> Sent | None:  # hot: bench/relay
         """Send an entry; every recipient has a result.
 
         None when a connection that had served before ended before this message's turn: another one may take it.
@@ -101,25 +101,25 @@ class Sender:
         )
         return Sent(result, None if unreadable else _signal(results, connection))
 
-    async def _load(self, entry: QueueEntry) -> Content:
+    async def _load(self, entry: QueueEntry) -> OutgoingContent:
         """Read a message, or of a large one its facts. Raises `StorageError`, before anything is sent."""
         message = await self._spool.open(entry.trace, entry.hint)
         if message.size <= self._stream_above:
             pieces = [piece async for piece in message.chunks(self._stream_above)]
-            return Content(pieces[0] if len(pieces) == 1 else b"".join(pieces), message.chunks)
+            return OutgoingContent(pieces[0] if len(pieces) == 1 else b"".join(pieces), message.chunks)
         scanner = ContentScanner()
         async for piece in message.chunks(_PIECE):
             scanner.feed(piece)
-        return Content(scanner.facts(), lambda: message.chunks(_PIECE))
+        return OutgoingContent(scanner.facts(), lambda: message.chunks(_PIECE))
 
 
-def _takes_no_more(connection: Connection) -> bool:
+def _takes_no_more(connection: OutboundConnection) -> bool:
     """True when the server takes no further transaction over this connection (RFC 9422 4.1)."""
     most = connection.capabilities.mail_max
     return most is not None and connection.carried >= most and not connection.over
 
 
-def _at_once(connection: Connection) -> int:
+def _at_once(connection: OutboundConnection) -> int:
     offered = connection.capabilities.rcpt_max
     return min(offered, _MOST_RECIPIENTS) if offered is not None else _RECIPIENTS
 
@@ -135,7 +135,7 @@ def _divide(outcomes: tuple[RecipientOutcome, ...]) -> tuple[Sequence[RecipientO
     return settled, tuple(outcome.recipient for outcome in outcomes if too_many(outcome))
 
 
-def _signal(results: list[RecipientResult], connection: Connection) -> Signal:
+def _signal(results: list[RecipientResult], connection: OutboundConnection) -> Signal:
     if any(result.fate is Fate.RELAYED for result in results):
         return Signal.TAKEN
     return Signal.DROPPED if connection.over else Signal.ANSWERED

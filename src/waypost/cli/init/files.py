@@ -25,7 +25,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFiles:
     """The result for the files: the copy of a replaced configuration, whether the data directory existed already, and
     the pairs."""
 
@@ -34,7 +34,7 @@ class Written:
     pairs: Sequence[Made]
 
 
-def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> Written:
+def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> WrittenFiles:
     """Write all files of a new host under a directory. Existing certificates stay unless `init` made them for another
     name; a replaced configuration is kept beside the new one. Raises `OSError`."""
     from waypost.disk.folders import make_folder
@@ -46,7 +46,7 @@ def write_files(directory: Path, hostname: str, domains: Sequence[str]) -> Writt
     config = directory / "waypost.toml"
     set_aside = _copy_aside(config) if exists(config) else None
     write_configuration(config, hostname, domains)
-    return Written(set_aside, kept_data, pairs)
+    return WrittenFiles(set_aside, kept_data, pairs)
 
 
 def _copy_aside(config: Path) -> Path:

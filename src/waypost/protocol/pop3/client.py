@@ -32,7 +32,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class ContentChunk:
     """The next octets of the answer to LIST, UIDL, CAPA, TOP or RETR, without the doubled dots."""
 
     octets: bytes
@@ -44,13 +44,13 @@ class ContentEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class Disconnected:
+class Pop3Disconnected:
     """The session is over: close the connection. The reason is in plain words."""
 
     reason: str
 
 
-Pop3ClientEvent = Answered | Content | ContentEnded | Disconnected
+Pop3ClientEvent = Answered | ContentChunk | ContentEnded | Pop3Disconnected
 
 
 class _Awaited(Enum):
@@ -129,7 +129,7 @@ class Pop3Client:
         if not self._over:
             self._over = True
             self._buffer = b""
-            self._events.append(Disconnected(reason))
+            self._events.append(Pop3Disconnected(reason))
 
     # -- commands -----------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class Pop3Client:
         self._command(b"DELE %d" % number)
 
     def quit(self) -> None:
-        """Say QUIT: the server removes the marked messages. Ends with `Disconnected`."""
+        """Say QUIT: the server removes the marked messages. Ends with `Pop3Disconnected`."""
         self._command(b"QUIT", _Awaited.QUIT)
 
     # -- inside -------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class Pop3Client:
         octets, rest = reader.feed(self._buffer)
         self._buffer = rest or b""
         if octets:
-            self._events.append(Content(octets))
+            self._events.append(ContentChunk(octets))
         if rest is not None:
             self._content = None
             self._events.append(ContentEnded())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from waypost.protocol.pop3 import replies
-from waypost.protocol.pop3.content import DotStuffer, TopCutter
+from waypost.protocol.pop3.content import LineDotStuffer, TopCutter
 from waypost.protocol.pop3.dialogue import Dialogue, State
 from waypost.protocol.pop3.events import (
     AuthCancelled,
@@ -41,7 +41,7 @@ class Command:
     junk: bool = True
 
 
-class Refused(Exception):
+class CommandRefused(Exception):
     """A command can't be run; `reply` is the answer to it."""
 
     def __init__(self, reply: Pop3Reply) -> None:
@@ -71,7 +71,7 @@ def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/pop3
     else:
         try:
             command.run(session, argument)
-        except Refused as refused:
+        except CommandRefused as refused:
             session.error(refused.reply)
         else:
             if command.junk:
@@ -108,9 +108,9 @@ def _quit(session: Dialogue, argument: bytes) -> None:
 
 def _stls(session: Dialogue, argument: bytes) -> None:
     if session.tls:
-        raise Refused(replies.TLS_ACTIVE)
+        raise CommandRefused(replies.TLS_ACTIVE)
     if not session.options.starttls:
-        raise Refused(replies.NOT_OFFERED)
+        raise CommandRefused(replies.NOT_OFFERED)
     # Commands that were pipelined after STLS came in plain text: they are never run (RFC 2595 4).
     session.drop_input()
     session.state = State.HANDSHAKE
@@ -125,39 +125,39 @@ def _utf8(session: Dialogue, argument: bytes) -> None:
 def _user(session: Dialogue, argument: bytes) -> None:
     """RFC 6856 2.2: USER and PASS may hold UTF-8, with or without the UTF8 command."""
     if not session.tls:
-        raise Refused(replies.NEEDS_TLS)
+        raise CommandRefused(replies.NEEDS_TLS)
     user = _text(argument).strip()
     if not user:
-        raise Refused(replies.SYNTAX)
+        raise CommandRefused(replies.SYNTAX)
     session.user = user
     session.say(replies.PASSWORD_PLEASE)
 
 
 def _pass(session: Dialogue, argument: bytes) -> None:
     if not session.tls:
-        raise Refused(replies.NEEDS_TLS)
+        raise CommandRefused(replies.NEEDS_TLS)
     user, session.user = session.user, None
     if user is None:
-        raise Refused(replies.USER_FIRST)
+        raise CommandRefused(replies.USER_FIRST)
     # The rest of the line is the password: spaces belong to it (RFC 1939 7).
     session.ask(PasswordGiven(user, _text(argument)))
 
 
 def _auth(session: Dialogue, argument: bytes) -> None:
     if not session.tls:
-        raise Refused(replies.NEEDS_TLS)
+        raise CommandRefused(replies.NEEDS_TLS)
     words = argument.split()
     if not 1 <= len(words) <= 2:
-        raise Refused(replies.SYNTAX)
+        raise CommandRefused(replies.SYNTAX)
     mechanism = words[0].decode("ascii", "replace").upper()
     if mechanism not in session.mechanisms:
-        raise Refused(replies.MECHANISM)
+        raise CommandRefused(replies.MECHANISM)
     initial: bytes | None = None
     if len(words) == 2:
         try:
             initial = b"" if words[1] == b"=" else unbase64(words[1])
         except SaslError:
-            raise Refused(replies.AUTH_BASE64) from None
+            raise CommandRefused(replies.AUTH_BASE64) from None
     session.state = State.AUTH
     session.ask(AuthStarted(mechanism, initial))
 
@@ -216,12 +216,12 @@ def _retr(session: Dialogue, argument: bytes) -> None:
 def _top(session: Dialogue, argument: bytes) -> None:
     words = argument.split()
     if len(words) != 2:
-        raise Refused(replies.SYNTAX)
+        raise CommandRefused(replies.SYNTAX)
     _send(session, _index(session, words[0]), _number(words[1]))
 
 
 def _send(session: Dialogue, index: int, lines: int | None) -> None:
-    session.stuffer = DotStuffer()
+    session.stuffer = LineDotStuffer()
     session.cutter = None if lines is None else TopCutter(lines)
     session.state = State.SENDING
     session.ask(MessageWanted(index, lines))
@@ -256,13 +256,13 @@ def _maildrop(session: Dialogue) -> Maildrop:
 def _index(session: Dialogue, argument: bytes) -> int:
     index = _maildrop(session).index(_number(argument.strip()))
     if index is None:
-        raise Refused(replies.NO_SUCH_MESSAGE)
+        raise CommandRefused(replies.NO_SUCH_MESSAGE)
     return index
 
 
 def _number(word: bytes) -> int:
     if not word.isdigit() or len(word) > 9:
-        raise Refused(replies.SYNTAX)
+        raise CommandRefused(replies.SYNTAX)
     return int(word)
 
 
@@ -270,7 +270,7 @@ def _text(argument: bytes) -> str:
     try:
         return argument.decode()
     except UnicodeDecodeError:
-        raise Refused(replies.NO_UTF8) from None
+        raise CommandRefused(replies.NO_UTF8) from None
 
 
 _BEFORE = frozenset({State.AUTHORIZATION})

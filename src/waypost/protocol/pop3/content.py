@@ -7,7 +7,7 @@ is stored in another form was converted before (`protocol/canonical.py`).
 from waypost.protocol.lines import double_dots
 
 
-class DotStuffer:
+class LineDotStuffer:
     """Doubles dots at the beginning of lines, and ends the message with CRLF.CRLF."""
 
     __slots__ = ("_matched",)

@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 from waypost.protocol.line_input import LineInput, has_bare_end
 from waypost.protocol.pop3 import replies
-from waypost.protocol.pop3.content import DotStuffer, TopCutter
+from waypost.protocol.pop3.content import LineDotStuffer, TopCutter
 from waypost.protocol.pop3.events import Closed, JunkSaid, Pop3Event
 from waypost.protocol.pop3.maildrop import Maildrop
 from waypost.protocol.pop3.replies import Pop3Reply
@@ -74,7 +74,7 @@ class Dialogue(LineInput):
         self.user: str | None = None  # between USER and PASS
         self.utf8 = False
         self.maildrop: Maildrop | None = None  # from the login on
-        self.stuffer = DotStuffer()
+        self.stuffer = LineDotStuffer()
         self.cutter: TopCutter | None = None  # of TOP
         self.listing: Iterator[bytes] | None = None  # the part of LIST or UIDL that was not written yet
         self.errors = 0

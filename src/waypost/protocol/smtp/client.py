@@ -26,7 +26,7 @@ from waypost.protocol.smtp.client_events import (
     TransactionEnded,
     Welcomed,
 )
-from waypost.protocol.smtp.client_login import ClientMechanism, Login, Step
+from waypost.protocol.smtp.client_login import ClientLogin, ClientMechanism, LoginStep
 from waypost.protocol.smtp.client_transaction import MailTransaction, ignored
 from waypost.protocol.smtp.outgoing import ContentFacts, scan
 from waypost.protocol.smtp.pipeline import Handler, Pipeline
@@ -82,7 +82,7 @@ class SmtpClient:
         self._pipeline = Pipeline()
         self._pipeline.expect(self._on_greeting)
         self._transaction: MailTransaction | None = None
-        self._login: Login | None = None
+        self._login: ClientLogin | None = None
         self._awaits_handshake = False
         self._over = False
         self.capabilities = Capabilities()
@@ -175,7 +175,7 @@ class SmtpClient:
 
     def authenticate(self, mechanism: ClientMechanism) -> None:
         """Log in (RFC 4954); ends with `Authenticated` or `AuthenticationFailed`."""
-        self._login = Login(mechanism)
+        self._login = ClientLogin(mechanism)
         self._follow(self._login.begin())
 
     def begin(
@@ -297,7 +297,7 @@ class SmtpClient:
         if self._login is not None:
             self._follow(self._login.answer(answer))
 
-    def _follow(self, step: Step) -> None:
+    def _follow(self, step: LoginStep) -> None:
         if step.lied:
             self.fail("the server accepted the login without the proof that it knows the password", "4.7.8")
             return

@@ -41,7 +41,7 @@ class ClientMechanism(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LoginStep:
     """What to do next: write `line` (without CRLF), tell `event`. `lied`: success without proof; end the session."""
 
     line: bytes | None = None
@@ -49,7 +49,7 @@ class Step:
     lied: bool = False
 
 
-class Login:
+class ClientLogin:
     """One login under way."""
 
     __slots__ = ("_challenges", "_mechanism")
@@ -58,25 +58,25 @@ class Login:
         self._mechanism = mechanism
         self._challenges = 0
 
-    def begin(self) -> Step:
+    def begin(self) -> LoginStep:
         """Return the AUTH command, with the initial response."""
         initial = base64.b64encode(self._mechanism.start()) or b"="
         line = b"AUTH " + self._mechanism.name.encode("ascii") + b" " + initial
         if len(line) + 2 > MAX_AUTH_LINE:
-            return Step(event=AuthenticationFailed(TOO_LONG, True))
-        return Step(line=line)
+            return LoginStep(event=AuthenticationFailed(TOO_LONG, True))
+        return LoginStep(line=line)
 
-    def answer(self, answer: Reply) -> Step:
+    def answer(self, answer: Reply) -> LoginStep:
         """Take the reply to the last line."""
         if answer.code == 334:
             return self._respond(answer)
         if answer.code == 235 and self._mechanism.done:
-            return Step(event=Authenticated(answer))
+            return LoginStep(event=Authenticated(answer))
         if answer.positive:
-            return Step(lied=True)
-        return Step(event=AuthenticationFailed(answer, False))
+            return LoginStep(lied=True)
+        return LoginStep(event=AuthenticationFailed(answer, False))
 
-    def _respond(self, answer: Reply) -> Step:
+    def _respond(self, answer: Reply) -> LoginStep:
         self._challenges += 1
         try:
             if self._challenges > MAX_CHALLENGES:
@@ -85,7 +85,7 @@ class Login:
             line = base64.b64encode(self._mechanism.step(challenge))
         except ValueError as error:
             words = reply(535, "5.7.8", f"The server's side of the login is wrong: {error}")
-            return Step(CANCEL, AuthenticationFailed(words, True))
+            return LoginStep(CANCEL, AuthenticationFailed(words, True))
         if len(line) + 2 > MAX_AUTH_LINE:
-            return Step(CANCEL, AuthenticationFailed(TOO_LONG, True))
-        return Step(line=line)
+            return LoginStep(CANCEL, AuthenticationFailed(TOO_LONG, True))
+        return LoginStep(line=line)

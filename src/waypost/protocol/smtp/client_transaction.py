@@ -12,7 +12,7 @@ from waypost.protocol.reply import Reply
 from waypost.protocol.smtp.client_events import ClientEvent, ContentWanted, RecipientOutcome, TransactionEnded
 from waypost.protocol.smtp.outgoing import ContentError, DotStuffer, LineGuard, stuff_whole
 from waypost.protocol.smtp.pipeline import Pipeline
-from waypost.protocol.smtp.transaction import UNCLEAN_CONTENT, Plan
+from waypost.protocol.smtp.transaction import UNCLEAN_CONTENT, CommandPlan
 
 PIPELINED_BDAT = 65536  # octets; a larger content waits until a recipient was accepted
 
@@ -60,7 +60,7 @@ class MailTransaction:
         self,
         pipeline: Pipeline,
         recipients: tuple[Recipient, ...],
-        plan: Plan,
+        plan: CommandPlan,
         content: bytes | None,
         *,
         chunked: bool,

@@ -23,7 +23,7 @@ from waypost.protocol.smtp.events import (
     TransactionReset,
 )
 from waypost.protocol.smtp.incoming import auth_answered, decode_base64
-from waypost.protocol.smtp.parameters import Refused, decode_line, parse_mail, parse_rcpt
+from waypost.protocol.smtp.parameters import ParameterRefused, decode_line, parse_mail, parse_rcpt
 
 _HTTP = frozenset({b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH"})
 _HELLOS = (b"LHLO", b"EHLO", b"HELO")
@@ -65,7 +65,7 @@ def run_command(session: Dialogue, line: bytes) -> None:  # hot: bench/accept
         session.follows = follows
         try:
             command.run(session, argument.strip())
-        except Refused as refused:
+        except ParameterRefused as refused:
             session.error(refused.reply)
 
 
@@ -104,7 +104,7 @@ def _skip_chunk(session: Dialogue, argument: bytes) -> bool:
 def _hello(session: Dialogue, argument: bytes, *, extended: bool) -> None:
     name = decode_line(argument)
     if not name or not name.isprintable():
-        raise Refused(replies.syntax("Say who you are: EHLO your.name"))
+        raise ParameterRefused(replies.syntax("Say who you are: EHLO your.name"))
 
     def answered(reply: Reply) -> None:
         if not reply.positive:
@@ -155,9 +155,9 @@ def _utc(seconds: int) -> str:
 
 def _starttls(session: Dialogue, argument: bytes) -> None:
     if session.tls:
-        raise Refused(replies.TLS_ACTIVE)
+        raise ParameterRefused(replies.TLS_ACTIVE)
     if not session.options.starttls:
-        raise Refused(replies.NOT_IMPLEMENTED)
+        raise ParameterRefused(replies.NOT_IMPLEMENTED)
 
     def answered(reply: Reply) -> None:
         if reply.positive:
@@ -173,22 +173,22 @@ def _starttls(session: Dialogue, argument: bytes) -> None:
 def _auth(session: Dialogue, argument: bytes) -> None:
     options = session.options
     if not options.mechanisms:
-        raise Refused(replies.NOT_IMPLEMENTED)
+        raise ParameterRefused(replies.NOT_IMPLEMENTED)
     if not session.tls:
-        raise Refused(replies.AUTH_NEEDS_TLS)
+        raise ParameterRefused(replies.AUTH_NEEDS_TLS)
     if session.auth_done:
-        raise Refused(replies.AUTH_DONE)
+        raise ParameterRefused(replies.AUTH_DONE)
     words = argument.split()
     if not 1 <= len(words) <= 2:
-        raise Refused(replies.SYNTAX)
+        raise ParameterRefused(replies.SYNTAX)
     mechanism = decode_line(words[0]).upper()
     if mechanism not in options.mechanisms:
-        raise Refused(replies.AUTH_MECHANISM)
+        raise ParameterRefused(replies.AUTH_MECHANISM)
     initial: bytes | None = None
     if len(words) == 2:
         initial = b"" if words[1] == b"=" else decode_base64(words[1])
         if initial is None:
-            raise Refused(replies.AUTH_BASE64)
+            raise ParameterRefused(replies.AUTH_BASE64)
     session.state = session.follows
     session.ask(AuthStarted(mechanism, initial), lambda reply: auth_answered(session, reply))
 
@@ -199,7 +199,7 @@ def _auth(session: Dialogue, argument: bytes) -> None:
 def _mail(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
     options = session.options
     if options.auth_required and not session.auth_done:
-        raise Refused(replies.AUTH_REQUIRED)
+        raise ParameterRefused(replies.AUTH_REQUIRED)
     if session.transactions >= options.max_transactions:
         session.say(replies.TOO_MANY_TRANSACTIONS)
         session.close("enough transactions")
@@ -212,7 +212,7 @@ def _mail(session: Dialogue, argument: bytes) -> None:  # hot: bench/accept
         now=session.now(),
     )
     if envelope.size is not None and envelope.size > options.max_message_size:
-        raise Refused(replies.too_large(options.max_message_size))
+        raise ParameterRefused(replies.too_large(options.max_message_size))
 
     def answered(reply: Reply) -> None:
         if reply.positive:
@@ -257,7 +257,7 @@ def _one_too_many(session: Dialogue) -> None:
 
 def _after(argument: bytes, prefix: bytes) -> str:
     if argument[: len(prefix)].upper() != prefix:
-        raise Refused(replies.syntax(f"The argument begins with {prefix.decode()}<address>"))
+        raise ParameterRefused(replies.syntax(f"The argument begins with {prefix.decode()}<address>"))
     return decode_line(argument[len(prefix) :]).lstrip()
 
 
@@ -265,7 +265,7 @@ def _data(session: Dialogue, argument: bytes) -> None:
     options = session.options
     assert session.envelope is not None
     if session.envelope.body is BodyType.BINARY:
-        raise Refused(replies.USE_BDAT)
+        raise ParameterRefused(replies.USE_BDAT)
 
     def answered(reply: Reply) -> None:
         if reply.positive:

@@ -27,7 +27,7 @@ _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+")
 _SECOND = 1_000_000
 
 
-class Refused(Exception):
+class ParameterRefused(Exception):
     """The command is refused; `reply` says why."""
 
     def __init__(self, reply: Reply) -> None:
@@ -36,63 +36,63 @@ class Refused(Exception):
 
 
 def decode_line(line: bytes) -> str:
-    """Return a command line as text. Raises `Refused` when it is not UTF-8."""
+    """Return a command line as text. Raises `ParameterRefused` when it is not UTF-8."""
     try:
         return line.decode()
     except UnicodeDecodeError:
-        raise Refused(replies.syntax("The line is not UTF-8")) from None
+        raise ParameterRefused(replies.syntax("The line is not UTF-8")) from None
 
 
 def split_parameters(text: str) -> dict[str, str | None]:
-    """Return the parameters after a path, keywords in upper case. Raises `Refused`."""
+    """Return the parameters after a path, keywords in upper case. Raises `ParameterRefused`."""
     found: dict[str, str | None] = {}
     if text and not text[0].isspace():
-        raise Refused(replies.syntax("A space is missing behind the path"))
+        raise ParameterRefused(replies.syntax("A space is missing behind the path"))
     for word in text.split():
         match = _PARAMETER.match(word)
         if match is None:
-            raise Refused(replies.syntax("A parameter is not well formed"))
+            raise ParameterRefused(replies.syntax("A parameter is not well formed"))
         keyword = match[1].upper()
         if keyword in found:
-            raise Refused(replies.syntax(f"Parameter {keyword} is given twice"))
+            raise ParameterRefused(replies.syntax(f"Parameter {keyword} is given twice"))
         found[keyword] = match[2]
     return found
 
 
 def parse_mail(text: str, *, smtputf8: bool, submission: bool, max_hold: int, now: Micros) -> Envelope:
-    """Read `<path> parameters` of MAIL FROM. Raises `Refused`."""
+    """Read `<path> parameters` of MAIL FROM. Raises `ParameterRefused`."""
     try:
         path, end = parse_path(text, utf8=True)
     except AddressError as error:
-        raise Refused(replies.bad_sender(f"The sender's address: {error}")) from None
+        raise ParameterRefused(replies.bad_sender(f"The sender's address: {error}")) from None
     if path is not None and not path.domain:
-        raise Refused(replies.bad_sender("The sender's address has no domain"))
+        raise ParameterRefused(replies.bad_sender("The sender's address has no domain"))
     envelope = Envelope(reverse_path=path)
     for keyword, value in split_parameters(text[end:]).items():
         read = _MAIL.get(keyword) or (_SUBMISSION.get(keyword) if submission else None)
         if read is None or (keyword == "SMTPUTF8" and not smtputf8):
-            raise Refused(replies.unknown_parameter(keyword))
+            raise ParameterRefused(replies.unknown_parameter(keyword))
         envelope = read(envelope, value, now, max_hold)
     if path is not None and not path.is_ascii and not envelope.smtputf8:
-        raise Refused(replies.NEEDS_SMTPUTF8)
+        raise ParameterRefused(replies.NEEDS_SMTPUTF8)
     return envelope
 
 
 def parse_rcpt(text: str, *, smtputf8: bool) -> Recipient:
-    """Read `<path> parameters` of RCPT TO. Raises `Refused`."""
+    """Read `<path> parameters` of RCPT TO. Raises `ParameterRefused`."""
     try:
         path, end = parse_path(text, utf8=True)
     except AddressError as error:
-        raise Refused(replies.bad_recipient(f"The recipient's address: {error}")) from None
+        raise ParameterRefused(replies.bad_recipient(f"The recipient's address: {error}")) from None
     if path is None:
-        raise Refused(replies.bad_recipient("The null path is no recipient"))
+        raise ParameterRefused(replies.bad_recipient("The null path is no recipient"))
     if not path.is_ascii and not smtputf8:
-        raise Refused(replies.NEEDS_SMTPUTF8)
+        raise ParameterRefused(replies.NEEDS_SMTPUTF8)
     recipient = Recipient(path)
     for keyword, value in split_parameters(text[end:]).items():
         read = _RCPT.get(keyword)
         if read is None:
-            raise Refused(replies.unknown_parameter(keyword))
+            raise ParameterRefused(replies.unknown_parameter(keyword))
         recipient = read(recipient, value)
     return recipient
 
@@ -105,7 +105,7 @@ def _notify(recipient: Recipient, value: str | None) -> Recipient:
     notify = Notify.NEVER
     for word in words:
         if word not in ("SUCCESS", "FAILURE", "DELAY") or notify & Notify[word]:
-            raise Refused(replies.syntax("NOTIFY is NEVER, or a list of SUCCESS, FAILURE and DELAY"))
+            raise ParameterRefused(replies.syntax("NOTIFY is NEVER, or a list of SUCCESS, FAILURE and DELAY"))
         notify |= Notify[word]
     return replace(recipient, notify=notify)
 
@@ -118,16 +118,16 @@ def _original(value: str | None) -> OriginalRecipient:
     """RFC 3461 4.2: `rfc822;bob@example.org`, in xtext; RFC 6533 section 3: `utf-8;` with its own escapes."""
     kind, separator, text = (value or "").partition(";")
     if not separator or not _ATOM.fullmatch(kind) or not text or len(value or "") > 500:
-        raise Refused(replies.syntax("ORCPT is type;address, such as rfc822;bob@example.org"))
+        raise ParameterRefused(replies.syntax("ORCPT is type;address, such as rfc822;bob@example.org"))
     if kind.lower() == "utf-8":
         text = re.sub(r"\\x\{([0-9A-Fa-f]{1,6})\}", _character, text)
         if not text.isprintable():
-            raise Refused(replies.syntax("ORCPT holds what can't be an address"))
+            raise ParameterRefused(replies.syntax("ORCPT holds what can't be an address"))
         return OriginalRecipient("utf-8", text)
     try:
         return OriginalRecipient(kind, _printable(decode_xtext(text)))
     except ValueError:
-        raise Refused(replies.syntax("ORCPT is not xtext (RFC 3461 4)")) from None
+        raise ParameterRefused(replies.syntax("ORCPT is not xtext (RFC 3461 4)")) from None
 
 
 def _character(found: re.Match[str]) -> str:
@@ -144,7 +144,7 @@ def _printable(text: str) -> str:
 def _size(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> Envelope:
     """RFC 1870 section 3."""
     if value is None or not value.isdecimal() or len(value) > 20:
-        raise Refused(replies.syntax("SIZE is a number of octets"))
+        raise ParameterRefused(replies.syntax("SIZE is a number of octets"))
     return replace(envelope, size=int(value))
 
 
@@ -153,13 +153,13 @@ def _body(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> 
     try:
         return replace(envelope, body=BodyType((value or "").upper()))
     except ValueError:
-        raise Refused(replies.syntax("BODY is 7BIT, 8BITMIME or BINARYMIME")) from None
+        raise ParameterRefused(replies.syntax("BODY is 7BIT, 8BITMIME or BINARYMIME")) from None
 
 
 def _smtputf8(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> Envelope:
     """RFC 6531 section 3.4: the parameter has no value."""
     if value is not None:
-        raise Refused(replies.syntax("SMTPUTF8 takes no value"))
+        raise ParameterRefused(replies.syntax("SMTPUTF8 takes no value"))
     return replace(envelope, smtputf8=True)
 
 
@@ -168,7 +168,7 @@ def _ret(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> E
     try:
         return replace(envelope, ret=Ret((value or "").upper()))
     except ValueError:
-        raise Refused(replies.syntax("RET is FULL or HDRS")) from None
+        raise ParameterRefused(replies.syntax("RET is FULL or HDRS")) from None
 
 
 def _envid(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> Envelope:
@@ -176,9 +176,9 @@ def _envid(envelope: Envelope, value: str | None, now: Micros, max_hold: int) ->
     try:
         envid = decode_xtext(value or "")
     except ValueError:
-        raise Refused(replies.syntax("ENVID is not xtext (RFC 3461 4)")) from None
+        raise ParameterRefused(replies.syntax("ENVID is not xtext (RFC 3461 4)")) from None
     if not envid or not envid.isascii() or not envid.isprintable() or len(value or "") > 100:
-        raise Refused(replies.syntax("ENVID is 1 to 100 printable characters"))
+        raise ParameterRefused(replies.syntax("ENVID is 1 to 100 printable characters"))
     return replace(envelope, envid=envid)
 
 
@@ -187,24 +187,24 @@ def _auth(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> 
     try:
         decode_xtext(value or "")
     except ValueError:
-        raise Refused(replies.syntax("AUTH is not xtext (RFC 3461 4)")) from None
+        raise ParameterRefused(replies.syntax("AUTH is not xtext (RFC 3461 4)")) from None
     if not value:
-        raise Refused(replies.syntax("AUTH= needs a mailbox or <>"))
+        raise ParameterRefused(replies.syntax("AUTH= needs a mailbox or <>"))
     return envelope
 
 
 def _hold(envelope: Envelope, until: Micros, now: Micros, max_hold: int) -> Envelope:
     if envelope.hold_until is not None:
-        raise Refused(replies.syntax("Either HOLDFOR or HOLDUNTIL, not both"))
+        raise ParameterRefused(replies.syntax("Either HOLDFOR or HOLDUNTIL, not both"))
     if until > now + max_hold * _SECOND:
-        raise Refused(replies.syntax(f"Held for {max_hold} seconds at most"))
+        raise ParameterRefused(replies.syntax(f"Held for {max_hold} seconds at most"))
     return replace(envelope, hold_until=max(until, now))
 
 
 def _holdfor(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> Envelope:
     """RFC 4865 section 4: seconds from now."""
     if value is None or not re.fullmatch(r"[1-9]\d{0,8}", value):
-        raise Refused(replies.syntax("HOLDFOR is a number of seconds"))
+        raise ParameterRefused(replies.syntax("HOLDFOR is a number of seconds"))
     return _hold(envelope, now + int(value) * _SECOND, now, max_hold)
 
 
@@ -215,7 +215,7 @@ def _holduntil(envelope: Envelope, value: str | None, now: Micros, max_hold: int
         if moment.tzinfo is None:
             raise ValueError
     except ValueError:
-        raise Refused(replies.syntax("HOLDUNTIL is a time such as 2026-11-24T18:00:00Z")) from None
+        raise ParameterRefused(replies.syntax("HOLDUNTIL is a time such as 2026-11-24T18:00:00Z")) from None
     return _hold(envelope, int(moment.timestamp() * _SECOND), now, max_hold)
 
 
@@ -223,10 +223,10 @@ def _by(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> En
     """RFC 2852 section 4: `seconds;R` or `seconds;N`, with T for a trace; R needs a positive time."""
     match = re.fullmatch(r"([+-]?\d{1,9});([RN])(T?)", (value or "").upper())
     if match is None:
-        raise Refused(replies.syntax("BY is seconds;R or seconds;N, such as 3600;R"))
+        raise ParameterRefused(replies.syntax("BY is seconds;R or seconds;N, such as 3600;R"))
     seconds = int(match[1])
     if match[2] == "R" and seconds <= 0:
-        raise Refused(replies.syntax("BY with R needs a time in the future"))
+        raise ParameterRefused(replies.syntax("BY with R needs a time in the future"))
     mode: Literal["R", "N"] = "R" if match[2] == "R" else "N"
     return replace(envelope, deliver_by=DeliverBy(now + seconds * _SECOND, mode, bool(match[3])))
 
@@ -234,7 +234,7 @@ def _by(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> En
 def _priority(envelope: Envelope, value: str | None, now: Micros, max_hold: int) -> Envelope:
     """RFC 6710 section 3: -9 to 9."""
     if value is None or not re.fullmatch(r"-?[1-9]|0", value):
-        raise Refused(replies.syntax("MT-PRIORITY is a number from -9 to 9"))
+        raise ParameterRefused(replies.syntax("MT-PRIORITY is a number from -9 to 9"))
     return replace(envelope, priority=int(value))
 
 

@@ -31,7 +31,7 @@ TOO_LITTLE_TIME = reply(554, "5.4.7", "The next server promises nothing within t
 UNWRITABLE_ADDRESS = reply(553, "5.1.3", "The address can't be written on one line of SMTP")
 
 
-class Plan(msgspec.Struct, frozen=True):
+class CommandPlan(msgspec.Struct, frozen=True):
     """The lines of one transaction. `rcpt[i]` is None where `refused[i]` is the outcome of the recipient."""
 
     mail: bytes
@@ -52,7 +52,7 @@ def plan_transaction(
     facts: ContentFacts,
     server: Capabilities,
     now: Micros,
-) -> Plan | Refusal:  # hot: bench/relay
+) -> CommandPlan | Refusal:  # hot: bench/relay
     """Return the command lines (with CRLF) of a transaction, or why it can't take place."""
     binary = envelope.body is BodyType.BINARY and server.binary
     refusal = _refusal(envelope, recipients, facts, server, binary, now)
@@ -72,7 +72,7 @@ def plan_transaction(
         line, why = _rcpt(recipient, utf8, server)
         rcpt.append(line)
         refused.append(why)
-    return Plan(mail_line, tuple(rcpt), tuple(refused), binary)
+    return CommandPlan(mail_line, tuple(rcpt), tuple(refused), binary)
 
 
 def _refusal(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from waypost.service.processes.fork_server import Forked, ForkServer
-from waypost.service.processes.orders import Orders, Report, Word, read_report, send_descriptors, write_orders
+from waypost.service.processes.orders import Orders, Word, WorkerReport, read_report, send_descriptors, write_orders
 from waypost.service.sockets.listeners import Bound
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, forks: ForkServer, orders: Orders, heard: Callable[[], None]) -> "WorkerProcess":
-        """Start a process and hand it its orders, with the sockets of their doors; `heard` is called when it is ready
-        or says why it is not. Raises `OSError`."""
+        """Start a process and hand it its orders, with the listening sockets. `heard` is called when it is ready or
+        says why it is not. Raises `OSError`."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -81,7 +81,7 @@ class WorkerProcess:
         self._writer.close()
         return "nobody knows how" if status is None else _words(os.waitstatus_to_exitcode(status))
 
-    def _hear(self, report: Report | None) -> None:
+    def _hear(self, report: WorkerReport | None) -> None:
         if report is not None and report.ready:
             self.number = report.number
         elif report is not None:
@@ -107,7 +107,10 @@ def _words(status: int) -> str:
 
 
 class Crew:
-    """`workers` processes with the same orders but for doors and place. `changed` is called when one comes or goes."""
+    """`workers` processes with the same orders except listeners and place.
+
+    `changed` is called when one comes or goes.
+    """
 
     def __init__(
         self,
@@ -226,9 +229,9 @@ class Crew:
 
     async def _one(self, place: int) -> tuple[WorkerProcess | None, str]:
         """Start one process and wait for its end."""
-        doors = tuple((bound.listener, bound.socket.fileno()) for bound in self._bound)
+        listeners = tuple((bound.listener, bound.socket.fileno()) for bound in self._bound)
         try:
-            orders = replace(self._orders, doors=doors, place=place)
+            orders = replace(self._orders, listeners=listeners, place=place)
             process = await WorkerProcess.start(self._forks, orders, self._tell_news)
         except OSError as error:
             return None, f"it could not be started: {error}"

@@ -34,15 +34,16 @@ class Word(Enum):
 class Orders:
     """All that a worker needs to begin.
 
-    `doors` are listeners with the descriptors of their sockets, `login_memory` is that of what workers share of logins:
-    in the supervisor its own, in the worker those that it was handed. `place` is its place in its crew, from 0.
+    `listeners` are those of the configuration with the descriptors of their sockets; `login_memory` is the descriptor
+    of the memory of logins that workers share. The supervisor gives its own descriptors, and a worker is handed copies.
+    `place` is the worker's place in its crew, from 0.
     """
 
     generation: int
     settings: Settings
     secrets: Secrets
     identity: Identity | None
-    doors: tuple[tuple[Listener, int], ...]
+    listeners: tuple[tuple[Listener, int], ...]
     json_log: bool
     colour_log: bool = False
     place: int = 0
@@ -50,7 +51,7 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class WorkerReport:
     """What a worker tells: it is `ready` under its `number`, or it `failed` and why; `hopeless`: another would, too."""
 
     ready: bool
@@ -75,19 +76,19 @@ def send_descriptors(control: socket.socket, orders: Orders) -> None:
 
 def _descriptors(orders: Orders) -> list[int]:
     shared = [] if orders.login_memory is None else [orders.login_memory]
-    return [*(fd for _, fd in orders.doors), *shared]
+    return [*(fd for _, fd in orders.listeners), *shared]
 
 
-def read_report(line: bytes) -> Report | None:
+def read_report(line: bytes) -> WorkerReport | None:
     """Read a worker's line; None for one that makes no sense."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):  # the latter for lists in lists in lists
         return None
     if isinstance(value, dict) and isinstance(value.get("ready"), int):
-        return Report(True, number=value["ready"])
+        return WorkerReport(True, number=value["ready"])
     if isinstance(value, dict) and isinstance(value.get("failed"), str):
-        return Report(False, problem=value["failed"], hopeless=value.get("hopeless") is True)
+        return WorkerReport(False, problem=value["failed"], hopeless=value.get("hopeless") is True)
     return None
 
 
@@ -107,9 +108,9 @@ class Control:
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
         orders = pickle.loads(self._exactly(length))
         assert isinstance(orders, Orders)
-        doors = tuple((listener, fd) for (listener, _), fd in zip(orders.doors, descriptors, strict=False))
+        listeners = tuple((listener, fd) for (listener, _), fd in zip(orders.listeners, descriptors, strict=False))
         memory = None if orders.login_memory is None else descriptors[-1]
-        return replace(orders, doors=doors, login_memory=memory)
+        return replace(orders, listeners=listeners, login_memory=memory)
 
     def _handed(self) -> list[int]:
         octets, descriptors = self._some_descriptors(_LENGTH.size)

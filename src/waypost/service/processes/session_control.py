@@ -16,7 +16,7 @@ import msgspec
 from waypost.message.trace import Micros
 from waypost.protocol.session import Ending, LoggedIn
 from waypost.service.processes.control_socket import worker_words
-from waypost.service.processes.session_requests import AccountChanged, EndSessions, ListSessions
+from waypost.service.processes.session_requests import EndAccountSessions, EndSessions, ListSessions
 from waypost.service.sockets.connection import Connection
 from waypost.service.sockets.connections import Connections
 from waypost.storage import Directory, Notice, StorageError
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _SWEEP = 30.0  # seconds
 _MOMENT = 0.01  # seconds in which notices gather: one look at all sessions serves them all
 
-_read = msgspec.json.Decoder(ListSessions | EndSessions | AccountChanged).decode
+_read = msgspec.json.Decoder(ListSessions | EndSessions | EndAccountSessions).decode
 
 
 class SessionControl:
@@ -135,7 +135,7 @@ class SessionControl:
                         yield row
             case EndSessions() as wanted:
                 yield self._told(await self._end(list(self._chosen(wanted)), Ending.BY_OPERATOR))
-            case AccountChanged(address):
+            case EndAccountSessions(address):
                 found = [pair for pair in self._logged_in() if pair[1].address == address]
                 yield self._told(await self._end_unless_current(address, found))
 

@@ -35,13 +35,13 @@ class EndSessions(msgspec.Struct, frozen=True, tag="end", tag_field="ask"):
         )
 
 
-class AccountChanged(msgspec.Struct, frozen=True, tag="account", tag_field="ask"):
+class EndAccountSessions(msgspec.Struct, frozen=True, tag="account", tag_field="ask"):
     """End the sessions of an account (its address key) that logged in before it was changed."""
 
     address: str
 
 
-Request = ListSessions | EndSessions | AccountChanged
+Request = ListSessions | EndSessions | EndAccountSessions
 """What a command may ask."""
 
 

@@ -170,7 +170,7 @@ class Supervisor:
             settings=settings,
             secrets=secrets,
             identity=self._identity,
-            doors=(),
+            listeners=(),
             json_log=self._log_form.json,
             colour_log=self._log_form.colour,
             login_memory=self._login_memory.fd,

@@ -1,6 +1,6 @@
 """A worker: `work` in a process that the fork server forks, with its orders from the supervisor on a socket.
 
-It gives up root and all that it has no need of (`confinement.py`), then opens the storage, the doors and the
+It gives up root and all that it has no need of (`confinement.py`), then opens the storage, the sockets and the
 dispatcher, and says that it is ready. It ends when the supervisor says so or dies: gracefully, with every transaction
 that can still be finished.
 """
@@ -26,7 +26,7 @@ from waypost.service.processes.confinement import Unconfined, confine, reach_of
 from waypost.service.processes.orders import Control, Orders, Word
 from waypost.service.processes.privileges import become, harden
 from waypost.service.processes.run_folder import RunFolder
-from waypost.service.sockets.acceptor import Door
+from waypost.service.sockets.acceptor import Acceptor
 from waypost.service.sockets.tls import TlsProblem
 from waypost.storage import StorageError, Unfit
 
@@ -136,12 +136,12 @@ class Worker:
 
     async def _serve(self, assembly: Assembly, number: int, folder: RunFolder) -> None:
         grace = self._settings.service.stop_grace / SECOND
-        connections, dispatcher = assembly.house.connections, assembly.dispatcher
+        connections, dispatcher = assembly.listening.connections, assembly.dispatcher
         dispatching = asyncio.create_task(dispatcher.run())
         age = self._settings.service.journal_days * DAY
         housekeeper = Housekeeper(assembly.storage, folder, journal_age=age, now=wall_clock)
         housekeeping = asyncio.create_task(housekeeper.run())
-        doors = self._open_doors(assembly)
+        acceptors = self._open_acceptors(assembly)
         _spare_the_collector()
         self._control.ready(number)
         fields = {"number": number, "generation": self._orders.generation}
@@ -150,8 +150,8 @@ class Worker:
             log.warning("workers not confined", extra={"fields": {"reason": self._confined}})
         failing = asyncio.create_task(assembly.storage.failed())
         await _first(self._stop.wait(), self._retire.wait(), dispatching, failing)
-        for door, sock in doors:
-            door.close()
+        for acceptor, sock in acceptors:
+            acceptor.close()
             sock.close()
         log.info("worker ending", extra={"fields": {**fields, "connections": len(connections)}})
         if not (self._stop.is_set() or dispatching.done() or failing.done()):  # retired: others do the rest now
@@ -166,15 +166,15 @@ class Worker:
         if failed:
             raise StorageError("the storage's writer ended; the log says why")
 
-    def _open_doors(self, assembly: Assembly) -> list[tuple[Door, socket.socket]]:
-        doors = []
-        for listener, fd in self._orders.doors:
+    def _open_acceptors(self, assembly: Assembly) -> list[tuple[Acceptor, socket.socket]]:
+        acceptors = []
+        for listener, fd in self._orders.listeners:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
-            door = Door(listener, sock, assembly.house, assembly.sessions[listener.protocol])
-            door.open()
-            doors.append((door, sock))
-        return doors
+            acceptor = Acceptor(listener, sock, assembly.listening, assembly.sessions[listener.protocol])
+            acceptor.open()
+            acceptors.append((acceptor, sock))
+        return acceptors
 
 
 def _login_memory(orders: Orders) -> LoginMemory | None:

@@ -1,4 +1,4 @@
-"""A door: one listening socket in one worker, from `accept` to the moment at which the session takes over.
+"""An acceptor: one listening socket in one worker, from `accept` to the moment at which the session takes over.
 
 In between come the worker's limits, the PROXY header where a load balancer owes one, the limits of the client's
 network, and the TLS handshake of an implicit TLS port. Whoever fails on the way gives its place back.
@@ -18,7 +18,7 @@ from waypost.config.settings import Listener
 from waypost.protocol.network import client_address
 from waypost.protocol.reply import Reply
 from waypost.protocol.session import Peer, Session
-from waypost.service.sockets.admission import Admission, Place, Refused
+from waypost.service.sockets.admission import ConnectionAdmission, ConnectionPlace, ConnectionRefused
 from waypost.service.sockets.connection import Connection
 from waypost.service.sockets.connections import Connections
 from waypost.service.sockets.outbox import Outbox
@@ -35,10 +35,10 @@ _QUIET = 1.0  # seconds between two lines about refusals
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """What all doors of a worker share."""
+class ListeningContext:
+    """What all listeners of a worker share."""
 
-    admission: Admission
+    admission: ConnectionAdmission
     connections: Connections
     timing: Timing
     outbox: Outbox
@@ -52,13 +52,15 @@ def refusal(protocol: ListenerProtocol, reply: Reply) -> bytes:
     return f"{protocol.refusal.format(reply=reply, text=reply.text)}\r\n".encode("ascii", "backslashreplace")
 
 
-class Door:
+class Acceptor:
     """Accepts connections on a listening socket (non-blocking; it stays the caller's) for the sessions of `make`."""
 
-    def __init__(self, listener: Listener, listening: socket.socket, house: House, make: Callable[[], Session]) -> None:
+    def __init__(
+        self, listener: Listener, listening: socket.socket, shared: ListeningContext, make: Callable[[], Session]
+    ) -> None:
         self._listener = listener
         self._listening = listening
-        self._house = house
+        self._shared = shared
         self._make = make
         self._loop = asyncio.get_running_loop()
         self._open = False
@@ -102,20 +104,20 @@ class Door:
         # hot: bench/accept
         sock.setblocking(False)
         try:
-            place = self._house.admission.enter()
-        except Refused as refused:
+            place = self._shared.admission.enter()
+        except ConnectionRefused as refused:
             self._refuse(sock, refused.reply, address)
             return
-        self._house.connections.arriving(self._loop.create_task(self._arrive(sock, place, address, port)))
+        self._shared.connections.arriving(self._loop.create_task(self._arrive(sock, place, address, port)))
 
-    async def _arrive(self, sock: socket.socket, place: Place, address: str, port: int) -> None:
+    async def _arrive(self, sock: socket.socket, place: ConnectionPlace, address: str, port: int) -> None:
         peer = Peer(address, port, *sock.getsockname()[:2])
         try:
             if self._listener.proxy_protocol:
                 peer = await self._behind_balancer(sock, peer)
             place.identify(peer.address)
             await self._hand_over(sock, place, peer)
-        except Refused as refused:
+        except ConnectionRefused as refused:
             place.leave()
             self._refuse(sock, refused.reply, peer.address)
         except (OSError, ProxyError, TimeoutError) as error:
@@ -128,9 +130,9 @@ class Door:
             sock.close()
             raise
 
-    async def _hand_over(self, sock: socket.socket, place: Place, peer: Peer) -> None:
-        house = self._house
-        tls = house.tls
+    async def _hand_over(self, sock: socket.socket, place: ConnectionPlace, peer: Peer) -> None:
+        shared = self._shared
+        tls = shared.tls
         if tls is not None and self._listener.protocol.from_servers:
             tls = tls.between_servers
         context: ssl.SSLContext | None = None
@@ -143,8 +145,8 @@ class Door:
             self._make,
             peer,
             tls=tls,
-            timing=house.timing,
-            outbox=house.outbox,
+            timing=shared.timing,
+            outbox=shared.outbox,
             ended=partial(self._ended, place),
             protocol=self._listener.protocol.value,
         )
@@ -152,15 +154,15 @@ class Door:
             lambda: connection,
             sock,
             ssl=context,
-            ssl_handshake_timeout=house.timing.handshake if context else None,
-            ssl_shutdown_timeout=house.timing.closing if context else None,
+            ssl_handshake_timeout=shared.timing.handshake if context else None,
+            ssl_shutdown_timeout=shared.timing.closing if context else None,
         )
         if connection.working:
-            house.connections.add(connection)
+            shared.connections.add(connection)
 
-    def _ended(self, place: Place, connection: Connection) -> None:
+    def _ended(self, place: ConnectionPlace, connection: Connection) -> None:
         place.leave()
-        self._house.connections.discard(connection)
+        self._shared.connections.discard(connection)
 
     async def _behind_balancer(self, sock: socket.socket, peer: Peer) -> Peer:
         """Return the real client when the peer is a load balancer that we believe. Raises `ProxyError`."""
@@ -168,7 +170,7 @@ class Door:
         if not any(balancer in network for network in self._listener.proxy_protocol):
             return peer
         header = ProxyHeader()
-        async with asyncio.timeout(self._house.timing.handshake):
+        async with asyncio.timeout(self._shared.timing.handshake):
             while not header.done:
                 await self._readable(sock)
                 seen = sock.recv(4096, socket.MSG_PEEK)

@@ -16,7 +16,7 @@ _MINUTE = 60.0
 _MOST_NETWORKS = 50_000  # kept in memory; those that send nothing are forgotten first
 
 
-class Refused(Exception):
+class ConnectionRefused(Exception):
     """A connection gets no place; `reply` says why to the client."""
 
     def __init__(self, reply: Reply) -> None:
@@ -35,7 +35,7 @@ class _Network:
         self.filled_at = now
 
 
-class Admission:
+class ConnectionAdmission:
     """Counts the connections of one worker. `clock` gives seconds that never step back."""
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,12 +44,12 @@ class Admission:
         self._networks: dict[str, _Network] = {}
         self.open = 0
 
-    def enter(self) -> "Place":
-        """Take a place for a connection that has just arrived. Raises `Refused`."""
+    def enter(self) -> "ConnectionPlace":
+        """Take a place for a connection that has just arrived. Raises `ConnectionRefused`."""
         if self.open >= self._limits.connections:
-            raise Refused(replies.SERVER_BUSY)
+            raise ConnectionRefused(replies.SERVER_BUSY)
         self.open += 1
-        return Place(self)
+        return ConnectionPlace(self)
 
     def _identify(self, address: str) -> _Network | None:
         client = client_address(address)
@@ -65,7 +65,7 @@ class Admission:
         network.left = min(rate, network.left + (now - network.filled_at) * rate / _MINUTE)
         network.filled_at = now
         if network.left < 1 or network.open >= self._limits.connections_per_network:
-            raise Refused(replies.TOO_MANY_CONNECTIONS)
+            raise ConnectionRefused(replies.TOO_MANY_CONNECTIONS)
         network.left -= 1
         network.open += 1
         return network
@@ -88,18 +88,21 @@ class Admission:
             network.open -= 1
 
 
-class Place:
+class ConnectionPlace:
     """One connection's place; `leave` gives it back, and does nothing when called again."""
 
     __slots__ = ("_admission", "_network", "_taken")
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: ConnectionAdmission) -> None:
         self._admission = admission
         self._network: _Network | None = None
         self._taken = True
 
     def identify(self, address: str) -> None:
-        """Count the connection to its client's network, once. Raises `Refused`; the place is then still to leave."""
+        """Count the connection to its client's network, once.
+
+        Raises `ConnectionRefused`; the place must still be left then.
+        """
         self._network = self._admission._identify(address)
 
     def leave(self) -> None:

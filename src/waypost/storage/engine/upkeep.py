@@ -58,7 +58,7 @@ def problems_of(data: Path, reach: Reach, *, repair: bool, now: Micros) -> tuple
     with _told(f"the database can't be read: {{}}; {check.RESTORE}"):
         if repair:
             check.repair(data, now)
-        checker = check.Checker(data, repaired=repair)
+        checker = check.StorageChecker(data, repaired=repair)
         try:
             return list(checker.problems(reach)), checker.messages, checker.octets
         finally:

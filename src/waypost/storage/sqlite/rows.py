@@ -44,7 +44,7 @@ def text(value: Any) -> str:
     return encode(value).decode()
 
 
-def latin(data: bytes) -> str:
+def latin1_text(data: bytes) -> str:
     """Return octets as text that holds them one to one."""
     return data.decode("latin-1")
 

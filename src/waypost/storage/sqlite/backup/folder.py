@@ -41,7 +41,7 @@ class AboutBefore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     life: Life | None = None
 
 
-class About(AboutBefore, frozen=True, forbid_unknown_fields=False):
+class BackupManifest(AboutBefore, frozen=True, forbid_unknown_fields=False):
     """What `waypost-backup.json` says. `backups`: names of all that are whole; None where that is not known."""
 
     backups: tuple[str, ...] | None = None
@@ -133,7 +133,7 @@ class BackupFolder:
             return
         raise StorageError(f"{self.path} holds the backups of another storage: name another directory")
 
-    def about(self) -> About:
+    def about(self) -> BackupManifest:
         """Return what the folder says of itself; a copy that was broken off may lack it, and the manifests know it too.
 
         Raises `StorageError`, `OSError`.
@@ -147,19 +147,19 @@ class BackupFolder:
                     f"{self.label} can't be read, and there is no whole backup beside it: {error}"
                 ) from error
             newest = max((manifest for _, manifest in manifests), key=lambda manifest: manifest.serial)
-            return About(life=newest.life)
+            return BackupManifest(life=newest.life)
         if about.format != _FORMAT:
             raise StorageError(f"{self.path}: backups of form {about.format}; this program knows {_FORMAT}")
         return about
 
-    def read_label(self) -> About:
+    def read_label(self) -> BackupManifest:
         """Return what `waypost-backup.json` says. Raises `StorageError`, `OSError`."""
-        found = read_sealed(self.label, About, AboutBefore)
-        return found if isinstance(found, About) else About(format=found.format, life=found.life)
+        found = read_sealed(self.label, BackupManifest, AboutBefore)
+        return found if isinstance(found, BackupManifest) else BackupManifest(format=found.format, life=found.life)
 
     def write_label(self, life: Life | None, backups: Iterable[Backup]) -> None:
         """Say durably that the folder has the backups of this storage, and which. Raises `OSError`."""
-        write_durably(self.label, sealed(About(life=life, backups=tuple(each.name for each in backups))))
+        write_durably(self.label, sealed(BackupManifest(life=life, backups=tuple(each.name for each in backups))))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

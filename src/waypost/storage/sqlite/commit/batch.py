@@ -20,7 +20,7 @@ from waypost.storage.errors import AccountChanged, Damaged, NotFound
 from waypost.storage.queue import Lease, reverse_path_text
 from waypost.storage.spending import Expense
 from waypost.storage.spool import MailboxDelivery, NewEntry, NewMessage
-from waypost.storage.sqlite.rows import encode, envelope_text, latin, recipients_text, text
+from waypost.storage.sqlite.rows import encode, envelope_text, latin1_text, recipients_text, text
 from waypost.storage.sqlite.segments.bodies import body_of
 from waypost.storage.sqlite.segments.segments import Location
 from waypost.storage.sqlite.spending import Count
@@ -209,7 +209,7 @@ class Batch:
                 location.offset,
                 location.length,
                 location.crc,
-                latin(message.head) if spilled else "",
+                latin1_text(message.head) if spilled else "",
                 len(message.deliveries) + len(message.entries),
                 message.received_at,
                 reverse_path_text(message.envelope.reverse_path),
@@ -249,7 +249,7 @@ class Batch:
                 [
                     delivery.mailbox,
                     trace,
-                    latin(delivery.head),
+                    latin1_text(delivery.head),
                     size + len(delivery.head),
                     now,
                     text(sorted(delivery.flags)),

@@ -26,7 +26,7 @@ _MOST_UNFLUSHED = 1 << 20  # octets of a segment that have copies
 _WORTH_COMPACTING = 1 << 20  # octets, as for `SqliteStorage.maintain`
 
 
-class Written:
+class OctetsWritten:
     """Where the octets of a group are, and which operations failed."""
 
     def __init__(self) -> None:
@@ -50,13 +50,13 @@ class Octets:
         self._numbering = numbering
         self._segment: OpenSegment | None = None
 
-    def write(self, operations: Sequence[Operation]) -> Written:  # hot: bench/accept
+    def write(self, operations: Sequence[Operation]) -> OctetsWritten:  # hot: bench/accept
         """Write all octets: those in memory together, files each under a number of its own.
 
         They are durable when this returns, or will be with the copies that the commit of their rows takes along.
         """
         self._copies.drop_new()
-        written = Written()
+        written = OctetsWritten()
         files: list[tuple[Operation, NewMessage | None, ArrivingFile]] = []
         small: dict[int, list[NewMessage]] = {}
         for operation in operations:
@@ -79,7 +79,7 @@ class Octets:
         return written
 
     def _refuse_what_has_no_room(
-        self, operations: Sequence[Operation], small: Mapping[int, list[NewMessage]], written: Written
+        self, operations: Sequence[Operation], small: Mapping[int, list[NewMessage]], written: OctetsWritten
     ) -> None:
         left = self._space.left()
         for operation in operations:
@@ -96,7 +96,9 @@ class Octets:
         if self._segment is not None and self._segment.size >= _WORTH_COMPACTING:
             self.close()
 
-    def _write_files(self, files: list[tuple[Operation, NewMessage | None, ArrivingFile]], written: Written) -> None:
+    def _write_files(
+        self, files: list[tuple[Operation, NewMessage | None, ArrivingFile]], written: OctetsWritten
+    ) -> None:
         for operation, message, file in files:
             try:
                 if message is not None and not file.durable:
@@ -125,7 +127,7 @@ class Octets:
             if message is not None:
                 written.locations[id(message)] = body_of(message).location(file)
 
-    def _append(self, operations: list[Operation], small: dict[int, list[NewMessage]], written: Written) -> None:
+    def _append(self, operations: list[Operation], small: dict[int, list[NewMessage]], written: OctetsWritten) -> None:
         messages = [message for operation in operations for message in small[id(operation)]]
         try:
             records = [(message.trace, [message.head, *body_of(message).parts]) for message in messages]

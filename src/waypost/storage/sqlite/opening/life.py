@@ -46,7 +46,7 @@ class Life(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LifeVerdict:
     """What database and file say of each other. `restored`: why the database is not the newest, in words."""
 
     life: Life
@@ -58,26 +58,26 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def judge(row: Life | None, file: Life | None) -> Verdict | None:
+def judge(row: Life | None, file: Life | None) -> LifeVerdict | None:
     """Compare what the database says (None: it was never named) with what the file says (None: there is no file).
 
     Returns None when they are of two storages.
     """
     if row is None:
         if file is None or not file.mark:  # a new one, or the crash of its first start
-            return Verdict(file or Life(new_id()))
-        return Verdict(Life(new_id()), "the database is of a time before its schema knew of restores")
+            return LifeVerdict(file or Life(new_id()))
+        return LifeVerdict(Life(new_id()), "the database is of a time before its schema knew of restores")
     if file is None:
-        return Verdict(row, "the file that says how far the storage had come is gone, as after a restore by hand")
+        return LifeVerdict(row, "the file that says how far the storage had come is gone, as after a restore by hand")
     if row.id == file.id:
         behind = file.mark - row.mark
-        return Verdict(
+        return LifeVerdict(
             row, f"the database is {counted(behind, 'mark')} older than the data directory" if behind > 0 else None
         )
     if file.id in row.former:  # a crash between the two steps of a restore
-        return Verdict(row)
+        return LifeVerdict(row)
     if row.id in file.former:
-        return Verdict(row, "the database is of a time before the last restore")
+        return LifeVerdict(row, "the database is of a time before the last restore")
     return None
 
 

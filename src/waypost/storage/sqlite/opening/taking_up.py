@@ -19,7 +19,7 @@ from waypost.disk.ownership import forbidden, whose
 from waypost.message.trace import Micros
 from waypost.storage.errors import StorageError, Unfit
 from waypost.storage.sqlite.opening import life as lives
-from waypost.storage.sqlite.opening.life import Life, Verdict
+from waypost.storage.sqlite.opening.life import Life, LifeVerdict
 from waypost.storage.sqlite.opening.migrate import DATABASE
 from waypost.storage.sqlite.opening.renewal import renew
 from waypost.storage.sqlite.segments.lost import LOST, keep_all, lost_folder, put_aside
@@ -106,7 +106,7 @@ def take_up(data: Path, connection: apsw.Connection, now: Micros, *, accepted: b
     verdict = lives.judge(row, file)
     if verdict is None and accepted:
         why = "it was told to go on with the database of another storage"
-        verdict, file = Verdict(row or Life(lives.new_id()), why), None
+        verdict, file = LifeVerdict(row or Life(lives.new_id()), why), None
     if verdict is None:
         raise Unfit(
             f"{data / DATABASE} is the database of another storage than this data directory: put back the one that "
@@ -130,7 +130,7 @@ def take_up(data: Path, connection: apsw.Connection, now: Micros, *, accepted: b
         log.error("the mark of the storage was not moved", extra={"fields": {"error": str(error)}})
 
 
-def _begin_anew(data: Path, connection: apsw.Connection, verdict: Verdict, file: Life | None, now: Micros) -> Life:
+def _begin_anew(data: Path, connection: apsw.Connection, verdict: LifeVerdict, file: Life | None, now: Micros) -> Life:
     """Keep every segment as it is under `lost/`, then let the database begin a new life."""
     folder = lost_folder(data, "restore", now)
     segments = data / "segments"

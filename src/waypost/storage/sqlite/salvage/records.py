@@ -15,7 +15,7 @@ from waypost.storage.sqlite.segments.segments import HEADER, MAGIC, MAGIC_OF_HEA
 _WORK = 8  # times its size: how much of a segment is summed up in search of records, before the search is given up
 
 
-class Record(NamedTuple):
+class SalvagedRecord(NamedTuple):
     """A whole record. `is_head`: it is the head of a large message, whose octets are the record before."""
 
     trace: TraceId
@@ -24,7 +24,7 @@ class Record(NamedTuple):
     is_head: bool
 
 
-def records_of(path: Path) -> Iterator[tuple[Record, memoryview]]:
+def records_of(path: Path) -> Iterator[tuple[SalvagedRecord, memoryview]]:
     """Yield every whole record of a file with its octets, which are valid until the next step. Raises `OSError`."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -34,7 +34,7 @@ def records_of(path: Path) -> Iterator[tuple[Record, memoryview]]:
             yield from _records(octets, view, size)
 
 
-def _records(octets: mmap.mmap, view: memoryview, size: int) -> Iterator[tuple[Record, memoryview]]:
+def _records(octets: mmap.mmap, view: memoryview, size: int) -> Iterator[tuple[SalvagedRecord, memoryview]]:
     position, work = 0, _WORK * size
     while 0 <= position <= size - HEADER.size:
         magic, trace, length, crc = HEADER.unpack_from(view, position)
@@ -44,7 +44,7 @@ def _records(octets: mmap.mmap, view: memoryview, size: int) -> Iterator[tuple[R
             work -= length
             with view[start : start + length] as content:
                 if zlib.crc32(content) == crc:
-                    yield Record(TraceId(trace), start, length, magic == MAGIC_OF_HEAD), content
+                    yield SalvagedRecord(TraceId(trace), start, length, magic == MAGIC_OF_HEAD), content
                     work += length
                     position = start + length
                     continue

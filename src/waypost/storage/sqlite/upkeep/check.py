@@ -59,7 +59,7 @@ Progress = Callable[[int, int], None]
 """Called with how many messages were read so far, and how many there are about."""
 
 
-class Checker:
+class StorageChecker:
     """Checks the storage in `data`; `repaired`: what can be mended was, just before."""
 
     def __init__(self, data: Path, *, repaired: bool = False) -> None:

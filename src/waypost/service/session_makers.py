@@ -1,4 +1,4 @@
-"""What speaks on the listeners: for each way in a function that makes its sessions, of the parts of one worker.
+"""Session makers: for each listener protocol a function that makes its sessions of the parts of one worker.
 
 A row of the table of protocols (`config/listener_protocols.py`) names its function. A row that names none that is here
 keeps every worker from starting, whatever is listened on.
@@ -28,7 +28,7 @@ Make = Callable[[], Session]
 
 
 @dataclass(frozen=True, slots=True)
-class WaysIn:
+class SessionParts:
     """What the sessions of a worker share. `mailboxes_changed` tells sessions of notices about a mailbox (its id),
     `tasks` run while messages arrive.
     """
@@ -50,7 +50,7 @@ class WaysIn:
         return {protocol: make(self, protocol) for protocol, make in _MAKERS.items()}
 
 
-def reception(parts: WaysIn, protocol: ListenerProtocol) -> Make:
+def reception(parts: SessionParts, protocol: ListenerProtocol) -> Make:
     """Mail from other servers."""
     settings = parts.settings
     policy = ReceptionPolicy(
@@ -62,12 +62,12 @@ def reception(parts: WaysIn, protocol: ListenerProtocol) -> Make:
     return _takes_mail(parts, protocol, policy, greeting_delay=settings.reception.greeting_delay / SECOND)
 
 
-def local_mail(parts: WaysIn, protocol: ListenerProtocol) -> Make:
+def local_mail(parts: SessionParts, protocol: ListenerProtocol) -> Make:
     """Mail from a server in front of this one."""
     return _takes_mail(parts, protocol, ReceptionPolicy(book=parts.book, tasks=parts.tasks))
 
 
-def submission(parts: WaysIn, protocol: ListenerProtocol) -> Make:
+def submission(parts: SessionParts, protocol: ListenerProtocol) -> Make:
     """Mail from people, who log in."""
     settings = parts.settings
     policy = SubmissionPolicy(
@@ -80,13 +80,13 @@ def submission(parts: WaysIn, protocol: ListenerProtocol) -> Make:
     return _takes_mail(parts, protocol, policy, parts.desk)
 
 
-def devices(parts: WaysIn, protocol: ListenerProtocol) -> Make:
+def devices(parts: SessionParts, protocol: ListenerProtocol) -> Make:
     """Mail from devices that can't log in."""
     policy = trusted_policy(parts.settings, parts.book, parts.storage.directory)
     return _takes_mail(parts, protocol, policy, refuses=policy.refuse)
 
 
-def pop3(parts: WaysIn, protocol: ListenerProtocol) -> Make:
+def pop3(parts: SessionParts, protocol: ListenerProtocol) -> Make:
     """Mailboxes, read by POP3."""
     settings = parts.settings
     return partial(
@@ -120,7 +120,7 @@ def trusted_policy(settings: Settings, book: AddressBook, directory: Directory) 
 
 
 def _takes_mail(
-    parts: WaysIn, protocol: ListenerProtocol, policy: Policy, desk: LoginDesk | None = None, **more: Any
+    parts: SessionParts, protocol: ListenerProtocol, policy: Policy, desk: LoginDesk | None = None, **more: Any
 ) -> Make:
     """Sessions that take mail, by a policy; all share one acceptance and one memory for what arrives."""
     return partial(

@@ -13,8 +13,8 @@ from tests.service.sessions import Client, Script, in_thread, server_tls
 from waypost.config.settings import IpNetwork, Limits, Listener, ListenerProtocol
 from waypost.protocol.smtp import replies
 from waypost.protocol.smtp.dialogue import reply_octets
-from waypost.service.sockets.acceptor import Door, House, refusal
-from waypost.service.sockets.admission import Admission
+from waypost.service.sockets.acceptor import Acceptor, ListeningContext, refusal
+from waypost.service.sockets.admission import ConnectionAdmission
 from waypost.service.sockets.connections import Connections
 from waypost.service.sockets.outbox import Outbox
 from waypost.service.sockets.timing import Timing
@@ -23,17 +23,17 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
 class Entrance:
-    """A door, and who came through it."""
+    """An acceptor, and whose connections it took."""
 
     def __init__(self, protocol: str, limits: Limits, proxies: tuple[IpNetwork, ...], timing: Timing) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0), reuse_port=True)
         self.listening.setblocking(False)
         self.port = self.listening.getsockname()[1]
-        self.house = House(Admission(limits), Connections(), timing, Outbox(), server_tls())
+        self.house = ListeningContext(ConnectionAdmission(limits), Connections(), timing, Outbox(), server_tls())
         self.sessions: list[Script] = []
         listener = Listener(ListenerProtocol(protocol), ip_address("127.0.0.1"), self.port, proxies)
-        self.door = Door(listener, self.listening, self.house, self._make)
-        self.door.open()
+        self.acceptor = Acceptor(listener, self.listening, self.house, self._make)
+        self.acceptor.open()
 
     def _make(self) -> Script:
         self.sessions.append(Script())
@@ -65,7 +65,7 @@ async def enter() -> AsyncIterator[Enter]:
 
     yield enter
     for entrance in entrances:
-        entrance.door.close()
+        entrance.acceptor.close()
         await entrance.house.connections.stop(0)
         await entrance.empty()
         entrance.listening.close()
@@ -231,7 +231,7 @@ async def test_a_session_that_can_not_be_made_keeps_no_place(enter: Enter, caplo
     def fail() -> Script:
         raise RuntimeError("no session today")
 
-    entrance.door._make = fail
+    entrance.acceptor._make = fail
     client = Client(entrance.port)
     assert await in_thread(client.rest) == b""
     client.close()
@@ -241,10 +241,10 @@ async def test_a_session_that_can_not_be_made_keeps_no_place(enter: Enter, caplo
 
 async def test_a_closed_door_leaves_connections_to_others(enter: Enter) -> None:
     entrance = enter()
-    entrance.door.close()
+    entrance.acceptor.close()
     client = Client(entrance.port)
     client.send("quit")
-    entrance.door.open()
+    entrance.acceptor.open()
     assert await in_thread(client.rest) == b"hello\r\nbye\r\n"
     client.close()
 
@@ -267,9 +267,9 @@ async def test_no_descriptors_left_is_a_pause_and_no_end(enter: Enter, monkeypat
             return self.listening.accept()
 
     monkeypatch.setattr("waypost.service.sockets.acceptor._PAUSE", 0.01)
-    entrance.door.close()
-    entrance.door._listening = Full(entrance.listening)  # type: ignore[assignment]
-    entrance.door.open()
+    entrance.acceptor.close()
+    entrance.acceptor._listening = Full(entrance.listening)  # type: ignore[assignment]
+    entrance.acceptor.open()
     assert await in_thread(talk, entrance.port) == b"hello\r\nbye\r\n"
 
 

@@ -30,7 +30,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class NextHops:
     """The servers of a destination in the order in which they are tried, and how to speak to them.
 
     `username` and `password` are set for a smart host that wants a login. `whole` is False when DNS did not name
@@ -53,7 +53,7 @@ class Way:
         return frozenset(server.address.version for server in self.servers)
 
 
-class NoWay(Exception):
+class NoNextHop(Exception):
     """A destination can't be reached by any server; `status` is the RFC 3463 code, the message plain words."""
 
     def __init__(self, words: str, *, status: str, permanent: bool) -> None:
