@@ -152,7 +152,7 @@ async def test_no_turn_of_the_loop_reads_more_than_a_page(full: SqliteStorage, r
     with rows.counting():
         found = await read(full.storage)
     assert rows.most <= MOST
-    assert rows.turns > 1, "others had a turn"
+    assert rows.turns > 1 or rows.most == 0, "others had a turn, or the loop read nothing: another thread did"
     if least:
         assert len(found) >= least
 
