@@ -144,6 +144,22 @@ class _Ear(asyncio.DatagramProtocol):
     def __init__(self, query: Query) -> None:
         self._query = query
         self.answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.BaseTransport | None = None
+        self._closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        if self._closed:
+            transport.close()
+
+    def close(self) -> None:
+        """Close the socket, now or as soon as there is one.
+
+        A query may be cancelled while its socket is made; uvloop gives nobody the transport then and leaves it open.
+        """
+        self._closed = True
+        if self._transport is not None:
+            self._transport.close()
 
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
         if self.answer.done():
@@ -165,12 +181,12 @@ async def _over_udp(query: Query, server: NameServer) -> Message:
     loop = asyncio.get_running_loop()
     ear = _Ear(query)
     # A connected socket: the system drops datagrams from any other address.
-    transport, _ = await loop.create_datagram_endpoint(lambda: ear, remote_addr=(str(server.address), server.port))
     try:
+        transport, _ = await loop.create_datagram_endpoint(lambda: ear, remote_addr=(str(server.address), server.port))
         transport.sendto(query.wire)
         return await ear.answer
     finally:
-        transport.close()
+        ear.close()
 
 
 async def _over_tcp(query: Query, server: NameServer) -> Message:
