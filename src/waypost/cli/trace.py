@@ -36,7 +36,7 @@ class MessageWay:
 @config_option
 @json_option
 def trace(settings: Settings, message: str, as_json: bool) -> None:
-    """Tell the whole way of one message: every station, when, with whom, and what comes next.
+    """Show the whole way of one message: each station with its time and peer, and the next step.
 
     ID is the 13 characters that the log, the queue and the server's answer name; MESSAGE-ID is a header field.
     """

@@ -224,5 +224,5 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def station(self) -> str:
-        """The name of its kind; a `Station` but for kinds of newer versions."""
+        """The name of its kind; a `Station`, except for kinds of newer versions."""
         return self.details.station

@@ -70,7 +70,7 @@ class Certificate:
 
 
 def first_certificate(pem: bytes) -> bytes:
-    """Return the DER of the first certificate in PEM octets. Raises `ValueError` where there is none."""
+    """Return the DER of the first certificate in PEM octets. Raises `ValueError` if they hold no certificate."""
     found = _PEM.search(pem)
     if found is None:
         raise ValueError("no certificate in PEM form")

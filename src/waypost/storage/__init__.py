@@ -1,4 +1,4 @@
-"""Storage: the interfaces behind which messages, queue, mailboxes and accounts live.
+"""Storage: the interfaces to messages, queue, mailboxes and accounts.
 
 `storage/engine` opens the engine that the settings choose; one test suite runs over each.
 """

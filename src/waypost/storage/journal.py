@@ -21,7 +21,7 @@ class Journal(Protocol):
         ...
 
     async def newest(self) -> TraceId:
-        """Return the largest trace id in use, 0 when there is none."""
+        """Return the largest trace id in use, 0 if there is none."""
         ...
 
     async def expire(self, before: Micros, limit: int = 10_000) -> int:

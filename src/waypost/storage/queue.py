@@ -1,4 +1,4 @@
-"""Queue: a durable index of what is still to be relayed. A worker holds what is in flight, not what waits.
+"""Queue: a durable index of what is still to be relayed. A worker holds the entries in flight, not the waiting ones.
 
 One entry is one message for one destination. A *destination* is owned by one worker at a time: it alone
 attempts that destination's entries, so its limits hold exactly and its connections are reused. Entries
@@ -109,8 +109,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def late_events(self) -> list[Event]:
-        """What is told all the same when the outcome comes too late, because the entry or the lease is gone: what a
-        peer did."""
+        """The events that are stored even if the outcome comes too late, because the entry or the lease is gone: those
+        about what a peer did."""
         return [event for event in self.events if event.details.of_peer]
 
 

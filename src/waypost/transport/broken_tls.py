@@ -66,7 +66,7 @@ class BrokenTls:
             self._known.popitem(last=False)
 
     def forget(self, server: Server) -> None:
-        """TLS works with this server, or it insists on TLS."""
+        """Note that TLS works with this server, or that the server requires TLS."""
         self._known.pop((server.address, server.port), None)
 
     def __contains__(self, server: Server) -> bool:

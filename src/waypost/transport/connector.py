@@ -1,7 +1,7 @@
 """From a way to a connection that is ready for messages: servers in order, TLS, login (RFC 5321 5.1, RFC 7435).
 
 A server that can't be reached, greets with 4xx or 5xx, or fails in any way before the first message hands over
-to the next (RFC 5321 5.1: each of the addresses is tried until one succeeds). When none is left:
+to the next (RFC 5321 5.1: each of the addresses is tried until one succeeds). When no server is left,
 the failure is permanent only if every server said 521 (RFC 7504: this host never takes mail). A 554 greeting
 may as well mean "not from you" or "not now" (RFC 7504 section 1 tells the two apart): it blames us, it is mended
 by the operator or by time, and mail that waited costs less than mail that was returned by mistake.

@@ -30,7 +30,7 @@ class Egress:
     other: EgressSource | None = None
 
     def to(self, address: IpAddress) -> EgressSource | None:
-        """Return the source of a server's family; None when there is none."""
+        """Return the source of a server's family; None if there is none."""
         for source in (self.source, self.other):
             if source is not None and source.address.version == address.version:
                 return source

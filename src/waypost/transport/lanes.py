@@ -1,4 +1,4 @@
-"""What a round knows of each source: how many lanes work for it, what it may do, and what waits for its turn.
+"""The state of each source in a round: its lanes, its limits, and the entries that wait for its turn.
 
 Values and counts; the round (`round.py`) moves the entries.
 """

@@ -28,7 +28,7 @@ Shuffle = Callable[[list[Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Exchanger:
-    """A host that takes mail for a domain, with what DNS said of its addresses: those, or why there are none.
+    """A host that takes mail for a domain, with the answer of DNS for its addresses: the addresses, or why it has none.
 
     `complete` is False when it may have more addresses, which could not be had this time. `note` says what is wrong
     with its record, though it is used.
@@ -111,7 +111,7 @@ def literal_exchanger(record: Mx, address: IpAddress) -> Exchanger:
 def servers(
     domain: str, exchangers: Sequence[Exchanger], terms: MxPolicy, shuffle: Shuffle, *, complete: bool = True
 ) -> tuple[Server, ...]:
-    """Return the servers of a domain in the order in which they are tried. Raises `NoNextHop` when none is left.
+    """Return the servers of a domain in the order in which they are tried. Raises `NoNextHop` if no server is left.
 
     `exchangers` come best first; `complete` is False when the domain has more of them. This host, and all that is not
     better, is left out: handing a message to an equal would only bring it back (RFC 5321 5.1). That there is no way is

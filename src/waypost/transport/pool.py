@@ -58,7 +58,7 @@ class Pool:
     async def slot(self, wish: Wish, server: Server) -> PlaceClaim | None:
         """Take a slot; `opened` or `give_back` follows.
 
-        None when there is none for a connection that is not the first, or when the server has its share of them: who
+        None if there is none for a connection that is not the first, or when the server has its share of them: who
         waited for that would keep the destination's place from others.
         """
         claim = self._claim(wish, server)
@@ -98,7 +98,7 @@ class Pool:
         self._count_for_nobody(connection)
 
     def take(self, key: Key, wish: Wish) -> OutboundConnection | None:
-        """Return an idle connection, the one that was used last; None when there is none."""
+        """Return an idle connection, the one that was used last; None if there is none."""
         waiting = self._by_key.get(key)
         while waiting:
             connection = waiting[-1]

@@ -72,7 +72,7 @@ class Relay(Carrier):
         )
         sender = Sender(spool=spool, now=now, broken=tls.broken, stream_above=stream_above)
         self._turns = Turns()
-        self._tools = RelayContext(
+        self._context = RelayContext(
             self._pool, connector, sender, self._sources, now, linger, self._comes_back, self._pace.ceiling
         )
 
@@ -89,7 +89,7 @@ class Relay(Carrier):
                 destination,
                 way,
                 source,
-                self._tools,
+                self._context,
                 self._regulator(destination),
                 lambda: self.answered_lately(destination),
             )

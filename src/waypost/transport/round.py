@@ -63,7 +63,7 @@ class Round:
         destination: str,
         way: NextHops,
         source: EntrySource,
-        tools: RelayContext,
+        context: RelayContext,
         regulate: Regulate,
         proven: Callable[[], bool],
     ) -> None:
@@ -71,11 +71,11 @@ class Round:
         self._way = way
         self._families = way.families
         self._source = source
-        self._tools = tools
+        self._context = context
         self._regulate = regulate
         self._proven = proven
         key = (frozenset(way.servers) if way.shared else destination, way.lmtp, way.tls, way.username)
-        self._groups = Groups(tools.sources, way.families, key, regulate, tools.ceiling)
+        self._groups = Groups(context.sources, way.families, key, regulate, context.ceiling)
         self._lanes = 0
         self._lingers = False  # a lane waits for more to come due
         self._comes_back: Micros = 0  # when there may be a slot
@@ -166,7 +166,7 @@ class Round:
     async def _join(self, group: Group, entry: QueueEntry) -> bool:
         """Count a lane for the source of an entry, or else leave the entry to others. Returns whether it is counted."""
         if group.stopped:
-            if not group.covers(entry, self._tools.now()):
+            if not group.covers(entry, self._context.now()):
                 await self._start_again(group)
             elif self._groups.get_through:
                 await self._count_failure(group, entry)
@@ -190,7 +190,7 @@ class Round:
     def _leave_group(self, group: Group, connection: OutboundConnection | None) -> None:
         if connection is not None:
             group.standing -= 1
-            self._tools.pool.park(group.key, connection)
+            self._context.pool.park(group.key, connection)
         group.lanes -= 1
         if not group.lanes and not group.stopped:
             self._give_back_waiting(group)
@@ -206,7 +206,7 @@ class Round:
         """Count the failure of a source for an entry that would have left from it."""
         failure = group.failure
         if failure is None:
-            result = stopped(entry, group.name, self._tools.now())
+            result = stopped(entry, group.name, self._context.now())
         else:
             result = of_one_source(failure).of(entry)
         self._counted.append(self._source.report(result))
@@ -236,11 +236,11 @@ class Round:
     # -- connections ---------------------------------------------------------------------------------------
 
     async def _ready(self, group: Group, entry: QueueEntry) -> OutboundConnection | None:
-        """Return a connection that is fit for a message: an idle one, or a new one. None when there is none."""
-        started = self._tools.now()
+        """Return a connection that is fit for a message: an idle one, or a new one. None if there is none."""
+        started = self._context.now()
         while True:
             wish = Wish(submitter(entry), self._proven(), first=self._lanes == 1)
-            idle = self._tools.pool.take(group.key, wish)
+            idle = self._context.pool.take(group.key, wish)
             if idle is not None and idle.server in self._way.servers:
                 return idle
             if idle is None:
@@ -250,13 +250,13 @@ class Round:
         kept = group.egress.source is not None and group.name == entry.source
         family = group.egress.source.address.version if kept and group.egress.source is not None else None
         try:
-            connection = await self._tools.connector.connect(self._way, group.egress, wish=wish, family=family)
+            connection = await self._context.connector.connect(self._way, group.egress, wish=wish, family=family)
         except NobodyAnswers as failure:
             if self._groups.of(entry) is group:
                 self._failed_to_connect(group, entry, failure, started)
             return None
         if connection is None and wish.first:
-            self._comes_back = max(self._comes_back, self._tools.comes_back(self._way.servers))
+            self._comes_back = max(self._comes_back, self._context.comes_back(self._way.servers))
         return connection
 
     async def _keep_ceiling(self) -> None:
@@ -264,13 +264,13 @@ class Round:
 
         One from each source may stand in any case, else each message would need a connection of its own.
         """
-        pool = self._tools.pool
+        pool = self._context.pool
         keys = self._groups.keys
         if len(keys) == 1:
             return
         while True:
             idle = [key for key in keys if pool.idle(key)]
-            if not idle or sum(map(pool.idle, idle)) + self._lanes <= max(self._tools.ceiling, len(keys)):
+            if not idle or sum(map(pool.idle, idle)) + self._lanes <= max(self._context.ceiling, len(keys)):
                 return
             await pool.quit_idle(idle[0])
 
@@ -282,20 +282,20 @@ class Round:
             return
         self._heed(group, Signal.UNREACHABLE)
         if group.failure is None:
-            failed = nobody_answered(entry, failure, started=started, ended=self._tools.now())
+            failed = nobody_answered(entry, failure, started=started, ended=self._context.now())
             group.failure = replace(failed, attempt=self._with_source(failed.attempt))
 
     async def _send(self, connection: OutboundConnection, entry: QueueEntry) -> Sent | None:
         """Send an entry. A fault of ours holds up this entry only."""
-        started = self._tools.now()
+        started = self._context.now()
         try:
-            return await self._tools.sender.send(connection, entry)
+            return await self._context.sender.send(connection, entry)
         except Exception:
             fields = {"trace": format_trace_id(entry.trace), "destination": self._destination}
             log.exception("an attempt failed by a fault of ours", extra={"fields": fields})
             connection.abort()
             results = deferred(entry, "4.3.0", "something went wrong on our side")
-            ended = self._tools.now()
+            ended = self._context.now()
             return Sent(attempt_result(entry, connection, results, started=started, ended=ended), None)
 
     def _report(self, group: Group, sent: Sent) -> Awaitable[object] | None:
@@ -311,7 +311,7 @@ class Round:
 
     def _with_source(self, result: AttemptResult) -> AttemptResult:  # hot: bench/relay
         """Return a result with the source that its message keeps, and why that is another one than before."""
-        sources, entry = self._tools.sources, result.entry
+        sources, entry = self._context.sources, result.entry
         if entry.source is None and sources.none:
             return result
         keeps = sources.keeps(entry, result.source)
@@ -320,7 +320,7 @@ class Round:
 
     def _heed(self, group: Group, signal: Signal) -> None:
         decision = self._regulate(group.name, signal, group.standing)
-        group.heed(decision, 0 if decision.connections else self._tools.now())
+        group.heed(decision, 0 if decision.connections else self._context.now())
 
     # -- how many lanes ------------------------------------------------------------------------------------
 
@@ -343,7 +343,7 @@ class Round:
             return None
         self._lingers = True
         try:
-            entry = await self._source.take(self._tools.linger)
+            entry = await self._source.take(self._context.linger)
         finally:
             self._lingers = False
         if entry is not None:

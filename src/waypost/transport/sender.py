@@ -43,7 +43,7 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Sender:
-    """Sends entries. A server that insists on TLS is removed from `broken`. `stream_above` is for tests."""
+    """Sends entries. A server that requires TLS is removed from `broken`. `stream_above` is for tests."""
 
     def __init__(
         self, *, spool: Spool, now: Callable[[], Micros], broken: BrokenTls, stream_above: int = STREAM_ABOVE

@@ -85,7 +85,7 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands; the server greets next."""
-        self._adopt(cast(asyncio.Transport, transport))  # uvloop's is none by inheritance
+        self._adopt(cast(asyncio.Transport, transport))  # uvloop's transport does not inherit from this class
         self.source = str(transport.get_extra_info("sockname")[0])
 
     def data_received(self, data: bytes) -> None:  # hot: bench/relay

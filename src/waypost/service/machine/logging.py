@@ -174,7 +174,7 @@ class BackgroundHandler(logging.Handler):
             self._waiting.set()
 
     def close(self) -> None:
-        """Write what waits, for a second at most; a stuck reader must not keep the process."""
+        """Write the waiting lines, for a second at most: a stuck reader must not keep the process alive."""
         atexit.unregister(self.close)
         self._closing.set()
         self._waiting.set()
@@ -186,7 +186,7 @@ class BackgroundHandler(logging.Handler):
         while not last:
             self._waiting.wait()
             self._closing.wait(_GATHERED)
-            self._waiting.clear()  # before the lines are taken: what comes from now on wakes us again
+            self._waiting.clear()  # before the lines are taken, so that later lines wake the thread again
             last = self._closing.is_set()
             self._write_waiting()
 

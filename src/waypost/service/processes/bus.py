@@ -2,7 +2,7 @@
 
 Notices of one loop iteration travel together, so that a burst of commits costs a datagram a process; and when the
 others were told something a moment ago, they are told the next when that moment is over, all of it at once. What a full
-socket does not take is kept for a moment and sent again; what is lost all the same is repaired by its receiver's slow
+socket does not take is kept for a moment and sent again; a notice that is lost is repaired by its receiver's slow
 sweep. Sockets are reached through the folder's descriptor, since a socket's path may have only 107 octets.
 """
 
@@ -69,7 +69,7 @@ class UnixBus(Bus):
         self.dropped = 0
 
     async def start(self) -> None:
-        """Join the bus; makes the folder when there is none. Raises `OSError`."""
+        """Join the bus; makes the folder if it is missing. Raises `OSError`."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._loop = asyncio.get_running_loop()
         self._directory = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -85,7 +85,7 @@ class UnixBus(Bus):
         self._loop.add_reader(self._socket, self._receive)
 
     def close(self) -> None:
-        """Send what waits, then leave. Calling it again does nothing."""
+        """Send the waiting notices, then leave. A second call does nothing."""
         if self._socket is None or self._loop is None:
             return
         self._flush()
@@ -159,7 +159,7 @@ class UnixBus(Bus):
 
     def _send(self, name: str, notices: tuple[Notice, ...]) -> None:
         late = self._late.get(name)
-        if late is not None:  # behind what waits already
+        if late is not None:  # after the notices that wait already
             self._keep(name, late, notices)
             return
         for start in range(0, len(notices), _PART):

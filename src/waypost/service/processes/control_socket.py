@@ -59,7 +59,7 @@ class ControlSocket:
             raise
 
     async def close(self) -> None:
-        """Answer no more; whoever waits sees the end."""
+        """Answer no more requests; a waiting client sees the end of the connection."""
         if self._server is None:
             return
         self._server.close()

@@ -190,7 +190,7 @@ def _exit_with(work: Callable[[], int]) -> NoReturn:
 def _be_fork_server(requests: socket.socket, work: Work, mask: Iterable[int]) -> int:
     """Fork workers until the supervisor is gone; returns the exit status, a worker's in a worker.
 
-    `mask` are the signals that are blocked but for the fork.
+    `mask` are the signals that were blocked before the fork.
     """
     _leave_the_supervisor(requests.fileno())
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)

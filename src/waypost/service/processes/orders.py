@@ -153,7 +153,7 @@ class Control:
             return
 
     def hear(self, tell: Callable[[Word], None]) -> None:
-        """Read what came, and call `tell` for each word; the supervisor's death is a STOP."""
+        """Read the waiting words, and call `tell` for each; the supervisor's death counts as STOP."""
         try:
             octets = self._socket.recv(64)
         except BlockingIOError:

@@ -31,7 +31,7 @@ _MOST_WORKERS = 1023  # the largest number is the command line's
 
 
 class RunFolder:
-    """The folder `run` of a data directory, made when there is none. Raises `SetupProblem`."""
+    """The folder `run` of a data directory, made if it is missing. Raises `SetupProblem`."""
 
     def __init__(self, data: Path, identity: Identity | None = None) -> None:
         self._path = data / "run"

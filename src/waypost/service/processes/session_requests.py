@@ -17,7 +17,7 @@ class ListSessions(msgspec.Struct, frozen=True, tag="list", tag_field="ask"):
 class EndSessions(msgspec.Struct, frozen=True, tag="end", tag_field="ask"):
     """End the sessions that all of what is given is true of: its id, its account's address key, its client's network.
 
-    When nothing is given, none is ended.
+    With neither, no session is ended.
     """
 
     id: str | None = None

@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands, and so does TLS on an implicit TLS port: greet."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class, only by its methods
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
         try:
             self._session = self._make()
         except Exception:  # a fault of ours, which must not keep the place
@@ -269,8 +269,8 @@ class Connection(asyncio.Protocol):
     async def _shake_hands(self) -> None:
         """Change over to TLS; the connection is not open afterwards when that failed, or the peer went away.
 
-        Input from before is dropped by the session, what comes meanwhile is the handshake's; what arrives inside TLS
-        before `start_tls` returns (asyncio does that) is held back, since the old transport is still in place.
+        The session drops earlier input. Octets that arrive meanwhile belong to the handshake. Input inside TLS that
+        arrives before `start_tls` returns (asyncio does that) is held back, since the old transport is still in place.
         """
         if self._tls is None or self._eof:
             self._end()

@@ -29,7 +29,7 @@ class Outbox:
         self._last = transport
 
     def release(self, transport: asyncio.Transport) -> None:
-        """Write now what waits for this transport: before it is closed, or changes over to TLS."""
+        """Write the waiting octets of this transport now, before it is closed or changes to TLS."""
         data = self._waiting.pop(transport, None)
         if data is not None and not transport.is_closing():
             transport.write(data)

@@ -1,7 +1,7 @@
 """How long a connection may take, and whether its last words still arrive, by what the kernel says of its peer.
 
-A transport over TLS tells how much it has not encrypted yet, and nothing of what waits below it to be sent; asyncio and
-uvloop alike. The peer's acknowledgements tell, whatever waits where.
+A transport over TLS knows how many octets it has not encrypted yet, but not how many wait below it to be sent, in
+asyncio and uvloop alike. The peer's acknowledgements tell that, wherever octets wait.
 """
 
 import asyncio

@@ -38,7 +38,7 @@ class OpenStorage(Protocol):
         ...
 
     async def close(self) -> None:
-        """Write what waits, then close everything."""
+        """Write all waiting operations, then close everything."""
         ...
 
 

@@ -121,7 +121,7 @@ class SqliteStorage:
             continue
 
     async def close(self) -> None:
-        """Commit what waits, then close everything."""
+        """Commit all waiting operations, then close everything."""
         self._spool.close()
         await self._mark.leave()
         await self._writer.close()

@@ -57,12 +57,12 @@ class SqliteDirectory:
         return _account(row[1:]) if row[0] is None else _alias(address, row[0])
 
     async def account(self, address: str) -> Account | None:
-        """Return the account with this address key; None when there is none."""
+        """Return the account with this address key; None if there is none."""
         row = self._reading.row(_ACCOUNT + "WHERE address = ?", (address,))
         return None if row is None else _account(row)
 
     async def alias(self, address: str) -> Alias | None:
-        """Return the alias with this address key; None when there is none."""
+        """Return the alias with this address key; None if there is none."""
         targets = self._reading.value("SELECT targets FROM alias WHERE address = ?", (address,))
         return None if targets is None else _alias(address, targets)
 

@@ -60,7 +60,7 @@ class SqliteJournal:
         return [TraceId(trace) for (trace,) in rows]
 
     async def newest(self) -> TraceId:
-        """Return the largest trace id in use, 0 when there is none."""
+        """Return the largest trace id in use, 0 if there is none."""
         return TraceId(self._reading.value(_NEWEST))
 
     async def expire(self, before: Micros, limit: int = 10_000) -> int:
@@ -99,7 +99,7 @@ class SqliteJournal:
             return unreadable
 
     def _row_from(self, first: int, end: int) -> tuple[int, Micros] | None:
-        """Return id and time of the first row from an id on, or of one soon behind it where a page is damaged."""
+        """Return id and time of the first row from an id on, or of one soon after it if a page is damaged."""
         step = 0
         while first + step < end:
             try:

@@ -28,7 +28,8 @@ class FileLock:
         """Give it back; may be called twice."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            # While it is still ours: who waits for the file finds that it lost its name. A leftover is harmless.
+            # While we hold the lock: a process that waits for the file sees that its name is gone. A leftover is
+            # harmless.
             with contextlib.suppress(OSError):
                 self._path.unlink()
             os.close(fd)

@@ -29,12 +29,12 @@ class Reading:
         return self._ask(sql, values, apsw.Cursor.fetchall)
 
     def row(self, sql: str, values: Values = ()) -> tuple[Any, ...] | None:
-        """Return the first row; None when there is none."""
+        """Return the first row; None if there is none."""
         found: tuple[Any, ...] | None = self._ask(sql, values, apsw.Cursor.fetchone)
         return found
 
     def value(self, sql: str, values: Values = ()) -> Any:
-        """Return the first value of the first row; None when there is none."""
+        """Return the first value of the first row; None if there is none."""
         return self._ask(sql, values, _first)
 
     def _ask(self, sql: str, values: Values, take: Callable[[apsw.Cursor], T]) -> T:

@@ -36,7 +36,7 @@ _texts = msgspec.json.Decoder(list[str]).decode
 _MOST_ENVELOPES = 500  # remembered
 _MOST_OUTAGES = 500  # ... of destinations
 
-_WRONG = (ValueError, TypeError, LookupError)  # what the readers below say of a value that is none of theirs
+_WRONG = (ValueError, TypeError, LookupError)  # raised by the readers below for a value of another kind
 
 
 def text(value: Any) -> str:

@@ -279,7 +279,7 @@ class BackupFolder:
         return [path for path in found if not exists(self.databases / f"{path.name.partition('.')[0]}.json")]
 
     def remove_leftovers(self, *, spare: Iterable[str] = ()) -> None:
-        """Remove what backups that were broken off have left, but for files of the named backups. Raises `OSError`."""
+        """Remove the files that interrupted backups left, except those of the named backups. Raises `OSError`."""
         names = set(spare)
         for path in self.leftovers():
             if path.name.partition(".")[0] not in names:

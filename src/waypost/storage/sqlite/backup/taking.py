@@ -56,7 +56,7 @@ class Taken:
 
 
 def take_backup(data: Path, to: Path, *, now: Micros, keep: int, quick: bool, show: Show) -> Taken:
-    """Take a backup of the storage in `data`, verify it, and then let the older ones go but for `keep` in all.
+    """Take a backup of the storage in `data`, verify it, and then remove older ones, so that `keep` are left in all.
 
     `quick`: of the octets, only those that are new are verified. Messages that are damaged in the storage itself do not
     end it: they are told, and no older backup goes then. Raises `StorageError`, `OSError`.

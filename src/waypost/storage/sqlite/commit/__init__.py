@@ -1,1 +1,1 @@
-"""The group commit: what waits together is written together, octets first, then rows in one transaction."""
+"""The group commit: all waiting operations are written together, octets first, then rows in one transaction."""

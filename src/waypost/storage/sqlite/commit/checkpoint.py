@@ -47,7 +47,7 @@ class Checkpointer:
     def _make_room(self) -> None:
         """Let an empty log have its whole size at once: each commit is flushed sooner when the file doesn't grow.
 
-        What is behind the last commit is no part of the log, whatever stands there.
+        Octets after the last commit are not part of the log; SQLite ignores them.
         """
         with contextlib.suppress(OSError):  # no room, or a file system that can't: it will grow
             fd = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)

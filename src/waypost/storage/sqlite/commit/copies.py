@@ -29,7 +29,10 @@ _KNOWN = "SELECT 1 FROM segment WHERE id = ?"
 
 
 class Copies:
-    """The copies of one process, in its writer's thread. Each transaction calls `stage`, and `committed` behind it."""
+    """The copies of one process, in its writer's thread.
+
+    Each transaction calls `stage`, and `committed` after its commit.
+    """
 
     def __init__(self) -> None:
         self._new: list[Appended] = []  # appended, not in the database yet

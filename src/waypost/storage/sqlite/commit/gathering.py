@@ -17,7 +17,7 @@ _EACH = 0.0005  # seconds: what taking in a message costs
 _LONGEST = 0.01  # seconds that a message waits for others at most
 _YOUNG = 0.05  # seconds: who is expected for longer is not waited for
 _PATIENCE = 0.003  # seconds that what can wait does wait for company: about as long as a commit takes
-_BUSY = 0.02  # seconds: who came so lately will be followed by others
+_BUSY = 0.02  # seconds: if an operation arrived within this time, another one is expected
 _NEVER = float("inf")
 
 

@@ -103,7 +103,7 @@ class Octets:
             try:
                 if message is not None and not file.durable:
                     body_of(message).finish(file, message.trace, message.head)
-            except Exception as error:  # noqa: BLE001  whatever it is, it belongs to who waits for it
+            except Exception as error:  # noqa: BLE001  any error is delivered to the operation's future
                 written.fail(operation, error)
         files = [item for item in files if id(item[0]) not in written.errors]
         if not files:

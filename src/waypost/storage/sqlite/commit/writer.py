@@ -127,7 +127,7 @@ class Writer:
     def _written(self, writing: "asyncio.Task[Any]") -> None:
         self._writing.discard(writing)
         if not writing.cancelled():
-            writing.exception()  # whoever waits has it
+            writing.exception()  # the waiting callers have got it
 
     async def write(self, operation: Operation) -> Any:
         """Commit an operation; returns its result when it is durable. Raises `StorageError` and its kinds."""
@@ -166,7 +166,7 @@ class Writer:
         return result
 
     async def close(self) -> None:
-        """Commit what waits, then stop."""
+        """Commit all waiting operations, then stop."""
         if self._writing:
             await asyncio.wait(self._writing)
         self._closing = True
@@ -203,7 +203,7 @@ class Writer:
         if self._copies.needless:
             try:
                 self._transaction([], {})
-            except (apsw.Error, OSError) as error:  # then who opens the storage next does it
+            except (apsw.Error, OSError) as error:  # the next process that opens the storage removes them
                 log.warning("copies of octets not removed", extra={"fields": {"error": str(translate(error))}})
 
     def _grown(self, connection: apsw.Connection, name: str, pages: int) -> int:
@@ -218,7 +218,7 @@ class Writer:
         """Commit a group; each of it gets its result or its own error."""
         try:
             written = self._octets.write([waiting.operation for waiting in group])
-        except Exception as error:  # noqa: BLE001  whatever it is, it belongs to who waits for it
+        except Exception as error:  # noqa: BLE001  any error is delivered to the operations' futures
             for waiting in group:
                 waiting.error = translate(error)
             return
@@ -333,10 +333,10 @@ class Writer:
         for waiting in group:
             try:
                 notices.update(dict.fromkeys(self._give_back(waiting)))
-            except Exception:  # a fault of ours; what was committed is, and whoever waits hears so
+            except Exception:  # a bug of ours: the commit stands, and its callers are told so
                 log.exception("the end of a commit could not be told to all")
             if waiting.future.done():
-                continue  # whoever waited was cancelled
+                continue  # the caller was cancelled
             if waiting.error is None:
                 waiting.future.set_result(waiting.result)
             else:
@@ -354,7 +354,7 @@ class Writer:
         return waiting.operation.notices(waiting.result) if waiting.error is None else ()
 
     def _end(self, group: list[Waiting]) -> None:
-        """The thread is gone: whoever waits still, or comes now, is told so."""
+        """The thread has ended: fail all waiting operations, and those that come later."""
         self._ended = True
         if not self._closing:
             self.failed.set()

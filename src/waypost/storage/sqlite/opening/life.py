@@ -82,7 +82,7 @@ def judge(row: Life | None, file: Life | None) -> LifeVerdict | None:
 
 
 def read_file(data: Path) -> Life | None:
-    """Return what the file says; None when there is none, or nothing that can be read. Raises `StorageError`."""
+    """Return what the file says; None if there is none, or nothing that can be read. Raises `StorageError`."""
     try:
         octets = (data / FILE).read_bytes()
     except FileNotFoundError:

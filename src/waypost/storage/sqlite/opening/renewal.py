@@ -1,8 +1,8 @@
-"""What a restore changes in the database, so that nobody takes what comes now for what was given since the backup.
+"""The changes of a restore to the database, so that no client takes new mail for mail that was stored after the backup.
 
 Numbers jump past all that may have been given: UIDs and MODSEQs of mailboxes (RFC 9051 section 2.3.1.1, RFC 7162
 section 3.1.1), UIDVALIDITY of mailboxes to come, segments. Every message gets the new MODSEQ, so that clients correct
-flags that are of the lost time. Leases are forgotten. The queue is held: some of it may have left since.
+flags that were set in the lost time. Leases are forgotten. The queue is held: some of it may have left since.
 """
 
 import apsw

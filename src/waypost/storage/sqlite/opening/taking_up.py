@@ -181,8 +181,8 @@ def _needs(connection: apsw.Connection, segment: int) -> bool:
 
 
 def _refuse_strange_segments(data: Path, connection: apsw.Connection) -> None:
-    """Look into some segments for one message each: when none is where the database says, they are of another storage,
-    or their disk is not mounted."""
+    """Look into some segments for one message each: if no message is where the database says, the segments
+    belong to another storage, or their disk is not mounted."""
     with contextlib.suppress(apsw.Error):  # a damaged page keeps nobody from starting
         needed = [number for (number,) in connection.execute("SELECT id FROM segment WHERE live > 0").fetchall()]
         samples = needed[:: max(1, len(needed) // _SAMPLES)]

@@ -1,7 +1,7 @@
 """Writing a failed round of a whole destination: one row and one event, whatever waits for it.
 
-And finding the entries that must be looked at one by one all the same, since their senders are to be told: by reading,
-a page at a time.
+It also finds the entries that must be handled one by one, because their senders are to be told. It reads a page at a
+time.
 """
 
 import apsw

@@ -52,6 +52,6 @@ def _records(octets: mmap.mmap, view: memoryview, size: int) -> Iterator[tuple[S
 
 
 def _next(octets: mmap.mmap, position: int) -> int:
-    """Return where the next magic is; -1 when there is none."""
+    """Return where the next magic is; -1 if there is none."""
     found = [place for magic in (MAGIC, MAGIC_OF_HEAD) if (place := octets.find(magic, position)) >= 0]
     return min(found, default=-1)

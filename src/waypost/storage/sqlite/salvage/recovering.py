@@ -38,7 +38,7 @@ DAMAGED = "damaged"
 class Recovered:
     """What was brought out. `files`: messages that no row leads to, each in a file; `damaged`: what is not whole."""
 
-    database: str | None = None  # why there is none, in words
+    database: str | None = None  # why there is no database to read, in words
     tables: list[Found] = field(default_factory=list)
     messages: int = 0
     files: int = 0

@@ -1,4 +1,4 @@
-"""Reading the rows of a damaged database: what can't be read is skipped, and the rest is found behind it.
+"""Reading the rows of a damaged database: unreadable parts are skipped, and the rows after them are found.
 
 Indexes are not asked: each table is read in the order of its key. Where a page fails, the next key that can be reached
 is searched for, in steps that double and are then halved.
@@ -84,10 +84,10 @@ def _by_number(
 
 
 def _behind(connection: apsw.Connection, seek: str, key: tuple[str, ...], failed: int) -> int | None:
-    """Return the first key behind a place that can't be read at which reading can go on; None when there is none."""
+    """Return the first key behind a place that can't be read at which reading can go on; None if there is none."""
 
     def look(number: int) -> int | None:
-        """Return the key that is found from here, -1 when there is none behind; None when it can't be read."""
+        """Return the key that is found from here, -1 if no row follows; None when it can't be read."""
         try:
             row = connection.execute(seek, _key(number, key)).fetchone()
         except UNREADABLE:

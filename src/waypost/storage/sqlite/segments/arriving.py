@@ -130,7 +130,7 @@ class ArrivingFile:
         self.hold()
         try:
             working = loop.run_in_executor(threads, held)
-        except RuntimeError as error:  # the work waits all the same, for a thread that becomes free, and lets go then
+        except RuntimeError as error:  # the work stays queued for a free thread, and releases the file then
             raise StorageError(f"{self._path}: {error}") from error
         return await asyncio.shield(working)
 

@@ -1,4 +1,4 @@
-"""`lost/`: where segments go that this storage does not know. They may hold somebody's mail, so none is ever removed.
+"""`lost/`: the folder for segments that this storage does not know. They may hold mail, so Waypost never removes one.
 
 A segment's row is durable before its file has a name, and is removed after the file: so a file without a row is not
 ours to remove.

@@ -1,7 +1,7 @@
 """Checking a storage while others use it: the database itself, what its rows promise, and every message's octets.
 
 Nothing is changed but by `repair`. What looks wrong is looked at again, since messages come, move and go meanwhile.
-What can't be read ends nothing: it is one more problem, and the rest is checked all the same.
+An unreadable part does not end the check: it is one more problem, and the rest is checked.
 """
 
 import fcntl
@@ -185,7 +185,7 @@ class StorageChecker:
             (trace,),
         )
         waits = self._reading.value("SELECT 1 FROM entry WHERE message = ?", (trace,)) is not None
-        # The copy in a backup may be shorter than the segment has become: what came after it has to stay.
+        # The copy in a backup may be shorter than the segment is now: the octets after it must stay.
         target = shlex.quote(str(self._folder / path))
         advice = [
             "where a backup has it, put its octets back while the service is stopped: "

@@ -1,4 +1,4 @@
-"""The lock between a backup and the housekeeping: while a backup copies segments, none is removed."""
+"""The lock between a backup and the housekeeping: while a backup copies segments, housekeeping removes no segment."""
 
 import contextlib
 import fcntl

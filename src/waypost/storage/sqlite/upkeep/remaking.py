@@ -44,7 +44,7 @@ def _whole(connection: apsw.Connection, table: str) -> bool:
 
 
 def require_destinations(connection: apsw.Connection) -> None:
-    """Raises `apsw.CorruptError` when the table of destinations is damaged: whoever commits then makes it anew."""
+    """Raise `apsw.CorruptError` if the table of destinations is damaged; the next commit makes it anew."""
     if not _whole(connection, "destination"):
         raise apsw.CorruptError("the table of destinations is damaged")
 

@@ -1,6 +1,6 @@
 """Giving the room of deleted rows back to the disk: pages of the database file, a few a commit.
 
-Some free pages stay: what is deleted today makes room for what comes tomorrow, and a file that grows is flushed slower.
+Some free pages stay: new rows need them again, and flushing a file that grows takes longer.
 """
 
 import apsw
