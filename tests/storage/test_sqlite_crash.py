@@ -47,7 +47,7 @@ class Writers:
         self._wanted = lines
         for reader in self._readers:
             reader.start()
-        assert self._enough.wait(240), "the writers have stopped"
+        assert self._enough.wait(60), "the writers have stopped"
         for process in self._processes:
             process.kill()
         for process, reader in zip(self._processes, self._readers, strict=True):

@@ -56,6 +56,37 @@ async def test_segments_that_nobody_needs_are_removed(
     assert before > 4 and len(files_in(engine.data)) == 1  # the open one
 
 
+async def test_a_segment_of_tiny_messages_is_copied_once_and_not_for_ever(
+    engine: Engine, opened: SqliteStorage, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+    begin = ArrivingFile.__init__
+
+    def counted(file: ArrivingFile, folder: Path) -> None:
+        nonlocal made
+        made += 1
+        assert made < 10, "copies of copies"
+        begin(file, folder)
+
+    monkeypatch.setattr(ArrivingFile, "__init__", counted)
+    traces: list[TraceId] = []
+    for _ in range(1500):
+        message = await letters.letter(b"tiny", head=b"", to=[BOB])  # smaller than the header of its record
+        await letters.storage.spool.accept(message)
+        message.body.discard()
+        traces.append(message.trace)
+    before = files_in(engine.data)
+    assert await opened._housekeeping.compact(smallest=0) == 0
+    assert made == 0 and files_in(engine.data) == before, "every message is needed"
+    await finish(letters, set(traces[::4]))
+    assert await opened._housekeeping.compact(smallest=0) > 0
+    copied = made
+    assert copied
+    assert await opened._housekeeping.compact(smallest=0) == 0
+    assert made == copied
+    assert {await stored(letters.storage.spool, trace) for trace in traces[::4]} == {b"tiny"}
+
+
 async def test_the_space_of_deleted_messages_comes_back_and_the_others_stay_whole(
     engine: Engine, opened: SqliteStorage, letters: Letters, posted: dict[TraceId, bytes]
 ) -> None:

@@ -44,7 +44,8 @@ _FORGET = "DELETE FROM segment WHERE id IN (SELECT value FROM json_each(?))"
 _HALF_DEAD = """
 SELECT id, size, live FROM segment INDEXED BY segment_half_dead
 WHERE sealed = 1 AND live > 0 AND size > live * 2 AND size > :smallest
-AND id NOT IN (SELECT value FROM json_each(:damaged)) ORDER BY live LIMIT 8"""
+AND id NOT IN (SELECT value FROM json_each(:left_out)) ORDER BY live LIMIT 8"""
+_RECORDS = "SELECT count(*) FROM message WHERE segment = ?"
 _KNOWN = "SELECT id FROM segment WHERE id BETWEEN ? AND ?"
 _SUFFIX = ".seg"
 _LIVING = "SELECT id, offset, length, crc FROM message WHERE segment = ? ORDER BY offset LIMIT ?"
@@ -133,12 +134,16 @@ class Housekeeping:
             if not allowed:  # a backup runs: what is copied now would only take more room
                 return 0
         given_back = copied = 0
+        dense: set[int] = set()
         while copied < _COPIED_AT_MOST:
-            values = {"smallest": smallest, "damaged": text(sorted(self._damaged))}
+            values = {"smallest": smallest, "left_out": text(sorted(self._damaged | dense))}
             found = self._reading.rows(_HALF_DEAD, values)
             if not found:
                 break
             for segment, size, live in found:
+                if size <= 2 * (live + self._reading.value(_RECORDS, (segment,)) * HEADER.size):
+                    dense.add(segment)  # of tiny messages: its copy would be half dead by this count again, for ever
+                    continue
                 if await self._move(segment):
                     given_back += size - live
                 else:
